@@ -1,0 +1,127 @@
+//! The operations a device must offer.
+
+use crate::kv::{KvRow, KvShape};
+
+/// Which rows of a buffer an operation reads or writes.
+#[derive(Debug, Clone, Copy)]
+pub enum Rows<'a> {
+    /// The first n rows.
+    First(usize),
+    /// These rows, in this order.
+    At(&'a [u32]),
+}
+
+impl Rows<'_> {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::First(count) => *count,
+            Self::At(indices) => indices.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The buffer row behind the i-th row of the operation.
+    pub fn index(&self, i: usize) -> usize {
+        match self {
+            Self::First(_) => i,
+            Self::At(indices) => indices[i] as usize,
+        }
+    }
+}
+
+/// How one core iteration changed a row's latent; all four are sums over the row.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct LatentChange {
+    /// Σ (current − previous)².
+    pub difference_squared: f32,
+    /// Σ current².
+    pub current_squared: f32,
+    /// Σ previous².
+    pub previous_squared: f32,
+    /// Σ current · previous.
+    pub dot: f32,
+}
+
+/// A device: memory for activations, weights and K/V, and the operations of a tick.
+///
+/// A buffer is an f32 matrix `[capacity, width]`, row-major. Operations panic when shapes do not fit, before they
+/// touch memory: shapes are the caller's invariant, never a request's.
+pub trait Backend: Send + 'static {
+    /// Activations, `[capacity, width]`.
+    type Buffer: Send;
+    /// A weight `[outputs, inputs]`, in the device's own layout.
+    type Matrix: Send;
+    /// The K/V blocks of all lanes.
+    type KvCache: Send;
+
+    /// A zeroed buffer `[capacity, width]`.
+    fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer;
+    /// A weight from row-major `[outputs, inputs]`.
+    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Self::Matrix;
+    /// A zeroed K/V cache.
+    fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
+
+    /// Copies `values` (`[rows, width]`) into `rows` of `to`.
+    fn upload(&self, values: &[f32], to: &mut Self::Buffer, rows: Rows<'_>);
+    /// The first `rows` rows of `from`, `[rows, width]`.
+    fn download(&self, from: &Self::Buffer, rows: usize) -> Vec<f32>;
+    /// Copies the first rows of `from` into `rows` of `to`.
+    fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>);
+
+    /// `out[i] = table[tokens[i]] · scale`, with `table` `[vocabulary, width]`.
+    fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer);
+    /// `out[i] = weight · x[i]` for the first `rows` rows.
+    fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
+    /// `out[i] = on_latent · latent[rows[i]] + on_embedding · embedding[rows[i]]`: the adapter on the concatenation
+    /// of the two, without building it.
+    fn adapter(
+        &self,
+        latent: (&Self::Buffer, &Self::Matrix),
+        embedding: (&Self::Buffer, &Self::Matrix),
+        rows: Rows<'_>,
+        out: &mut Self::Buffer,
+    );
+    /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`.
+    fn rms_norm(&self, x: &Self::Buffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut Self::Buffer);
+    /// `x[i] = rms_norm(x[i] + residual[i])` for the first `rows` rows, in place.
+    fn add_rms_norm(
+        &self,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        rows: usize,
+        weight: &[f32],
+        eps: f32,
+    );
+    /// `out[i][j] = silu(gate_up[i][j]) · gate_up[i][width + j]`, with `width` that of `out`.
+    fn silu_mul(&self, gate_up: &Self::Buffer, rows: usize, out: &mut Self::Buffer);
+
+    /// Adds `bias` (`[2, width]`, queries then keys) to the queries and keys of `qkv` (`[rows, 3 · width]`), rotates
+    /// both, and writes keys and values of `layer` to each row's slot of its lane. Queries stay in `qkv`.
+    fn rotate_and_store(
+        &self,
+        qkv: &mut Self::Buffer,
+        bias: Option<&[f32]>,
+        rotary: &Self::Buffer,
+        rows: &[KvRow<'_>],
+        layer: usize,
+        cache: &mut Self::KvCache,
+    );
+    /// Causal attention of each row's queries in `qkv` over positions `0..=position` of its lane:
+    /// `out[i] = softmax(q · kᵀ / √head_dim) · v`, per head.
+    fn attention(
+        &self,
+        qkv: &Self::Buffer,
+        rows: &[KvRow<'_>],
+        layer: usize,
+        cache: &Self::KvCache,
+        out: &mut Self::Buffer,
+    );
+    /// `latent[rows[i]] = x[i]`, and how far each row moved.
+    fn commit_latent(&self, x: &Self::Buffer, latent: &mut Self::Buffer, rows: Rows<'_>)
+    -> Vec<LatentChange>;
+}

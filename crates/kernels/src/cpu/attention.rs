@@ -1,0 +1,217 @@
+//! Keys, values and attention over paged blocks.
+//!
+//! Inside a block, keys of one layer and head stand `[head_dim][BLOCK_POSITIONS]`, values `[BLOCK_POSITIONS][head_dim]`:
+//! scores of a block's positions and the values of a head are both computed side by side, and every sum is one chain in
+//! the order of positions or of the head's dimensions. That order depends on the row's position alone.
+
+use rayon::prelude::*;
+
+use super::isa::{Isa, by_isa};
+use super::math::{LANES, exp, sum_lanes};
+use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
+
+/// Multiply-adds below which attention stays on the calling thread.
+const PARALLEL_FROM: usize = 1 << 19;
+
+/// All blocks, `[blocks][layers][keys, values][heads]`, each head `[head_dim · BLOCK_POSITIONS]`.
+#[derive(Debug)]
+pub struct KvCache {
+    data: Vec<f32>,
+    shape: KvShape,
+}
+
+impl KvCache {
+    pub(super) fn new(shape: KvShape) -> Self {
+        Self { data: vec![0.0; shape.blocks * shape.block_len()], shape }
+    }
+
+    /// Where keys of `layer` and `head` begin in `block`; values begin one side later.
+    #[inline(always)]
+    fn keys_at(&self, block: usize, layer: usize, head: usize) -> usize {
+        let KvShape { head_dim, .. } = self.shape;
+        block * self.shape.block_len() + layer * 2 * self.shape.side_len() + head * head_dim * BLOCK_POSITIONS
+    }
+
+    #[inline(always)]
+    fn keys(&self, block: usize, layer: usize, head: usize) -> &[[f32; BLOCK_POSITIONS]] {
+        let len = self.shape.head_dim * BLOCK_POSITIONS;
+        self.data[self.keys_at(block, layer, head)..][..len].as_chunks().0
+    }
+
+    #[inline(always)]
+    fn value(&self, block: usize, layer: usize, head: usize, position: usize) -> &[f32] {
+        let head_dim = self.shape.head_dim;
+        let values = self.keys_at(block, layer, head) + self.shape.side_len();
+        &self.data[values + position % BLOCK_POSITIONS * head_dim..][..head_dim]
+    }
+
+    /// Writes one position's keys and values (`[heads · head_dim]` each) into its row's slot.
+    fn store(&mut self, row: &KvRow<'_>, layer: usize, keys: &[f32], values: &[f32]) {
+        let KvShape { heads, head_dim, .. } = self.shape;
+        let block = row.table.block(row.slot, row.position).expect("a block before its first write") as usize;
+        let offset = row.position % BLOCK_POSITIONS;
+        for head in 0..heads {
+            let at = self.keys_at(block, layer, head);
+            let own = head * head_dim..(head + 1) * head_dim;
+            for (i, &key) in keys[own.clone()].iter().enumerate() {
+                self.data[at + i * BLOCK_POSITIONS + offset] = key;
+            }
+            let at = at + self.shape.side_len() + offset * head_dim;
+            self.data[at..at + head_dim].copy_from_slice(&values[own]);
+        }
+    }
+}
+
+/// See [`crate::Backend::rotate_and_store`]; `rotary` is `[positions, head_dim]`, a cosine and a sine per pair.
+pub(super) fn rotate_and_store(
+    isa: Isa,
+    qkv: &mut [f32],
+    bias: Option<&[f32]>,
+    rotary: &[f32],
+    rows: &[KvRow<'_>],
+    layer: usize,
+    cache: &mut KvCache,
+) {
+    let KvShape { heads, head_dim, .. } = cache.shape;
+    let width = heads * head_dim;
+    for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(3 * width)) {
+        let (queries_keys, values) = qkv.split_at_mut(2 * width);
+        let angles = &rotary[row.position * head_dim..][..head_dim];
+        rotate(isa, queries_keys, bias, angles);
+        cache.store(row, layer, &queries_keys[width..], values);
+    }
+}
+
+by_isa!(fn rotate = rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]));
+
+/// Adds the bias and turns each adjacent pair by its angle, head by head.
+#[inline(always)]
+fn rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]) {
+    if let Some(bias) = bias {
+        for (x, bias) in x.iter_mut().zip(bias) {
+            *x += bias;
+        }
+    }
+    let (angles, _) = angles.as_chunks::<2>();
+    for head in x.chunks_exact_mut(2 * angles.len()) {
+        for ([even, odd], [cos, sin]) in head.as_chunks_mut().0.iter_mut().zip(angles) {
+            let (x, y) = (*even, *odd);
+            *even = x.mul_add(*cos, -(y * sin));
+            *odd = x.mul_add(*sin, y * cos);
+        }
+    }
+}
+
+/// See [`crate::Backend::attention`]; `out` is `[rows, heads · head_dim]`.
+pub(super) fn attention(
+    (isa, pool): (Isa, &rayon::ThreadPool),
+    qkv: &[f32],
+    rows: &[KvRow<'_>],
+    layer: usize,
+    cache: &KvCache,
+    out: &mut [f32],
+) {
+    let KvShape { heads, head_dim, .. } = cache.shape;
+    let width = heads * head_dim;
+    let work: usize = rows.iter().map(|row| (row.position + 1) * 2 * width).sum();
+    let one = |scores: &mut Vec<f32>, ((row, qkv), out): ((&KvRow<'_>, &[f32]), &mut [f32])| {
+        scores.resize((row.position / BLOCK_POSITIONS + 1) * BLOCK_POSITIONS, 0.0);
+        attend(isa, &qkv[..width], row, layer, cache, scores, out);
+    };
+    let out = &mut out[..rows.len() * width];
+    if pool.current_num_threads() == 1 || work < PARALLEL_FROM {
+        let mut scores = Vec::new();
+        let each = rows.iter().zip(qkv.chunks_exact(3 * width)).zip(out.chunks_exact_mut(width));
+        each.for_each(|item| one(&mut scores, item));
+    } else {
+        let each = rows.par_iter().zip(qkv.par_chunks_exact(3 * width)).zip(out.par_chunks_exact_mut(width));
+        pool.install(|| each.for_each_init(Vec::new, one));
+    }
+}
+
+by_isa!(fn attend = attend_body(
+    queries: &[f32], row: &KvRow<'_>, layer: usize, cache: &KvCache, scores: &mut [f32], out: &mut [f32],
+));
+
+/// One row, head after head. `scores` has room for its positions, rounded up to whole blocks.
+#[inline(always)]
+fn attend_body(
+    queries: &[f32],
+    row: &KvRow<'_>,
+    layer: usize,
+    cache: &KvCache,
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let head_dim = cache.shape.head_dim;
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let each = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
+    for (head, (query, out)) in each.enumerate() {
+        for (block, scores) in scores.as_chunks_mut::<BLOCK_POSITIONS>().0.iter_mut().enumerate() {
+            block_scores(query, scale, row, block * BLOCK_POSITIONS, layer, head, cache, scores);
+        }
+        let total = softmax_numerators(scores);
+        out.fill(0.0);
+        for (position, &weight) in scores[..=row.position].iter().enumerate() {
+            let slot = row.table.readable_slot(row.slot, position);
+            let value = cache.value(row.table.readable_block(slot, position), layer, head, position);
+            for (out, &value) in out.iter_mut().zip(value) {
+                *out = weight.mul_add(value, *out);
+            }
+        }
+        for out in out {
+            *out /= total;
+        }
+    }
+}
+
+/// Scores of the block's positions that the row may see; −∞ for the others.
+#[expect(clippy::too_many_arguments, reason = "one row, one head, one block")]
+#[inline(always)]
+fn block_scores(
+    query: &[f32],
+    scale: f32,
+    row: &KvRow<'_>,
+    first: usize,
+    layer: usize,
+    head: usize,
+    cache: &KvCache,
+    scores: &mut [f32; BLOCK_POSITIONS],
+) {
+    let seen = BLOCK_POSITIONS.min(row.position + 1 - first);
+    let slot_of = |i: usize| row.table.readable_slot(row.slot, first + i);
+    *scores = [f32::NEG_INFINITY; BLOCK_POSITIONS];
+    let mut done = 0;
+    while done < seen {
+        // Neighbours mostly share a slot, so a block usually takes one pass.
+        let slot = slot_of(done);
+        let alike = (done..seen).take_while(|&i| slot_of(i) == slot).count();
+        let keys = cache.keys(row.table.readable_block(slot, first), layer, head);
+        let mut sums = [0.0_f32; BLOCK_POSITIONS];
+        for (&q, keys) in query.iter().zip(keys) {
+            for (sum, &key) in sums.iter_mut().zip(keys) {
+                *sum = q.mul_add(key, *sum);
+            }
+        }
+        for i in done..done + alike {
+            scores[i] = sums[i] * scale;
+        }
+        done += alike;
+    }
+}
+
+/// Replaces scores by e^(score − largest) and returns their sum.
+#[inline(always)]
+fn softmax_numerators(scores: &mut [f32]) -> f32 {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0.0_f32; LANES];
+    for scores in scores.as_chunks_mut::<LANES>().0 {
+        for (score, sum) in scores.iter_mut().zip(&mut sums) {
+            // exp() never gives a true zero, which a masked position needs.
+            let seen = if *score == f32::NEG_INFINITY { 0.0 } else { 1.0 };
+            *score = exp(*score - largest) * seen;
+            *sum += *score;
+        }
+    }
+    sum_lanes(sums)
+}

@@ -1,0 +1,108 @@
+//! Where keys and values live: blocks of positions, addressed through a table per lane.
+
+/// Positions of one block.
+pub const BLOCK_POSITIONS: usize = 16;
+
+/// A block of the cache.
+pub type BlockId = u32;
+
+/// Shape of a K/V cache.
+///
+/// One block holds keys and values of [`BLOCK_POSITIONS`] positions for `layers` layers at one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Blocks in all.
+    pub blocks: usize,
+    /// Layers side by side in a block.
+    pub layers: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Values of one head.
+    pub head_dim: usize,
+}
+
+impl KvShape {
+    /// Values of keys (or of values) of one layer in a block.
+    pub(crate) fn side_len(&self) -> usize {
+        self.heads * self.head_dim * BLOCK_POSITIONS
+    }
+
+    /// Values of one block.
+    pub fn block_len(&self) -> usize {
+        2 * self.layers * self.side_len()
+    }
+}
+
+/// The blocks of one lane, by slot and position.
+///
+/// Slot 0 belongs to the prelude and coda layers; slot s + 1 to the core layers' K/V slot s. A position that holds
+/// core slots `0..n` has `top_slot` n, so a reader that wants slot w of it reads `min(w, n)`; with w = 0, always 0.
+#[derive(Debug, Clone, Default)]
+pub struct KvTable {
+    /// `[slot][position / BLOCK_POSITIONS]`; none where no position of the block got that deep.
+    blocks: Vec<Vec<Option<BlockId>>>,
+    /// `[position]`.
+    top_slot: Vec<u32>,
+}
+
+impl KvTable {
+    /// The block that holds `position` at `slot`, if there is one.
+    pub fn block(&self, slot: u32, position: usize) -> Option<BlockId> {
+        *self.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
+    }
+
+    /// Makes `block` hold `position`, and its neighbours in the block, at `slot`.
+    ///
+    /// # Panics
+    /// If another block does already.
+    pub fn set_block(&mut self, slot: u32, position: usize, block: BlockId) {
+        let (slot, index) = (slot as usize, position / BLOCK_POSITIONS);
+        if self.blocks.len() <= slot {
+            self.blocks.resize_with(slot + 1, Vec::new);
+        }
+        let blocks = &mut self.blocks[slot];
+        if blocks.len() <= index {
+            blocks.resize(index + 1, None);
+        }
+        let previous = blocks[index].replace(block);
+        assert_eq!(previous, None, "slot {slot} already has a block for position {position}");
+    }
+
+    /// Takes all blocks out and forgets every position.
+    pub fn drain(&mut self) -> impl Iterator<Item = BlockId> + use<> {
+        self.top_slot.clear();
+        std::mem::take(&mut self.blocks).into_iter().flatten().flatten()
+    }
+
+    /// Sets the highest slot written at `position`.
+    pub fn set_top_slot(&mut self, position: usize, top_slot: u32) {
+        if self.top_slot.len() <= position {
+            self.top_slot.resize(position + 1, 0);
+        }
+        self.top_slot[position] = top_slot;
+    }
+
+    /// The slot to read at `position` by a row that wants `slot`.
+    #[inline]
+    pub(crate) fn readable_slot(&self, slot: u32, position: usize) -> u32 {
+        slot.min(self.top_slot[position])
+    }
+
+    /// The block to read for `position` at a slot that [`Self::readable_slot`] gave.
+    #[inline]
+    pub(crate) fn readable_block(&self, slot: u32, position: usize) -> usize {
+        self.blocks[slot as usize][position / BLOCK_POSITIONS].expect("a block before its first read")
+            as usize
+    }
+}
+
+/// Where one row writes its keys and values, and reads those of its lane.
+#[derive(Debug, Clone, Copy)]
+pub struct KvRow<'a> {
+    /// The row's position in its lane.
+    pub position: usize,
+    /// The slot it writes, and wants from earlier positions, as an index of the table.
+    pub slot: u32,
+    /// Its lane's blocks. `top_slot` of every position up to its own must cover what this launch writes.
+    pub table: &'a KvTable,
+}

@@ -1,0 +1,19 @@
+//! The fused operations of a tick.
+//!
+//! [`Backend`] lists them; [`Cpu`] is the fast implementation and [`Plain`] its twin, one obvious loop each, against
+//! which it is tested. All `unsafe` of the workspace is in this crate. It knows no model: what a layer is, which
+//! row belongs to whom and when anything runs is decided above.
+//!
+//! Every operation is **batch-invariant**: a row's result has the same bits whatever other rows are in the call, on
+//! any number of threads and on any instruction set with fused multiply-add.
+
+mod backend;
+mod cpu;
+mod kv;
+pub mod mapped;
+mod plain;
+
+pub use backend::{Backend, LatentChange, Rows};
+pub use cpu::{Cpu, Isa};
+pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvShape, KvTable};
+pub use plain::Plain;

@@ -1,0 +1,35 @@
+//! A file mapped into memory, read-only.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+/// The bytes of a file, paged in as they are read.
+#[derive(Debug)]
+pub struct MappedFile {
+    map: Mmap,
+}
+
+impl MappedFile {
+    /// Maps the whole file. The file must not be cut short or rewritten in place while it is mapped; replacing it by
+    /// renaming another over it is fine.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        // SAFETY: the mapping is private to this value and never written through. Other processes changing the file
+        // under us is the one hazard left; the contract above forbids it, as for every program that maps its weights.
+        #[expect(unsafe_code, reason = "a mapping is only sound while nobody truncates the file")]
+        let map = unsafe { Mmap::map(&file) }?;
+        Ok(Self { map })
+    }
+}
+
+impl Deref for MappedFile {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}

@@ -1,0 +1,195 @@
+//! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
+
+use crate::backend::{Backend, LatentChange, Rows};
+use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
+
+/// What the other backends are tested against. Slow.
+#[derive(Debug)]
+pub struct Plain;
+
+/// A list of rows, or of a weight's outputs.
+pub(crate) type PlainMatrix = Vec<Vec<f32>>;
+
+/// Keys and values by `[block][layer][position in block]`, each `[heads · head_dim]`.
+#[derive(Debug)]
+pub struct PlainCache {
+    shape: KvShape,
+    keys: Vec<Vec<Vec<Vec<f32>>>>,
+    values: Vec<Vec<Vec<Vec<f32>>>>,
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).fold(0.0, |sum, (&a, &b)| a.mul_add(b, sum))
+}
+
+fn normed(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
+    let mean_square = x.iter().map(|x| x * x).sum::<f32>() / x.len() as f32;
+    x.iter().zip(weight).map(|(x, weight)| x / (mean_square + eps).sqrt() * weight).collect()
+}
+
+impl Backend for Plain {
+    type Buffer = PlainMatrix;
+    type Matrix = PlainMatrix;
+    type KvCache = PlainCache;
+
+    fn buffer(&self, capacity: usize, width: usize) -> PlainMatrix {
+        vec![vec![0.0; width]; capacity]
+    }
+
+    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PlainMatrix {
+        assert_eq!(weight.len(), outputs * inputs, "weight is not [{outputs}, {inputs}]");
+        weight.chunks_exact(inputs).map(<[f32]>::to_vec).collect()
+    }
+
+    fn kv_cache(&self, shape: KvShape) -> PlainCache {
+        let width = shape.heads * shape.head_dim;
+        let empty = vec![vec![vec![vec![0.0; width]; BLOCK_POSITIONS]; shape.layers]; shape.blocks];
+        PlainCache { shape, keys: empty.clone(), values: empty }
+    }
+
+    fn upload(&self, values: &[f32], to: &mut PlainMatrix, rows: Rows<'_>) {
+        for (i, values) in values.chunks_exact(values.len() / rows.len()).enumerate() {
+            to[rows.index(i)] = values.to_vec();
+        }
+    }
+
+    fn download(&self, from: &PlainMatrix, rows: usize) -> Vec<f32> {
+        from[..rows].concat()
+    }
+
+    fn scatter(&self, from: &PlainMatrix, to: &mut PlainMatrix, rows: Rows<'_>) {
+        for i in 0..rows.len() {
+            to[rows.index(i)] = from[i].clone();
+        }
+    }
+
+    fn embed(&self, table: &PlainMatrix, tokens: &[u32], scale: f32, out: &mut PlainMatrix) {
+        for (out, &token) in out.iter_mut().zip(tokens) {
+            *out = table[token as usize].iter().map(|value| value * scale).collect();
+        }
+    }
+
+    fn matmul(&self, x: &PlainMatrix, rows: usize, weight: &PlainMatrix, out: &mut PlainMatrix) {
+        for i in 0..rows {
+            out[i] = weight.iter().map(|weight| dot(weight, &x[i])).collect();
+        }
+    }
+
+    fn adapter(
+        &self,
+        (latent, on_latent): (&PlainMatrix, &PlainMatrix),
+        (embedding, on_embedding): (&PlainMatrix, &PlainMatrix),
+        rows: Rows<'_>,
+        out: &mut PlainMatrix,
+    ) {
+        for (i, out) in out.iter_mut().enumerate().take(rows.len()) {
+            let input = [latent[rows.index(i)].as_slice(), &embedding[rows.index(i)]].concat();
+            let weights = on_latent.iter().zip(on_embedding);
+            *out = weights.map(|(a, b)| dot(&[a.as_slice(), b].concat(), &input)).collect();
+        }
+    }
+
+    fn rms_norm(&self, x: &PlainMatrix, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut PlainMatrix) {
+        for i in 0..rows.len() {
+            out[i] = normed(&x[rows.index(i)], weight, eps);
+        }
+    }
+
+    fn add_rms_norm(
+        &self,
+        x: &mut PlainMatrix,
+        residual: &PlainMatrix,
+        rows: usize,
+        weight: &[f32],
+        eps: f32,
+    ) {
+        for (x, residual) in x.iter_mut().zip(residual).take(rows) {
+            let sum: Vec<f32> = x.iter().zip(residual).map(|(x, residual)| x + residual).collect();
+            *x = normed(&sum, weight, eps);
+        }
+    }
+
+    fn silu_mul(&self, gate_up: &PlainMatrix, rows: usize, out: &mut PlainMatrix) {
+        for (gate_up, out) in gate_up.iter().zip(out).take(rows) {
+            let (gate, up) = gate_up.split_at(out.len());
+            *out = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
+        }
+    }
+
+    fn rotate_and_store(
+        &self,
+        qkv: &mut PlainMatrix,
+        bias: Option<&[f32]>,
+        rotary: &PlainMatrix,
+        rows: &[KvRow<'_>],
+        layer: usize,
+        cache: &mut PlainCache,
+    ) {
+        let KvShape { heads, head_dim, .. } = cache.shape;
+        let width = heads * head_dim;
+        for (row, qkv) in rows.iter().zip(qkv) {
+            for j in 0..2 * width {
+                qkv[j] += bias.map_or(0.0, |bias| bias[j]);
+            }
+            for j in (0..2 * width).step_by(2) {
+                let [cos, sin] = [0, 1].map(|part| rotary[row.position][j % head_dim + part]);
+                let [x, y] = [qkv[j], qkv[j + 1]];
+                qkv[j] = x.mul_add(cos, -(y * sin));
+                qkv[j + 1] = x.mul_add(sin, y * cos);
+            }
+            let block =
+                row.table.block(row.slot, row.position).expect("a block before its first write") as usize;
+            let position = row.position % BLOCK_POSITIONS;
+            cache.keys[block][layer][position] = qkv[width..2 * width].to_vec();
+            cache.values[block][layer][position] = qkv[2 * width..].to_vec();
+        }
+    }
+
+    fn attention(
+        &self,
+        qkv: &PlainMatrix,
+        rows: &[KvRow<'_>],
+        layer: usize,
+        cache: &PlainCache,
+        out: &mut PlainMatrix,
+    ) {
+        let KvShape { heads, head_dim, .. } = cache.shape;
+        for ((row, qkv), out) in rows.iter().zip(qkv).zip(out) {
+            let block =
+                |position| row.table.readable_block(row.table.readable_slot(row.slot, position), position);
+            for head in 0..heads {
+                let own = head * head_dim..(head + 1) * head_dim;
+                let score = |position| {
+                    let keys = &cache.keys[block(position)][layer][position % BLOCK_POSITIONS];
+                    dot(&qkv[own.clone()], &keys[own.clone()]) / (head_dim as f32).sqrt()
+                };
+                let scores: Vec<f32> = (0..=row.position).map(score).collect();
+                let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
+                let total: f32 = weights.iter().sum();
+                for j in own {
+                    let value =
+                        |position: usize| cache.values[block(position)][layer][position % BLOCK_POSITIONS][j];
+                    out[j] =
+                        (0..=row.position).map(|position| weights[position] / total * value(position)).sum();
+                }
+            }
+        }
+    }
+
+    fn commit_latent(&self, x: &PlainMatrix, latent: &mut PlainMatrix, rows: Rows<'_>) -> Vec<LatentChange> {
+        let commit = |i: usize| {
+            let (current, previous) = (&x[i], &mut latent[rows.index(i)]);
+            let difference: Vec<f32> = current.iter().zip(&*previous).map(|(a, b)| a - b).collect();
+            let change = LatentChange {
+                difference_squared: dot(&difference, &difference),
+                current_squared: dot(current, current),
+                previous_squared: dot(previous, previous),
+                dot: dot(current, previous),
+            };
+            previous.clone_from(current);
+            change
+        };
+        (0..rows.len()).map(commit).collect()
+    }
+}

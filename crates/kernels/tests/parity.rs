@@ -1,0 +1,183 @@
+//! Every operation of the CPU backend against its plain twin, and the same bits for every batch, thread count and
+//! instruction set.
+
+use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, Isa, KvRow, KvShape, KvTable, Plain, Rows};
+
+/// Relative error allowed between sums in different orders.
+const TOLERANCE: f32 = 2e-5;
+
+/// Values in −1..1 from a small generator.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 40) as f32) / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn filled<B: Backend>(backend: &B, rows: usize, width: usize, seed: u64) -> B::Buffer {
+    let mut buffer = backend.buffer(rows, width);
+    backend.upload(&values(rows * width, seed), &mut buffer, Rows::First(rows));
+    buffer
+}
+
+/// The backends that must agree bit for bit.
+fn cpus() -> Vec<Cpu> {
+    let isas = [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available());
+    isas.flat_map(|isa| [Cpu::with_isa(1, isa), Cpu::with_isa(3, isa)]).collect()
+}
+
+/// Runs `operation` on the twin and on every CPU backend and compares.
+fn compare(name: &str, twin: &[f32], results: &[Vec<f32>]) {
+    for result in results {
+        assert_eq!(result, &results[0], "{name}: bits differ between instruction sets or thread counts");
+    }
+    assert_eq!(twin.len(), results[0].len(), "{name}: shapes differ");
+    for (i, (a, b)) in twin.iter().zip(&results[0]).enumerate() {
+        assert!((a - b).abs() <= TOLERANCE * a.abs().max(1.0), "{name}[{i}]: twin {a}, cpu {b}");
+    }
+}
+
+macro_rules! parity {
+    ($test:ident, $operation:ident) => {
+        #[test]
+        fn $test() {
+            let twin = $operation(&Plain);
+            let results: Vec<_> = cpus().iter().map(|cpu| $operation(cpu)).collect();
+            compare(stringify!($operation), &twin, &results);
+        }
+    };
+}
+
+fn products<B: Backend>(backend: &B) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (rows, outputs, inputs) in
+        [(1, 33, 17), (2, 16, 80), (3, 240, 80), (7, 5, 64), (21, 704, 128), (90, 384, 128)]
+    {
+        let weight = backend.matrix(&values(outputs * inputs, 3), outputs, inputs);
+        let x = filled(backend, rows, inputs, 5);
+        let mut out = backend.buffer(rows, outputs);
+        backend.matmul(&x, rows, &weight, &mut out);
+        all.extend(backend.download(&out, rows));
+    }
+    all
+}
+parity!(products_match_the_twin, products);
+
+fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
+    let width = 80;
+    let [a, b] = [1, 2].map(|seed| backend.matrix(&values(width * width, seed), width, width));
+    let [latent, embedding] = [3, 4].map(|seed| filled(backend, 9, width, seed));
+    let rows = [7, 0, 3, 8, 1];
+    let mut out = backend.buffer(rows.len(), width);
+    backend.adapter((&latent, &a), (&embedding, &b), Rows::At(&rows), &mut out);
+    backend.download(&out, rows.len())
+}
+parity!(the_adapter_matches_the_twin, adapted);
+
+fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, width) = (5, 176);
+    let weight = values(width, 1);
+    let x = filled(backend, rows, 2 * width, 2);
+    let mut half = backend.buffer(rows, width);
+    backend.silu_mul(&x, rows, &mut half);
+    let mut normed = backend.buffer(rows, width);
+    backend.rms_norm(&half, Rows::At(&[4, 2, 0, 1, 3]), &weight, 1e-6, &mut normed);
+    backend.add_rms_norm(&mut normed, &half, rows, &weight, 1e-6);
+    let mut latent = filled(backend, 8, width, 7);
+    let changes = backend.commit_latent(&normed, &mut latent, Rows::At(&[6, 0, 2, 7, 1]));
+    let mut out = backend.download(&latent, 8);
+    for change in changes {
+        out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
+    }
+    out
+}
+parity!(row_operations_match_the_twin, rowwise);
+
+const SHAPE: KvShape = KvShape { blocks: 24, layers: 2, heads: 5, head_dim: 16 };
+const POSITIONS: usize = 41;
+const SLOTS: u32 = 4;
+
+/// A lane whose positions hold 1 to [`SLOTS`] core slots, in no regular order.
+fn lane() -> KvTable {
+    let mut table = KvTable::default();
+    let mut block = SHAPE.blocks as u32;
+    for slot in 0..=SLOTS {
+        for position in (0..POSITIONS).step_by(BLOCK_POSITIONS) {
+            block -= 1;
+            table.set_block(slot, position, block);
+        }
+    }
+    for position in 0..POSITIONS {
+        table.set_top_slot(position, 1 + (position * position / 3) as u32 % SLOTS);
+    }
+    table
+}
+
+/// Queries at every position, reading earlier ones at slots they may not have.
+fn attended<B: Backend>(backend: &B) -> Vec<f32> {
+    let width = SHAPE.heads * SHAPE.head_dim;
+    let table = lane();
+    let mut cache = backend.kv_cache(SHAPE);
+    let rotary = filled(backend, POSITIONS, SHAPE.head_dim, 1);
+    let bias = values(2 * width, 2);
+    let mut out = Vec::new();
+    for slot in 0..=SLOTS {
+        let rows: Vec<_> = (0..POSITIONS).map(|position| KvRow { position, slot, table: &table }).collect();
+        let mut qkv = filled(backend, POSITIONS, 3 * width, 10 + u64::from(slot));
+        backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, &rows, 1, &mut cache);
+        let mut attended = backend.buffer(POSITIONS, width);
+        backend.attention(&qkv, &rows, 1, &cache, &mut attended);
+        out.extend(backend.download(&attended, POSITIONS));
+    }
+    out
+}
+parity!(attention_over_paged_slots_matches_the_twin, attended);
+
+#[test]
+fn a_row_has_the_same_bits_in_every_batch() {
+    let (outputs, inputs, rows) = (100, 72, 23);
+    for cpu in cpus() {
+        let weight = cpu.matrix(&values(outputs * inputs, 3), outputs, inputs);
+        let x = values(rows * inputs, 4);
+        let product = |rows: &[f32]| {
+            let count = rows.len() / inputs;
+            let mut buffer = cpu.buffer(count, inputs);
+            cpu.upload(rows, &mut buffer, Rows::First(count));
+            let mut out = cpu.buffer(count, outputs);
+            cpu.matmul(&buffer, count, &weight, &mut out);
+            cpu.download(&out, count)
+        };
+        let alone: Vec<f32> = x.chunks(inputs).flat_map(product).collect();
+        for batch in 2..=rows {
+            let batched: Vec<f32> = x.chunks(batch * inputs).flat_map(product).collect();
+            assert_eq!(alone, batched, "batches of {batch}");
+        }
+    }
+}
+
+#[test]
+fn unseen_garbage_in_a_block_never_reaches_attention() {
+    let cpu = Cpu::new(1);
+    let width = SHAPE.heads * SHAPE.head_dim;
+    let table = lane();
+    let rotary = filled(&cpu, POSITIONS, SHAPE.head_dim, 1);
+    let attend = |garbage: f32| {
+        let mut cache = cpu.kv_cache(SHAPE);
+        let everywhere: Vec<_> = (0..POSITIONS)
+            .flat_map(|position| (0..=SLOTS).map(move |slot| (position, slot)))
+            .map(|(position, slot)| KvRow { position, slot, table: &table })
+            .collect();
+        let mut qkv = cpu.buffer(everywhere.len(), 3 * width);
+        cpu.upload(&vec![garbage; everywhere.len() * 3 * width], &mut qkv, Rows::First(everywhere.len()));
+        cpu.rotate_and_store(&mut qkv, None, &rotary, &everywhere, 0, &mut cache);
+        let rows: Vec<_> = (0..20).map(|position| KvRow { position, slot: 0, table: &table }).collect();
+        let mut qkv = filled(&cpu, 20, 3 * width, 3);
+        cpu.rotate_and_store(&mut qkv, None, &rotary, &rows, 0, &mut cache);
+        let mut out = cpu.buffer(20, width);
+        cpu.attention(&qkv, &rows, 0, &cache, &mut out);
+        cpu.download(&out, 20)
+    };
+    assert_eq!(attend(0.0), attend(f32::NAN));
+}

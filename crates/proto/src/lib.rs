@@ -1,0 +1,10 @@
+//! The gRPC API of Windlass, generated from `proto/windlass/v1/*.proto`. No logic lives here.
+
+/// Messages and services of package `windlass.v1`.
+#[expect(missing_docs, clippy::all, reason = "generated; the .proto files carry the documentation")]
+pub mod v1 {
+    tonic::include_proto!("windlass.v1");
+}
+
+/// The encoded `FileDescriptorSet` of the package, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
