@@ -1,0 +1,188 @@
+//! The model's three parts over a kernel backend: prelude, core, coda.
+//!
+//! Each part takes the rows of one launch. What a row is, when it enters and whether it may leave is the engine's
+//! business; the network only knows where each row's latent, embedding and K/V live.
+
+mod layer;
+
+use windlass_kernels::{Backend, KvRow, KvShape, LatentChange, Rows};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::ModelConfig;
+use crate::error::LoadError;
+use crate::weights::{LoadProgress, Weights};
+use layer::{Layer, Scratch};
+
+/// A model's weights on a device. Immutable; what changes is in [`Workspace`].
+pub struct Network<B: Backend> {
+    backend: B,
+    config: ModelConfig,
+    /// `[vocabulary, hidden]`.
+    embedding: B::Buffer,
+    /// `[vocabulary, hidden]`.
+    head: B::Matrix,
+    /// The adapter's two halves, `[hidden, hidden]` each: on the latent and on the embedding.
+    adapter: (B::Matrix, B::Matrix),
+    final_norm: Vec<f32>,
+    prelude: Vec<Layer<B>>,
+    core: Vec<Layer<B>>,
+    coda: Vec<Layer<B>>,
+    /// `[context, head_dim]`, a cosine and a sine per pair.
+    rotary: B::Buffer,
+}
+
+/// How much a [`Workspace`] holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// Rows of one launch.
+    pub rows: usize,
+    /// Latents (and embeddings) of positions in flight.
+    pub latents: usize,
+    /// K/V blocks.
+    pub blocks: usize,
+}
+
+/// Everything a network writes: latents, embeddings, K/V and scratch.
+pub struct Workspace<B: Backend> {
+    latents: B::Buffer,
+    embeddings: B::Buffer,
+    cache: B::KvCache,
+    /// `[rows, hidden]`, what flows through the layers.
+    x: B::Buffer,
+    scratch: Scratch<B>,
+    /// `[rows, vocabulary]`.
+    logits: B::Buffer,
+}
+
+/// The rows of one launch: row i has its latent and embedding at `latents[i]`, its K/V at `kv[i]`.
+#[derive(Clone, Copy)]
+pub struct Launch<'a> {
+    /// Rows of the workspace's latents.
+    pub latents: &'a [u32],
+    /// One per row.
+    pub kv: &'a [KvRow<'a>],
+}
+
+impl Launch<'_> {
+    fn rows(&self) -> Rows<'_> {
+        assert_eq!(self.latents.len(), self.kv.len(), "one latent and one K/V row per row");
+        Rows::At(self.latents)
+    }
+}
+
+impl<B: Backend> Network<B> {
+    /// Loads and packs a checkpoint layer by layer; `progress` hears of every layer.
+    pub fn load(
+        backend: B,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, LoadError> {
+        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
+        let pack = |layer| Layer::new(&backend, layer, config);
+        let weights = Weights::load_with(checkpoint, config, progress, pack)?;
+        let head = weights.head.as_ref().unwrap_or(&weights.wte);
+        let adapter_half = |from: usize| {
+            let rows = weights.adapter.chunks_exact(2 * hidden);
+            let columns: Vec<f32> = rows.flat_map(|row| &row[from..from + hidden]).copied().collect();
+            backend.matrix(&columns, hidden, hidden)
+        };
+        Ok(Self {
+            head: backend.matrix(head, vocabulary, hidden),
+            adapter: (adapter_half(0), adapter_half(hidden)),
+            embedding: upload(&backend, &weights.wte, hidden),
+            rotary: upload(&backend, &rotary_table(config), config.head_dim),
+            final_norm: weights.ln_f,
+            prelude: weights.prelude,
+            core: weights.core,
+            coda: weights.coda,
+            config: config.clone(),
+            backend,
+        })
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The shape of a cache of `blocks` blocks: prelude and coda layers share blocks of slot 0, core layers fill those
+    /// of the other slots, so a block has room for the larger of the two.
+    pub fn kv_shape(config: &ModelConfig, blocks: usize) -> KvShape {
+        let ends = config.prelude_layers + config.coda_layers;
+        let layers = config.core_layers.max(ends);
+        KvShape { blocks, layers, heads: config.heads, head_dim: config.head_dim }
+    }
+
+    /// Memory for `capacity`.
+    pub fn workspace(&self, capacity: Capacity) -> Workspace<B> {
+        let (config, backend) = (&self.config, &self.backend);
+        Workspace {
+            latents: backend.buffer(capacity.latents, config.hidden),
+            embeddings: backend.buffer(capacity.latents, config.hidden),
+            cache: backend.kv_cache(Self::kv_shape(config, capacity.blocks)),
+            x: backend.buffer(capacity.rows, config.hidden),
+            scratch: Scratch::new(backend, config, capacity.rows),
+            logits: backend.buffer(capacity.rows, config.vocabulary),
+        }
+    }
+
+    /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
+    pub fn prelude(&self, workspace: &mut Workspace<B>, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
+        let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
+        let scale = (self.config.hidden as f32).sqrt();
+        self.backend.upload(initial, latents, launch.rows());
+        self.backend.embed(&self.embedding, tokens, scale, x);
+        for (i, layer) in self.prelude.iter().enumerate() {
+            layer.forward(self, x, scratch, cache, launch.kv, i);
+        }
+        self.backend.scatter(x, embeddings, launch.rows());
+    }
+
+    /// One core iteration of every row, at whatever depth each is. Returns how far each latent moved.
+    pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>) -> Vec<LatentChange> {
+        let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
+        let (on_latent, on_embedding) = &self.adapter;
+        self.backend.adapter((latents, on_latent), (embeddings, on_embedding), launch.rows(), x);
+        for (i, layer) in self.core.iter().enumerate() {
+            layer.forward(self, x, scratch, cache, launch.kv, i);
+        }
+        self.backend.commit_latent(x, latents, launch.rows())
+    }
+
+    /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Returns their logits,
+    /// `[wanted, vocabulary]`.
+    pub fn coda(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, wanted: &[u32]) -> Vec<f32> {
+        let Workspace { latents, cache, x, scratch, logits, .. } = workspace;
+        let eps = self.config.norm_eps as f32;
+        self.backend.rms_norm(latents, launch.rows(), &self.final_norm, eps, x);
+        for (i, layer) in self.coda.iter().enumerate() {
+            layer.forward(self, x, scratch, cache, launch.kv, self.prelude.len() + i);
+        }
+        let normed = scratch.normed();
+        self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, eps, normed);
+        self.backend.matmul(normed, wanted.len(), &self.head, logits);
+        self.backend.download(logits, wanted.len())
+    }
+
+    /// All latents, `[latents, hidden]`, for inspection.
+    pub fn latents(&self, workspace: &Workspace<B>, count: usize) -> Vec<f32> {
+        self.backend.download(&workspace.latents, count)
+    }
+}
+
+fn upload<B: Backend>(backend: &B, values: &[f32], width: usize) -> B::Buffer {
+    let rows = values.len() / width;
+    let mut buffer = backend.buffer(rows, width);
+    backend.upload(values, &mut buffer, Rows::First(rows));
+    buffer
+}
+
+/// `[context, head_dim]`: cosine and sine of position · base^(−2j / head_dim), computed in f32 as the reference does.
+fn rotary_table(config: &ModelConfig) -> Vec<f32> {
+    let base = config.rope_base as f32;
+    let frequencies: Vec<f32> =
+        (0..config.head_dim).step_by(2).map(|j| 1.0 / base.powf(j as f32 / config.head_dim as f32)).collect();
+    let angles = |position| frequencies.iter().map(move |frequency| position as f32 * frequency);
+    (0..config.context_length).flat_map(angles).flat_map(|angle| [angle.cos(), angle.sin()]).collect()
+}
