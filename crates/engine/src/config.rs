@@ -1,0 +1,71 @@
+//! Limits of one engine.
+
+/// Which rows share a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedule {
+    /// Rows of any depth share every launch; each leaves when it is done.
+    Depth,
+    /// Rows start together and wait for the deepest of them: what servers that batch by token do. For comparison.
+    Lockstep,
+}
+
+/// Limits of one engine. [`EngineConfig::validate`] before use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Sequences served at once.
+    pub max_lanes: usize,
+    /// Rows of one tick.
+    pub max_rows: usize,
+    /// Prompt positions of one lane in one tick.
+    pub prefill_chunk: usize,
+    /// Prompt positions of all lanes in prefill, at most; a longer prompt is refused.
+    pub prefill_positions: usize,
+    /// Requests that wait for a lane.
+    pub max_waiting: usize,
+    /// Memory for keys and values, in bytes.
+    pub kv_bytes: usize,
+    /// Deepest policy accepted.
+    pub max_depth: u32,
+    /// Which rows share a launch.
+    pub schedule: Schedule,
+}
+
+/// A configuration that cannot be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineConfigError {
+    /// A count is zero.
+    #[error("{field} is 0: use at least 1")]
+    Zero {
+        /// The setting.
+        field: &'static str,
+    },
+    /// The K/V budget does not hold one block.
+    #[error("kv_bytes {kv_bytes} holds no K/V block: one takes {block_bytes} bytes, use at least that")]
+    KvBytes {
+        /// The setting.
+        kv_bytes: usize,
+        /// What one block takes.
+        block_bytes: usize,
+    },
+}
+
+impl EngineConfig {
+    /// Checks every limit; `block_bytes` is the size of one K/V block of the model.
+    pub fn validate(&self, block_bytes: usize) -> Result<(), EngineConfigError> {
+        let counts = [
+            ("max_lanes", self.max_lanes),
+            ("max_rows", self.max_rows),
+            ("prefill_chunk", self.prefill_chunk),
+            ("prefill_positions", self.prefill_positions),
+            ("max_waiting", self.max_waiting),
+            ("max_depth", self.max_depth as usize),
+        ];
+        if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(EngineConfigError::Zero { field });
+        }
+        if self.kv_bytes < block_bytes {
+            return Err(EngineConfigError::KvBytes { kv_bytes: self.kv_bytes, block_bytes });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! What a client asks for, and the one place where it is checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
+
+/// Most alternatives reported per token.
+const MAX_LOGPROBS: usize = 20;
+
+/// Names a request of one engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// One generation. Its answer is a function of these fields and the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Token ids, at least one.
+    pub prompt: Vec<u32>,
+    /// Most tokens to generate, at least 1.
+    pub max_tokens: usize,
+    /// How deep each position goes.
+    pub depth: DepthPolicy,
+    /// Which K/V slots the core keeps.
+    pub kv: KvPolicy,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Tokens that end the generation besides the model's own.
+    pub stop_tokens: BTreeSet<u32>,
+    /// Goes on past the model's own stop tokens.
+    pub ignore_model_stops: bool,
+    /// Alternatives to report per token, with log-probabilities.
+    pub logprobs: Option<usize>,
+    /// Whether to report raw logits.
+    pub report_logits: bool,
+    /// Key of the initial latents.
+    pub latent_seed: u64,
+    /// Factor on the initial latents.
+    pub init_scale: f32,
+    /// Depth of each generated token, decided already: by an earlier run that is replayed. Then the depth policy only
+    /// bounds them and gives the depth of the prompt, and with it of the first token.
+    pub recorded_depths: Option<Vec<Depth>>,
+}
+
+/// How tokens are drawn from logits, in the order of the fields; the default takes the most likely token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampling {
+    /// Added to the logits of the tokens named.
+    pub logit_bias: BTreeMap<u32, f32>,
+    /// Divides positive and multiplies negative logits of tokens in the prompt or already generated. 1 does nothing.
+    pub repetition_penalty: f32,
+    /// Subtracted from the logits of tokens already generated.
+    pub presence_penalty: f32,
+    /// Subtracted once per occurrence among the generated tokens.
+    pub frequency_penalty: f32,
+    /// Divides the logits; 0 takes the most likely token.
+    pub temperature: f32,
+    /// Keeps the k most likely tokens.
+    pub top_k: Option<usize>,
+    /// Keeps the fewest most likely tokens whose probabilities reach this sum. 1 does nothing.
+    pub top_p: f32,
+    /// Keeps tokens at least this fraction as likely as the most likely one. 0 does nothing.
+    pub min_p: f32,
+    /// Key of the draws.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            logit_bias: BTreeMap::new(),
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            temperature: 0.0,
+            top_k: None,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: 0,
+        }
+    }
+}
+
+/// A request that cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct InvalidRequest {
+    /// The field at fault, as requests name it.
+    pub field: String,
+    /// The value, what is wrong with it and what would be right.
+    pub reason: String,
+}
+
+impl InvalidRequest {
+    /// Names a field and what is wrong with it.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { field: field.into(), reason: reason.into() }
+    }
+}
+
+/// What a request is checked against.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits<'a> {
+    /// The model.
+    pub model: &'a ModelConfig,
+    /// Deepest policy accepted.
+    pub max_depth: Depth,
+    /// Longest prompt accepted.
+    pub max_prompt: usize,
+}
+
+impl Request {
+    /// A greedy request with the default of every other field.
+    pub fn greedy(prompt: Vec<u32>, max_tokens: usize, depth: DepthPolicy, kv: KvPolicy) -> Self {
+        Self {
+            prompt,
+            max_tokens,
+            depth,
+            kv,
+            sampling: Sampling::default(),
+            stop_tokens: BTreeSet::new(),
+            ignore_model_stops: false,
+            logprobs: None,
+            report_logits: false,
+            latent_seed: 0,
+            init_scale: 1.0,
+            recorded_depths: None,
+        }
+    }
+
+    /// Checks every field.
+    pub fn validate(&self, limits: RequestLimits<'_>) -> Result<(), InvalidRequest> {
+        self.validate_lengths(limits)?;
+        self.depth
+            .validate(limits.max_depth)
+            .map_err(|error| InvalidRequest::new(error.field(), error.to_string()))?;
+        if let KvPolicy::Ring(slots) = self.kv
+            && !(1..=limits.max_depth).contains(&slots)
+        {
+            let max = limits.max_depth;
+            return Err(InvalidRequest::new("kv", format!("ring {slots} is out of range: use 1 to {max}")));
+        }
+        let vocabulary = limits.model.vocabulary;
+        for (field, token) in [
+            ("prompt", unknown(self.prompt.iter(), vocabulary)),
+            ("stop_token_ids", unknown(self.stop_tokens.iter(), vocabulary)),
+            ("logit_bias", unknown(self.sampling.logit_bias.keys(), vocabulary)),
+        ] {
+            if let Some(token) = token {
+                let reason = format!("token {token} is not in the vocabulary: use ids below {vocabulary}");
+                return Err(InvalidRequest::new(field, reason));
+            }
+        }
+        if let Some(count) = self.logprobs.filter(|count| *count > MAX_LOGPROBS) {
+            let reason = format!("{count} alternatives are too many: use 0 to {MAX_LOGPROBS}");
+            return Err(InvalidRequest::new("logprobs", reason));
+        }
+        check("init_scale", self.init_scale, self.init_scale >= 0.0, "a finite number of at least 0")?;
+        self.validate_recorded_depths()?;
+        self.sampling.validate()
+    }
+
+    fn validate_lengths(&self, limits: RequestLimits<'_>) -> Result<(), InvalidRequest> {
+        let (prompt, context) = (self.prompt.len(), limits.model.context_length);
+        if prompt == 0 {
+            return Err(InvalidRequest::new("prompt", "it has no tokens: give at least one"));
+        }
+        if self.max_tokens == 0 {
+            return Err(InvalidRequest::new("max_tokens", "0 is out of range: use at least 1"));
+        }
+        if prompt > limits.max_prompt || prompt >= context {
+            let longest = limits.max_prompt.min(context - 1);
+            let reason = format!("it has {prompt} tokens: use at most {longest}");
+            return Err(InvalidRequest::new("prompt", reason));
+        }
+        if prompt + self.max_tokens > context {
+            let (max_tokens, left) = (self.max_tokens, context - prompt);
+            let reason = format!(
+                "{max_tokens} and a prompt of {prompt} tokens exceed the context of {context}: use at most {left}"
+            );
+            return Err(InvalidRequest::new("max_tokens", reason));
+        }
+        Ok(())
+    }
+
+    fn validate_recorded_depths(&self) -> Result<(), InvalidRequest> {
+        let max = self.depth.max();
+        let Some(depths) = &self.recorded_depths else { return Ok(()) };
+        if depths.len() < self.max_tokens {
+            let reason =
+                format!("{} depths for {} tokens: give one per token", depths.len(), self.max_tokens);
+            return Err(InvalidRequest::new("recorded_depths", reason));
+        }
+        if let Some(depth) = depths.iter().find(|depth| !(1..=max).contains(*depth)) {
+            let reason = format!("depth {depth} is out of range: use 1 to {max}");
+            return Err(InvalidRequest::new("recorded_depths", reason));
+        }
+        if depths[0] != max {
+            let reason = format!("the first token takes the prompt's depth {max}, not {}", depths[0]);
+            return Err(InvalidRequest::new("recorded_depths", reason));
+        }
+        Ok(())
+    }
+}
+
+impl Sampling {
+    fn validate(&self) -> Result<(), InvalidRequest> {
+        let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
+        check("temperature", temperature, temperature >= 0.0, "a finite number of at least 0")?;
+        check("top_p", top_p, top_p > 0.0 && top_p <= 1.0, "a number above 0 and at most 1")?;
+        check("min_p", min_p, (0.0..=1.0).contains(&min_p), "a number from 0 to 1")?;
+        check("repetition_penalty", repetition_penalty, repetition_penalty > 0.0, "a finite number above 0")?;
+        check("presence_penalty", self.presence_penalty, true, "a finite number")?;
+        check("frequency_penalty", self.frequency_penalty, true, "a finite number")?;
+        if self.top_k == Some(0) {
+            return Err(InvalidRequest::new("top_k", "0 is out of range: use at least 1, or leave it out"));
+        }
+        for (token, bias) in &self.logit_bias {
+            check(&format!("logit_bias.{token}"), *bias, true, "a finite number")?;
+        }
+        Ok(())
+    }
+}
+
+/// The first token that is not below `vocabulary`.
+fn unknown<'a>(mut tokens: impl Iterator<Item = &'a u32>, vocabulary: usize) -> Option<&'a u32> {
+    tokens.find(|token| **token as usize >= vocabulary)
+}
+
+fn check(field: &str, value: f32, in_range: bool, remedy: &str) -> Result<(), InvalidRequest> {
+    if value.is_finite() && in_range {
+        return Ok(());
+    }
+    Err(InvalidRequest::new(field, format!("{value} is out of range: use {remedy}")))
+}

@@ -1,0 +1,85 @@
+//! A small engine and a way to run requests on it.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use windlass_engine::{
+    Engine, EngineConfig, Event, FinishReason, Request, RequestId, Schedule, TokenOutput, Usage,
+};
+use windlass_kernels::{Backend, Cpu};
+use windlass_model::{ModelFolder, Network};
+
+pub fn goldens_folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
+}
+
+pub fn config() -> EngineConfig {
+    EngineConfig {
+        max_lanes: 16,
+        max_rows: 64,
+        prefill_chunk: 64,
+        prefill_positions: 256,
+        max_waiting: 64,
+        kv_bytes: 64 << 20,
+        max_depth: 64,
+        schedule: Schedule::Depth,
+    }
+}
+
+pub fn network<B: Backend>(backend: B, folder: &ModelFolder) -> Network<B> {
+    let config = folder.config().unwrap();
+    Network::load(backend, &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap()
+}
+
+/// An engine for the tiny random model of the goldens.
+pub fn tiny(config: EngineConfig) -> Engine<Cpu> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    Engine::new(network(Cpu::new(1), &folder), config).unwrap()
+}
+
+/// All that came of one request.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answer {
+    pub tokens: Vec<TokenOutput>,
+    pub end: Option<(FinishReason, Usage)>,
+}
+
+pub fn collect(answers: &mut BTreeMap<RequestId, Answer>, events: Vec<Event>) {
+    for event in events {
+        match event {
+            Event::Token(id, token) => answers.entry(id).or_default().tokens.push(token),
+            Event::Finished(id, reason, usage) => {
+                let end = answers.entry(id).or_default().end.replace((reason, usage));
+                assert_eq!(end, None, "{id:?} ended twice");
+            }
+        }
+    }
+}
+
+/// A token's every bit, so that NaN equals itself: id and depth, exit values, log-probabilities, logits.
+pub fn bits(token: &TokenOutput) -> (u32, u32, Vec<u64>, Vec<u32>, Vec<u32>) {
+    let top = token.top_logprobs.iter().flat_map(|(id, logprob)| [*id, logprob.to_bits()]);
+    (
+        token.token,
+        token.depth,
+        token.exit_values.iter().map(|value| value.to_bits()).collect(),
+        token.logprob.map(f32::to_bits).into_iter().chain(top).collect(),
+        token.logits.iter().flatten().map(|logit| logit.to_bits()).collect(),
+    )
+}
+
+/// Whether two runs are the same, bit for bit.
+pub fn same(a: &[TokenOutput], b: &[TokenOutput]) -> bool {
+    a.iter().map(bits).eq(b.iter().map(bits))
+}
+
+/// Runs one request on an engine that does nothing else.
+pub fn alone<B: Backend>(engine: &mut Engine<B>, request: Request) -> Answer {
+    engine.submit(RequestId(0), request).unwrap();
+    let mut answers = BTreeMap::new();
+    while !engine.is_idle() {
+        collect(&mut answers, engine.tick());
+    }
+    answers.remove(&RequestId(0)).unwrap()
+}

@@ -1,0 +1,200 @@
+//! What a request gets is a function of the request alone.
+//!
+//! Random schedules: requests of mixed prompts, depth policies, K/V policies and seeds arrive at random ticks at an
+//! engine with random limits, some are cancelled. Every answer must equal, bit for bit, that of the same request alone.
+//! `WINDLASS_SCHEDULES` sets how many schedules run (200 by default), `WINDLASS_FIRST_SCHEDULE` where they begin.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Answer, alone, collect, config, goldens_folder, network, same, tiny};
+use windlass_engine::{Engine, EngineConfig, Request, RequestId, Sampling, Schedule};
+use windlass_kernels::Cpu;
+use windlass_model::random::{Stream, draw};
+use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, ModelFolder};
+
+/// Random choices of one schedule.
+struct Choices {
+    schedule: u64,
+    drawn: u32,
+}
+
+impl Choices {
+    fn below(&mut self, bound: usize) -> usize {
+        self.drawn += 1;
+        draw(self.schedule, Stream::Sampling, self.drawn, 0)[0] as usize % bound
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    fn between(&mut self, low: usize, high: usize) -> usize {
+        low + self.below(high - low + 1)
+    }
+
+    fn engine(&mut self) -> EngineConfig {
+        EngineConfig {
+            max_lanes: self.between(1, 6),
+            max_rows: self.between(1, 40),
+            prefill_chunk: self.between(1, 24),
+            prefill_positions: self.between(48, 96),
+            kv_bytes: self.between(4, 40) << 20,
+            schedule: if self.one_in(5) { Schedule::Lockstep } else { Schedule::Depth },
+            ..config()
+        }
+    }
+
+    fn depth(&mut self) -> DepthPolicy {
+        let max = self.between(1, 9) as u32;
+        if self.one_in(3) {
+            return DepthPolicy::Fixed(max);
+        }
+        let criterion = Criterion::ALL[self.below(Criterion::ALL.len())];
+        let thresholds = match criterion {
+            Criterion::LatentDiff => [0.3, 0.05],
+            Criterion::Cosine => [0.1, 0.01],
+            Criterion::Kl | Criterion::MinpKl => [0.1, 0.02],
+            Criterion::EntropyDiff => [0.05, 0.01],
+            Criterion::ArgmaxStability => [2.0, 3.0],
+        };
+        let threshold = thresholds[self.below(2)];
+        let min = self.between(1, max as usize) as u32;
+        let every = self.between(1, 3) as u32;
+        DepthPolicy::Adaptive(AdaptiveDepth { criterion, threshold, min, max, every })
+    }
+
+    fn request(&mut self) -> Request {
+        let length = if self.one_in(4) { self.between(20, 45) } else { self.between(1, 12) };
+        let prompt = (0..length).map(|_| self.below(256) as u32).collect();
+        let depth = self.depth();
+        let kv = if self.one_in(2) { KvPolicy::Full } else { KvPolicy::Ring(self.between(1, 4) as u32) };
+        let max_tokens = self.between(1, 10);
+        let recorded = self.one_in(6).then(|| {
+            let later = (1..max_tokens).map(|_| self.between(1, depth.max() as usize) as u32);
+            std::iter::once(depth.max()).chain(later.collect::<Vec<_>>()).collect()
+        });
+        Request {
+            sampling: self.sampling(),
+            logprobs: self.one_in(2).then(|| self.below(4)),
+            report_logits: true,
+            latent_seed: self.below(3) as u64,
+            init_scale: [0.0, 0.5, 1.0][self.below(3)],
+            recorded_depths: recorded,
+            stop_tokens: (0..self.below(20)).map(|_| self.below(256) as u32).collect(),
+            ..Request::greedy(prompt, max_tokens, depth, kv)
+        }
+    }
+
+    fn sampling(&mut self) -> Sampling {
+        Sampling {
+            temperature: [0.0, 0.7, 1.3][self.below(3)],
+            top_k: self.one_in(3).then(|| self.between(1, 20)),
+            top_p: [1.0, 0.9][self.below(2)],
+            min_p: [0.0, 0.05][self.below(2)],
+            repetition_penalty: [1.0, 1.3][self.below(2)],
+            seed: self.below(5) as u64,
+            ..Sampling::default()
+        }
+    }
+}
+
+/// A request with the tick it arrives at and, for some, the tick it is cancelled at.
+struct Visit {
+    request: Request,
+    arrives: usize,
+    cancelled: Option<usize>,
+}
+
+fn visits(choices: &mut Choices) -> Vec<Visit> {
+    let count = choices.between(2, 9);
+    let mut visit = || {
+        let arrives = choices.below(30);
+        let cancelled = choices.one_in(5).then(|| arrives + choices.between(1, 25));
+        Visit { request: choices.request(), arrives, cancelled }
+    };
+    (0..count).map(|_| visit()).collect()
+}
+
+/// Runs a schedule; answers of cancelled requests may be cut short.
+fn together(engine: &mut Engine<Cpu>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
+    let mut answers = BTreeMap::new();
+    let mut tick = 0;
+    loop {
+        for (id, visit) in (0..).map(RequestId).zip(visits) {
+            if visit.arrives == tick {
+                engine.submit(id, visit.request.clone()).unwrap();
+            }
+            if visit.cancelled == Some(tick) {
+                engine.cancel(id);
+            }
+        }
+        collect(&mut answers, engine.tick());
+        tick += 1;
+        if engine.is_idle() && visits.iter().all(|visit| visit.arrives < tick) {
+            return answers;
+        }
+        assert!(tick < 100_000, "the schedule does not end");
+    }
+}
+
+fn environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+#[test]
+fn answers_do_not_depend_on_the_schedule() {
+    let mut single = tiny(config());
+    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
+    let mut compared = 0;
+    for schedule in first..first + environment("WINDLASS_SCHEDULES", 200) {
+        let mut choices = Choices { schedule, drawn: 0 };
+        let mut engine = tiny(choices.engine());
+        let visits = visits(&mut choices);
+        let mut answers = together(&mut engine, &visits);
+        for (id, visit) in (0..).map(RequestId).zip(&visits) {
+            let expected = alone(&mut single, visit.request.clone());
+            let got = answers.remove(&id).unwrap_or_default();
+            let length = if got.end.is_some() { expected.tokens.len() } else { got.tokens.len() };
+            assert!(got.end.is_some() || visit.cancelled.is_some(), "schedule {schedule}: {id:?} has no end");
+            let equal = same(&got.tokens, &expected.tokens[..length]);
+            assert!(equal, "schedule {schedule}: {id:?} differs: {:?}", visit.request);
+            assert!(
+                got.end.is_none() || got.end == expected.end,
+                "schedule {schedule}: {id:?} ended differently"
+            );
+            compared += length;
+        }
+    }
+    assert!(compared > 0, "nothing was compared");
+}
+
+#[test]
+fn replayed_depths_give_the_tokens_of_the_run_they_were_recorded_from() {
+    let mut engine = tiny(config());
+    for schedule in 0..40 {
+        let mut choices = Choices { schedule, drawn: 7 };
+        let request = Request { recorded_depths: None, ..choices.request() };
+        let first = alone(&mut engine, request.clone());
+        let mut depths: Vec<_> = first.tokens.iter().map(|token| token.depth).collect();
+        depths.resize(request.max_tokens, 1);
+        let second = alone(&mut engine, Request { recorded_depths: Some(depths), ..request });
+        for (a, b) in first.tokens.iter().zip(&second.tokens) {
+            assert_eq!((a.token, a.depth, &a.logits), (b.token, b.depth, &b.logits), "schedule {schedule}");
+        }
+        assert_eq!(first.end, second.end);
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_number_of_threads() {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let [mut one, mut three] =
+        [1, 3].map(|threads| Engine::new(network(Cpu::new(threads), &folder), config()).unwrap());
+    for schedule in 0..20 {
+        let request = Choices { schedule, drawn: 0 }.request();
+        let [a, b] = [&mut one, &mut three].map(|engine| alone(engine, request.clone()));
+        assert!(same(&a.tokens, &b.tokens) && a.end == b.end, "{request:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The engine against numbers recorded from the reference implementation.
+
+mod common;
+
+use common::{alone, config, goldens_folder, network};
+use windlass_engine::{Engine, Request, TokenOutput};
+use windlass_kernels::{Backend, Cpu, KvRow, KvTable, Plain};
+use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
+use windlass_model::{Capacity, KvPolicy, Launch, OracleToken};
+
+fn oracle_token(token: TokenOutput) -> OracleToken {
+    let logits = token.logits.unwrap();
+    OracleToken { token: token.token, depth: token.depth, exit_values: token.exit_values, logits }
+}
+
+/// Runs every recorded generation and returns (tokens that agreed, tokens in all).
+fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
+    let goldens = Goldens::open(goldens_folder());
+    let mut engine = Engine::new(network(backend, &goldens.model), config()).unwrap();
+    let (mut agreed, mut all) = (0, 0);
+    for case in goldens.cases.iter().step_by(every_nth) {
+        let request = Request {
+            init_scale: 0.0,
+            report_logits: true,
+            ..Request::greedy(case.prompt.clone(), case.tokens.len(), case.depth, case.kv)
+        };
+        let produced: Vec<_> = alone(&mut engine, request).tokens.into_iter().map(oracle_token).collect();
+        let same = case.compare(&produced).unwrap();
+        if same == case.tokens.len() {
+            goldens.check_logits(case, &produced).unwrap();
+        }
+        agreed += same;
+        all += case.tokens.len();
+    }
+    (agreed, all)
+}
+
+#[test]
+fn the_engine_generates_what_was_recorded() {
+    let (agreed, all) = agreeing_tokens(Cpu::new(1), 1);
+    println!("{agreed} of {all} tokens agreed");
+    assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+}
+
+#[test]
+fn the_plain_backend_generates_what_was_recorded() {
+    let (agreed, all) = agreeing_tokens(Plain, 11);
+    assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
+/// Raw states after each iteration and logits at several depths, from a given and from the zero state.
+#[test]
+fn forward_states_and_logits_are_those_recorded() {
+    let goldens = Goldens::open(goldens_folder());
+    let network = network(Cpu::new(1), &goldens.model);
+    let ids = goldens.ids("forward.input_ids");
+    let (count, hidden) = (ids.len(), network.config().hidden);
+    for start in ["zero", "s0"] {
+        let initial = if start == "zero" { vec![0.0; count * hidden] } else { goldens.tensor("forward.s0") };
+        let mut workspace = network.workspace(Capacity { rows: count, latents: count, blocks: 64 });
+        let mut table = KvTable::default();
+        let mut block = 0..;
+        for slot in 0..=16 {
+            for position in (0..count).step_by(windlass_kernels::BLOCK_POSITIONS) {
+                table.set_block(slot, position, block.next().unwrap());
+            }
+        }
+        let latents: Vec<u32> = (0..count as u32).collect();
+        fn rows(table: &KvTable, slot: u32, count: usize) -> Vec<KvRow<'_>> {
+            (0..count).map(|position| KvRow { position, slot, table }).collect()
+        }
+        (0..count).for_each(|position| table.set_top_slot(position, 0));
+        let kv = rows(&table, 0, count);
+        network.prelude(&mut workspace, &ids, &initial, Launch { latents: &latents, kv: &kv });
+        let states = goldens.tensor(&format!("forward.{start}.states"));
+        for depth in 0..16 {
+            let slot = KvPolicy::Full.slot(depth) + 1;
+            (0..count).for_each(|position| table.set_top_slot(position, slot));
+            let kv = rows(&table, slot, count);
+            network.core(&mut workspace, Launch { latents: &latents, kv: &kv });
+            if let Some(expected) = states.chunks_exact(count * hidden).nth(depth as usize) {
+                close(&network.latents(&workspace, count), expected, LOGITS_TOLERANCE).unwrap();
+            }
+            if (depth + 1).is_power_of_two() {
+                let kv = rows(&table, 0, count);
+                let logits = network.coda(&mut workspace, Launch { latents: &latents, kv: &kv }, &latents);
+                let expected = goldens.tensor(&format!("forward.{start}.logits.r{}", depth + 1));
+                close(&logits, &expected, LOGITS_TOLERANCE).unwrap();
+            }
+        }
+    }
+}
