@@ -1,4 +1,5 @@
 //! Limits hold, and everything taken is given back.
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod common;
 

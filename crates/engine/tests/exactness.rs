@@ -3,6 +3,7 @@
 //! Random schedules: requests of mixed prompts, depth policies, K/V policies and seeds arrive at random ticks at an
 //! engine with random limits, some are cancelled. Every answer must equal, bit for bit, that of the same request alone.
 //! `WINDLASS_SCHEDULES` sets how many schedules run (200 by default), `WINDLASS_FIRST_SCHEDULE` where they begin.
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The engine against numbers recorded from the reference implementation.
+#![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
 mod common;
 

@@ -7,7 +7,8 @@
 use rayon::prelude::*;
 
 use super::isa::{Isa, by_isa};
-use super::math::{LANES, exp, sum_lanes};
+use super::math::{exp, sum_lanes};
+use super::simd::{LANES, Simd};
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
 
 /// Multiply-adds below which attention stays on the calling thread.
@@ -129,13 +130,14 @@ pub(super) fn attention(
     }
 }
 
-by_isa!(fn attend = attend_body(
+by_isa!(fn attend<S> = attend_body(
     queries: &[f32], row: &KvRow<'_>, layer: usize, cache: &KvCache, scores: &mut [f32], out: &mut [f32],
 ));
 
 /// One row, head after head. `scores` has room for its positions, rounded up to whole blocks.
 #[inline(always)]
-fn attend_body(
+fn attend_body<S: Simd>(
+    simd: S,
     queries: &[f32],
     row: &KvRow<'_>,
     layer: usize,
@@ -148,7 +150,7 @@ fn attend_body(
     let each = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
     for (head, (query, out)) in each.enumerate() {
         for (block, scores) in scores.as_chunks_mut::<BLOCK_POSITIONS>().0.iter_mut().enumerate() {
-            block_scores(query, scale, row, block * BLOCK_POSITIONS, layer, head, cache, scores);
+            block_scores(simd, query, scale, row, block * BLOCK_POSITIONS, layer, head, cache, scores);
         }
         let total = softmax_numerators(scores);
         out.fill(0.0);
@@ -168,7 +170,8 @@ fn attend_body(
 /// Scores of the block's positions that the row may see; −∞ for the others.
 #[expect(clippy::too_many_arguments, reason = "one row, one head, one block")]
 #[inline(always)]
-fn block_scores(
+fn block_scores<S: Simd>(
+    simd: S,
     query: &[f32],
     scale: f32,
     row: &KvRow<'_>,
@@ -187,14 +190,14 @@ fn block_scores(
         let slot = slot_of(done);
         let alike = (done..seen).take_while(|&i| slot_of(i) == slot).count();
         let keys = cache.keys(row.table.readable_block(slot, first), layer, head);
-        let mut sums = [0.0_f32; BLOCK_POSITIONS];
+        let mut sums = simd.splat(0.0);
         for (&q, keys) in query.iter().zip(keys) {
-            for (sum, &key) in sums.iter_mut().zip(keys) {
-                *sum = q.mul_add(key, *sum);
-            }
+            sums = simd.mul_add(simd.splat(q), simd.load(keys), sums);
         }
+        let mut products = [0.0; BLOCK_POSITIONS];
+        simd.store(sums, &mut products);
         for i in done..done + alike {
-            scores[i] = sums[i] * scale;
+            scores[i] = products[i] * scale;
         }
         done += alike;
     }

@@ -36,28 +36,47 @@ impl Isa {
     }
 }
 
-/// Compiles one plain body for each instruction set and calls the one that was detected.
+/// Compiles one body for each instruction set and calls the one that was detected.
 ///
-/// The body must be `#[inline(always)]`; it is written once, in plain Rust that the compiler turns into vectors.
+/// The body must be `#[inline(always)]`. In the first form it is plain Rust that the compiler turns into vectors; in
+/// the second (`<S>`) it takes a [`Simd`](super::simd::Simd) as its first argument.
 macro_rules! by_isa {
     (fn $name:ident = $body:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)?) => {
+        by_isa!(@ fn $name = $body(; ; ; $($arg: $type),*) $(-> $out)?);
+    };
+    (fn $name:ident<S> = $body:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)?) => {
+        by_isa!(@ fn $name = $body(
+            unsafe { $crate::cpu::simd::Avx512::assume() };
+            unsafe { $crate::cpu::simd::Avx2::assume() };
+            $crate::cpu::simd::Portable;
+            $($arg: $type),*
+        ) $(-> $out)?);
+    };
+    (@ fn $name:ident = $body:ident(
+        $($avx512:expr)?; $($avx2:expr)?; $($portable:expr)?; $($arg:ident: $type:ty),*
+    ) $(-> $out:ty)?) => {
         #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls functions of detected features"))]
         pub(super) fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
+                // SAFETY (here and below): `Cpu` only holds an `Isa` that was detected on this machine.
                 #[target_feature(enable = "avx512f,fma")]
-                fn avx512($($arg: $type),*) $(-> $out)? { $body($($arg),*) }
+                fn avx512($($arg: $type),*) $(-> $out)? {
+                    $body($($avx512,)? $($arg),*)
+                }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $type),*) $(-> $out)? { $body($($arg),*) }
+                fn avx2($($arg: $type),*) $(-> $out)? {
+                    $body($($avx2,)? $($arg),*)
+                }
                 match isa {
-                    // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
+                    // SAFETY: see above.
                     $crate::cpu::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
+                    // SAFETY: see above.
                     $crate::cpu::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::cpu::isa::Isa::Portable => {}
                 }
             }
-            $body($($arg),*)
+            $body($($portable,)? $($arg),*)
         }
     };
 }

@@ -1,7 +1,6 @@
 //! Scalar functions and sums that vectorise, with the same bits at every vector width.
 
-/// Lanes of a sum: element j of a row goes to lane j mod 16, and lanes are added in one fixed tree.
-pub(super) const LANES: usize = 16;
+use super::simd::LANES;
 
 /// eˣ to 2 units in the last place; 0 below −87.3 and finite above 88.7.
 #[inline(always)]
@@ -42,7 +41,7 @@ pub(super) fn sum_lanes(lanes: [f32; LANES]) -> f32 {
     sums[0]
 }
 
-/// Sums `term(j)` over `0..len`.
+/// Sums `term(j)` over `0..len`: element j goes to lane j mod 16, and lanes are added in one fixed tree.
 #[inline(always)]
 pub(super) fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];

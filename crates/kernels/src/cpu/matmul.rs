@@ -7,10 +7,11 @@
 use rayon::prelude::*;
 
 use super::isa::{Isa, by_isa};
+use super::simd::{LANES, Simd};
 use crate::backend::Rows;
 
 /// Outputs of one panel.
-const PANEL: usize = 16;
+const PANEL: usize = LANES;
 
 /// Multiply-adds below which a product stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 20;
@@ -44,8 +45,8 @@ impl PackedMatrix {
     /// Panels `from..from + P`, each `[inputs][PANEL]`.
     #[inline(always)]
     fn panels<const P: usize>(&self, from: usize) -> [&[[f32; PANEL]]; P] {
-        let size = self.inputs * PANEL;
-        std::array::from_fn(|p| self.panels[(from + p) * size..][..size].as_chunks().0)
+        let (inputs, _) = self.panels.as_chunks();
+        std::array::from_fn(|p| &inputs[(from + p) * self.inputs..][..self.inputs])
     }
 }
 
@@ -115,13 +116,14 @@ pub(super) fn matmul(
     });
 }
 
-by_isa!(fn product = product_body(
+by_isa!(fn product<S> = product_body(
     input: Input<'_>, weight: &PackedMatrix, out: Output, from: usize, to: usize, accumulate: bool,
 ));
 
 /// All rows by panels `from..to`.
 #[inline(always)]
-fn product_body(
+fn product_body<S: Simd>(
+    simd: S,
     input: Input<'_>,
     weight: &PackedMatrix,
     out: Output,
@@ -129,77 +131,86 @@ fn product_body(
     to: usize,
     accumulate: bool,
 ) {
+    let product = Product { simd, input, weight, out, accumulate };
     let rows = input.rows.len();
     let mut row = 0;
     while row < rows {
         row += match rows - row {
-            8.. => strip::<8, 2>(input, weight, out, row, from, to, accumulate),
-            4.. => strip::<4, 4>(input, weight, out, row, from, to, accumulate),
-            2.. => strip::<2, 4>(input, weight, out, row, from, to, accumulate),
-            _ => strip::<1, 4>(input, weight, out, row, from, to, accumulate),
+            8.. if S::REGISTERS >= 16 => product.strip::<8, 2>(row, from, to),
+            4.. if S::REGISTERS >= 16 => product.strip::<4, 4>(row, from, to),
+            4.. => product.strip::<4, 1>(row, from, to),
+            2.. => product.strip::<2, 2>(row, from, to),
+            _ => product.strip::<1, 4>(row, from, to),
         };
     }
 }
 
-/// `R` rows by panels `from..to`, `P` panels at a time. Returns `R`.
-#[inline(always)]
-fn strip<const R: usize, const P: usize>(
-    input: Input<'_>,
-    weight: &PackedMatrix,
+/// One thread's part of a product.
+struct Product<'a, S> {
+    simd: S,
+    input: Input<'a>,
+    weight: &'a PackedMatrix,
     out: Output,
-    row: usize,
-    from: usize,
-    to: usize,
     accumulate: bool,
-) -> usize {
-    let mut panel = from;
-    while panel + P <= to {
-        tile::<R, P>(input, weight, out, row, panel, accumulate);
-        panel += P;
-    }
-    while panel < to {
-        tile::<R, 1>(input, weight, out, row, panel, accumulate);
-        panel += 1;
-    }
-    R
 }
 
-#[inline(always)]
-fn tile<const R: usize, const P: usize>(
-    input: Input<'_>,
-    weight: &PackedMatrix,
-    out: Output,
-    row: usize,
-    panel: usize,
-    accumulate: bool,
-) {
-    let inputs: [&[f32]; R] = std::array::from_fn(|r| input.row(row + r));
-    let panels = weight.panels::<P>(panel);
-    let columns = |p: usize| ((panel + p) * PANEL, PANEL.min(weight.outputs - (panel + p) * PANEL));
-    let mut sums = [[[0.0_f32; PANEL]; P]; R];
-    if accumulate {
-        for (r, sums) in sums.iter_mut().enumerate() {
-            for (p, sums) in sums.iter_mut().enumerate() {
-                let (column, len) = columns(p);
-                sums[..len].copy_from_slice(out.columns(row + r, column, len));
-            }
+impl<S: Simd> Product<'_, S> {
+    /// Rows `row..row + R` by panels `from..to`, `P` panels at a time. Returns `R`.
+    #[inline(always)]
+    fn strip<const R: usize, const P: usize>(&self, row: usize, from: usize, to: usize) -> usize {
+        let mut panel = from;
+        while panel + P <= to {
+            self.tile::<R, P>(row, panel);
+            panel += P;
         }
+        while panel < to {
+            self.tile::<R, 1>(row, panel);
+            panel += 1;
+        }
+        R
     }
-    for k in 0..weight.inputs {
-        for r in 0..R {
-            let x = inputs[r][k];
-            for p in 0..P {
-                let w = &panels[p][k];
-                for j in 0..PANEL {
-                    sums[r][p][j] = x.mul_add(w[j], sums[r][p][j]);
+
+    #[inline(always)]
+    fn tile<const R: usize, const P: usize>(&self, row: usize, panel: usize) {
+        let simd = self.simd;
+        // Slices of one length, so that the loop over it needs no bounds checks.
+        let length = self.weight.inputs;
+        let inputs: [&[f32]; R] = std::array::from_fn(|r| &self.input.row(row + r)[..length]);
+        let panels = self.weight.panels::<P>(panel);
+        let mut sums = [[simd.splat(0.0); P]; R];
+        if self.accumulate {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    let mut values = [0.0; PANEL];
+                    let columns = self.columns(row + r, panel + p);
+                    values[..columns.len()].copy_from_slice(columns);
+                    *sum = simd.load(&values);
                 }
             }
         }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        for (p, sums) in sums.iter().enumerate() {
-            let (column, len) = columns(p);
-            out.columns(row + r, column, len).copy_from_slice(&sums[..len]);
+        for k in 0..length {
+            let weights: [_; P] = std::array::from_fn(|p| simd.load(&panels[p][k]));
+            for r in 0..R {
+                let x = simd.splat(inputs[r][k]);
+                for p in 0..P {
+                    sums[r][p] = simd.mul_add(x, weights[p], sums[r][p]);
+                }
+            }
         }
+        for (r, sums) in sums.into_iter().enumerate() {
+            for (p, sum) in sums.into_iter().enumerate() {
+                let mut values = [0.0; PANEL];
+                simd.store(sum, &mut values);
+                let columns = self.columns(row + r, panel + p);
+                columns.copy_from_slice(&values[..columns.len()]);
+            }
+        }
+    }
+
+    /// The outputs of `panel` in `row`; fewer than a panel's at the right edge.
+    #[inline(always)]
+    fn columns(&self, row: usize, panel: usize) -> &mut [f32] {
+        let column = panel * PANEL;
+        self.out.columns(row, column, PANEL.min(self.weight.outputs - column))
     }
 }

@@ -5,6 +5,7 @@ mod isa;
 mod math;
 mod matmul;
 mod rowwise;
+mod simd;
 
 use attention::KvCache;
 pub use isa::Isa;

@@ -1,0 +1,30 @@
+# Everything a fresh Debian machine with a Rust toolchain needs is installed by the targets themselves.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: demo test lint docs bench
+
+# Builds Windlass and runs the demo: a coordinator and two workers answer a few hundred puzzles.
+demo:
+	cargo run --release --locked --package windlass-cli -- demo
+
+# All tests, with the Python client that talks to `windlass serve`.
+test: $(VENV)/installed
+	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
+
+$(VENV)/installed: tests/python/requirements.txt
+	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
+	touch $@
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+docs:
+	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+
+bench:
+	cargo bench --locked --package windlass-engine --bench engine
