@@ -1,0 +1,94 @@
+use std::time::Duration;
+
+use futures::stream::{Stream, StreamExt, TryStreamExt};
+use tonic::transport::{Channel, Endpoint};
+use windlass_proto::v1::inference_client::InferenceClient;
+use windlass_proto::v1::{ListModelsRequest, ModelInfo, TokenizeRequest};
+
+use crate::error::ClientError;
+use crate::event::{Event, Generated};
+use crate::options::GenerateRequest;
+
+/// A connection to a coordinator. Clones share it; any number of calls run at once.
+#[derive(Debug, Clone)]
+pub struct Client {
+    inner: InferenceClient<Channel>,
+}
+
+impl Client {
+    /// Connects to `host:port` or `http://host:port`.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let authority = address.strip_prefix("http://").unwrap_or(address);
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+            .map_err(|_| ClientError::Address { address: address.to_owned() })?
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect().await.map_err(|error| ClientError::Unavailable {
+            message: format!("cannot connect to {address}: {}", root_cause(&error)),
+        })?;
+        Ok(Self { inner: InferenceClient::new(channel) })
+    }
+
+    /// Generates token by token. Dropping the stream aborts the generation; the last event is a `Finish`.
+    pub async fn generate(
+        &self,
+        request: GenerateRequest,
+    ) -> Result<impl Stream<Item = Result<Event, ClientError>> + Send + use<>, ClientError> {
+        let response =
+            self.inner.clone().generate(windlass_proto::v1::GenerateRequest::from(request)).await?;
+        let events = response.into_inner().map_err(ClientError::from);
+        Ok(events.and_then(|response| async {
+            Event::read(response).ok_or_else(|| ClientError::Failed {
+                code: "unknown event".into(),
+                message: "the server speaks a newer API: update this client".into(),
+            })
+        }))
+    }
+
+    /// Generates, and returns the whole answer.
+    pub async fn generate_whole(&self, request: GenerateRequest) -> Result<Generated, ClientError> {
+        let mut events = std::pin::pin!(self.generate(request).await?);
+        let mut text = String::new();
+        let mut tokens = Vec::new();
+        while let Some(event) = events.next().await {
+            match event? {
+                Event::Delta(delta) => {
+                    text.push_str(&delta.text);
+                    tokens.extend(delta.tokens);
+                }
+                Event::Finish(finish) => return Ok(Generated { text, tokens, finish }),
+            }
+        }
+        Err(ClientError::Interrupted {
+            message: "the server ended the generation without finishing it".into(),
+        })
+    }
+
+    /// Token ids of a text, each with its own text. `add_special_tokens`: as `generate` tokenises a prompt.
+    pub async fn tokenize(
+        &self,
+        model: &str,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<Vec<(u32, String)>, ClientError> {
+        let request = TokenizeRequest { model: model.to_owned(), text: text.to_owned(), add_special_tokens };
+        let response = self.inner.clone().tokenize(request).await?.into_inner();
+        Ok(response.ids.into_iter().zip(response.pieces).collect())
+    }
+
+    /// The models served.
+    pub async fn list_models(&self) -> Result<Vec<ModelInfo>, ClientError> {
+        Ok(self.inner.clone().list_models(ListModelsRequest {}).await?.into_inner().models)
+    }
+}
+
+/// The innermost error, which says what happened; the outer ones say "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,72 @@
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Why a call failed, by what the caller can do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("'{address}' is not an address: use host:port or http://host:port")]
+    Address {
+        /// As it was given.
+        address: String,
+    },
+    /// The request is at fault: correct it.
+    #[error("{message}")]
+    InvalidArgument {
+        /// The field at fault, if the server names one.
+        field: Option<String>,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// No such model.
+    #[error("{message}")]
+    NotFound {
+        /// What is served instead.
+        message: String,
+    },
+    /// The server has too much to do: try again later.
+    #[error("{message}")]
+    Busy {
+        /// What the server says.
+        message: String,
+    },
+    /// The server or its workers cannot be reached: try again later.
+    #[error("{message}")]
+    Unavailable {
+        /// What is away.
+        message: String,
+    },
+    /// The generation broke off after its first token: generate again.
+    #[error("{message}")]
+    Interrupted {
+        /// Why.
+        message: String,
+    },
+    /// The server failed, or does not speak this API.
+    #[error("{code}: {message}")]
+    Failed {
+        /// The status code's description.
+        code: String,
+        /// What the server says.
+        message: String,
+    },
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let message = status.message().to_owned();
+        match status.code() {
+            Code::InvalidArgument => {
+                let violations = status.get_details_bad_request().map(|request| request.field_violations);
+                let field =
+                    violations.and_then(|list| list.into_iter().next()).map(|violation| violation.field);
+                Self::InvalidArgument { field, message }
+            }
+            Code::NotFound => Self::NotFound { message },
+            Code::ResourceExhausted => Self::Busy { message },
+            Code::Unavailable => Self::Unavailable { message },
+            Code::Aborted => Self::Interrupted { message },
+            code => Self::Failed { code: code.description().to_owned(), message },
+        }
+    }
+}

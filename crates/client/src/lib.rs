@@ -1,0 +1,17 @@
+//! Typed client of the public gRPC API: text in, text and depths out.
+//!
+//! It does not retry: an error says what the caller may do about it.
+
+mod client;
+mod error;
+mod event;
+mod options;
+
+pub use client::Client;
+pub use error::ClientError;
+pub use event::{Delta, Event, Finish, FinishReason, Generated, Token, TokenLogprob, Usage};
+pub use options::{
+    Adaptive, Criterion, Depth, GenerateOptions, GenerateRequest, Kv, Message, Prompt, Sampling,
+};
+/// What one model can do.
+pub use windlass_proto::v1::ModelInfo;
