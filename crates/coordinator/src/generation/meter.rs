@@ -1,0 +1,89 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use windlass_proto::v1::{FinishReason, GenerationParameters, Token, Usage};
+
+use crate::metrics;
+use crate::registry::{DepthLimit, Model};
+
+/// Counts what one generation used and tells the metrics, once, how it ended.
+pub(super) struct Meter {
+    model: Arc<Model>,
+    depth: DepthLimit,
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    core_iterations: u64,
+    received: Instant,
+    last_token: Option<Instant>,
+    ended: bool,
+}
+
+impl Meter {
+    pub(super) fn new(
+        model: Arc<Model>,
+        prompt_tokens: usize,
+        parameters: &GenerationParameters,
+        received: Instant,
+    ) -> Self {
+        Self {
+            depth: model.depth_limit(parameters),
+            model,
+            prompt_tokens: u32::try_from(prompt_tokens).unwrap_or(u32::MAX),
+            completion_tokens: 0,
+            core_iterations: 0,
+            received,
+            last_token: None,
+            ended: false,
+        }
+    }
+
+    pub(super) fn token(&mut self, token: &Token) {
+        let now = Instant::now();
+        let name = &self.model.info.name;
+        match self.last_token.replace(now) {
+            None => metrics::first_token(name, now - self.received),
+            Some(last) => metrics::next_token(name, now - last),
+        }
+        metrics::token_depth(name, token.depth);
+        self.completion_tokens += 1;
+        self.core_iterations += u64::from(token.depth);
+    }
+
+    /// What was used so far, as the worker would say it.
+    pub(super) fn usage(&self) -> Usage {
+        let max = u64::from(self.depth.max);
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            prompt_core_iterations: u64::from(self.prompt_tokens) * max,
+            completion_core_iterations: self.core_iterations,
+            completion_core_iterations_limit: u64::from(self.completion_tokens) * max,
+        }
+    }
+
+    pub(super) fn finish(&mut self, reason: FinishReason, usage: &Usage) {
+        let reason = if reason == FinishReason::Length { "length" } else { "stop" };
+        metrics::success(&self.model.info.name, reason, self.received.elapsed());
+        self.end(usage);
+    }
+
+    /// The generation ended with an error; the front counts that.
+    pub(super) fn fail(&mut self) {
+        self.end(&self.usage());
+    }
+
+    fn end(&mut self, usage: &Usage) {
+        self.ended = true;
+        metrics::usage(&self.model.info.name, usage);
+        self.model.observe_depth(self.depth, self.completion_tokens, self.core_iterations);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if !self.ended && self.last_token.is_some() {
+            metrics::success(&self.model.info.name, "abort", self.received.elapsed());
+            self.end(&self.usage());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One generation from prompt to finish, the same for both fronts.
+//!
+//! Knows neither HTTP nor the public gRPC service; what it cannot check without an engine the worker checks.
+
+mod error;
+mod meter;
+mod run;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use windlass_proto::v1::{GenerateTaskRequest, GenerationParameters};
+
+pub(crate) use error::GenerationError;
+pub(crate) use run::{Generation, GenerationEvent};
+
+use crate::dispatch::dispatch;
+use crate::random::random_u64;
+use crate::registry::{Model, Registry};
+use crate::text::{ChatMessage, TextStream, Tokenizer};
+use meter::Meter;
+
+const STOP_LIMIT: usize = 16;
+/// Longer texts are tokenised off the threads that serve connections.
+const LONG_TEXT_BYTES: usize = 16 << 10;
+
+/// What to continue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// Tokenised with the model's special tokens.
+    Text(String),
+    TokenIds(Vec<u32>),
+    /// Rendered with the model's chat template.
+    Chat(Vec<ChatMessage>),
+}
+
+/// Begins generations, within the limit.
+pub(crate) struct Generator {
+    registry: Arc<Registry>,
+    permits: Arc<Semaphore>,
+    limit: u32,
+    abort: watch::Receiver<bool>,
+}
+
+/// The right to generate a number of sequences, held until the last of them ends.
+pub(crate) type Admission = Arc<OwnedSemaphorePermit>;
+
+impl Generator {
+    /// Running generations end with an error once `abort` turns true.
+    pub(crate) fn new(registry: Arc<Registry>, limit: u32, abort: watch::Receiver<bool>) -> Self {
+        Self { registry, permits: Arc::new(Semaphore::new(limit as usize)), limit, abort }
+    }
+
+    /// The model of this name; for the empty name, the only one.
+    pub(crate) fn model(&self, name: &str) -> Result<Arc<Model>, GenerationError> {
+        let mut models = self.registry.models();
+        if models.is_empty() {
+            let message = "no worker has been reached yet: try again when /ready answers 200".into();
+            return Err(GenerationError::Unavailable { message });
+        }
+        if name.is_empty() && models.len() == 1 {
+            return Ok(models.pop_first().expect("there is one").1);
+        }
+        models.remove(name).ok_or_else(|| {
+            let names: Vec<_> = models.into_keys().collect();
+            GenerationError::UnknownModel {
+                model: name.to_owned(),
+                served: format!("use one of {}", names.join(", ")),
+            }
+        })
+    }
+
+    /// Makes room for `sequences` more generations.
+    pub(crate) fn admit(&self, sequences: usize) -> Result<Admission, GenerationError> {
+        let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
+        let limit = self.limit;
+        if wanted > limit {
+            let message =
+                format!("{sequences} sequences exceed the server's limit of {limit}: ask for fewer at once");
+            return Err(GenerationError::invalid("n", message));
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_many_owned(wanted);
+        permit.map(Arc::new).map_err(|_| GenerationError::Busy {
+            message: format!("the server is generating its limit of {limit} sequences: try again later"),
+        })
+    }
+
+    /// The token ids of a prompt.
+    pub(crate) async fn prompt_ids(
+        &self,
+        model: &Model,
+        prompt: Prompt,
+    ) -> Result<Vec<u32>, GenerationError> {
+        match prompt {
+            Prompt::TokenIds(ids) => Ok(ids),
+            Prompt::Text(text) => encode(tokenizer(model, "prompt")?, text, true).await,
+            Prompt::Chat(messages) => {
+                let tokenizer = tokenizer(model, "messages")?;
+                let template = model.template.as_ref().ok_or_else(|| {
+                    let name = &model.info.name;
+                    let message =
+                        format!("model '{name}' has no chat template: send a prompt to /v1/completions");
+                    GenerationError::invalid("messages", message)
+                })?;
+                let text = template.render(&messages)?;
+                encode(tokenizer, text, false).await
+            }
+        }
+    }
+
+    /// Starts generating; returns once a worker answered with a first event. `received`: when the request came in.
+    pub(crate) async fn start(
+        &self,
+        model: Arc<Model>,
+        prompt: Vec<u32>,
+        mut parameters: GenerationParameters,
+        stop: Vec<String>,
+        admission: Admission,
+        received: Instant,
+    ) -> Result<Generation, GenerationError> {
+        let text = text_stream(&model, &prompt, stop)?;
+        let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_u64);
+        let meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received);
+        let request = GenerateTaskRequest { prompt, parameters: Some(parameters) };
+        let events = dispatch(&self.registry, &model, &request).await?;
+        Ok(Generation::new(events, text, meter, seed, self.abort.clone(), admission))
+    }
+}
+
+fn tokenizer<'a>(model: &'a Model, field: &str) -> Result<&'a Arc<Tokenizer>, GenerationError> {
+    model.tokenizer.as_ref().ok_or_else(|| {
+        let message = format!("model '{}' has no tokenizer: send the prompt as token ids", model.info.name);
+        GenerationError::invalid(field, message)
+    })
+}
+
+async fn encode(
+    tokenizer: &Arc<Tokenizer>,
+    text: String,
+    special: bool,
+) -> Result<Vec<u32>, GenerationError> {
+    if text.len() < LONG_TEXT_BYTES {
+        return Ok(tokenizer.encode(&text, special)?);
+    }
+    let tokenizer = Arc::clone(tokenizer);
+    let encoded = tokio::task::spawn_blocking(move || tokenizer.encode(&text, special)).await;
+    Ok(encoded.map_err(|error| GenerationError::Internal { message: error.to_string() })??)
+}
+
+fn text_stream(
+    model: &Model,
+    prompt: &[u32],
+    stop: Vec<String>,
+) -> Result<Option<TextStream>, GenerationError> {
+    if stop.len() > STOP_LIMIT {
+        let message = format!("{} stop strings are too many: use at most {STOP_LIMIT}", stop.len());
+        return Err(GenerationError::invalid("stop", message));
+    }
+    if stop.iter().any(String::is_empty) {
+        return Err(GenerationError::invalid("stop", "a stop string is empty: leave it out"));
+    }
+    if model.tokenizer.is_none() && !stop.is_empty() {
+        let message = format!("model '{}' has no tokenizer: use stop_token_ids", model.info.name);
+        return Err(GenerationError::invalid("stop", message));
+    }
+    Ok(model.tokenizer.as_ref().map(|tokenizer| TextStream::new(Arc::clone(tokenizer), prompt, stop)))
+}

@@ -1,0 +1,101 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use windlass_proto::v1::inference_server::Inference;
+use windlass_proto::v1::{
+    Chat, GenerateRequest, GenerateResponse, ListModelsRequest, ListModelsResponse, TextDelta, TokenIds,
+    TokenizeRequest, TokenizeResponse, generate_request, generate_response,
+};
+
+use super::status::status;
+use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
+use crate::registry::Registry;
+use crate::text::ChatMessage;
+
+/// The public service, on the same generation as the HTTP front.
+pub(crate) struct InferenceService {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) generator: Arc<Generator>,
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<GenerateResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Inference for InferenceService {
+    type GenerateStream = Responses;
+
+    async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Responses>, Status> {
+        let generation = self.start(request.into_inner()).await.map_err(|error| status(&error))?;
+        let responses = generation.into_stream().map(|event| match event {
+            Ok(event) => Ok(response(event)),
+            Err(error) => Err(status(&error)),
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn tokenize(
+        &self,
+        request: Request<TokenizeRequest>,
+    ) -> Result<Response<TokenizeResponse>, Status> {
+        let response = self.tokens(&request.into_inner()).map_err(|error| status(&error))?;
+        Ok(Response::new(response))
+    }
+
+    async fn list_models(
+        &self,
+        _request: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        Ok(Response::new(ListModelsResponse { models: self.registry.model_infos() }))
+    }
+}
+
+impl InferenceService {
+    async fn start(&self, request: GenerateRequest) -> Result<Generation, GenerationError> {
+        let received = Instant::now();
+        let GenerateRequest { model, prompt, parameters, stop } = request;
+        let model = self.generator.model(&model)?;
+        let prompt = prompt.ok_or_else(|| {
+            GenerationError::invalid("prompt", "prompt is missing: set one of text, token_ids and chat")
+        })?;
+        let admission = self.generator.admit(1)?;
+        let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)).await?;
+        self.generator.start(model, prompt, parameters.unwrap_or_default(), stop, admission, received).await
+    }
+
+    fn tokens(&self, request: &TokenizeRequest) -> Result<TokenizeResponse, GenerationError> {
+        let model = self.generator.model(&request.model)?;
+        let tokenizer = model.tokenizer.as_ref().ok_or_else(|| {
+            let message = format!("model '{}' has no tokenizer", model.info.name);
+            GenerationError::invalid("text", message)
+        })?;
+        let ids = tokenizer.encode(&request.text, request.add_special_tokens)?;
+        let pieces = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+        Ok(TokenizeResponse { ids, pieces })
+    }
+}
+
+fn read_prompt(prompt: generate_request::Prompt) -> Prompt {
+    match prompt {
+        generate_request::Prompt::Text(text) => Prompt::Text(text),
+        generate_request::Prompt::TokenIds(TokenIds { ids }) => Prompt::TokenIds(ids),
+        generate_request::Prompt::Chat(Chat { messages }) => Prompt::Chat(
+            messages
+                .into_iter()
+                .map(|message| ChatMessage { role: message.role, content: message.content })
+                .collect(),
+        ),
+    }
+}
+
+fn response(event: GenerationEvent) -> GenerateResponse {
+    let event = match event {
+        GenerationEvent::Delta { text, tokens } => {
+            generate_response::Event::Delta(TextDelta { text, tokens })
+        }
+        GenerationEvent::Finish(finish) => generate_response::Event::Finish(finish),
+    };
+    GenerateResponse { event: Some(event) }
+}

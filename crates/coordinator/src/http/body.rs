@@ -1,0 +1,86 @@
+//! Reading a JSON body strictly.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use super::error::ApiError;
+
+/// Largest body.
+pub(super) const BODY_LIMIT_BYTES: usize = 4 << 20;
+
+/// A JSON body in which every field is known and has the right type.
+pub(super) struct StrictJson<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for StrictJson<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(&request) {
+            let message = "the content type must be application/json";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+        }
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    let message = format!("the body exceeds {BODY_LIMIT_BYTES} bytes: send less at once");
+                    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+                }
+                _ => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", rejection.body_text()),
+            })?;
+        parse(&bytes).map(Self)
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|value| value.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Reads a whole JSON text; the error names the field and what was expected.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
+        let message = format!("the body is not JSON: {error}");
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message));
+    }
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let message = "the body must be a JSON object";
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message));
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| refusal(&error.path().to_string(), error.inner()))
+}
+
+/// The body is JSON, but not what was expected at `path`.
+fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
+    // The path ends unknown at a map's key.
+    let path = if path == "." { "" } else { path.trim_end_matches(".?") };
+    let text = error.to_string();
+    let reason = match text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason) {
+        // What the library says where one of several names, or an object with one of them, should be.
+        "expected value" => "expected a name or an object",
+        "invalid type: unit variant, expected newtype variant" => "expected an object that gives its value",
+        reason => reason,
+    };
+    if let Some(field) = between(reason, "unknown field `", '`') {
+        let parent = path.strip_suffix(field).unwrap_or(path).trim_end_matches('.');
+        let param = if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") };
+        return ApiError::invalid(&param, format!("unknown field '{param}': leave it out"));
+    }
+    if let Some(field) = between(reason, "missing field `", '`') {
+        let param = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+        return ApiError::invalid(&param, format!("{param} is missing"));
+    }
+    match path {
+        "" => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", reason),
+        path => ApiError::invalid(path, format!("{path}: {reason}")),
+    }
+}
+
+fn between<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
+    text.strip_prefix(before)?.split(after).next()
+}

@@ -1,0 +1,158 @@
+//! `POST /v1/chat/completions`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::App;
+use super::answer::{Job, answer};
+use super::body::StrictJson;
+use super::error::ApiError;
+use super::options::{LOGPROBS_LIMIT, Options, options, present};
+use super::request::{Body, Content, Logprobs, Message, Role};
+use super::response::Shape;
+use crate::generation::Prompt;
+use crate::text::ChatMessage;
+
+pub(super) async fn chat(
+    State(app): State<Arc<App>>,
+    StrictJson(body): StrictJson<Body>,
+) -> Result<Response, ApiError> {
+    let received = Instant::now();
+    let newer = body.max_completion_tokens.is_some();
+    let (prompt, options) = validate(body)?;
+    let job = Job { shape: Shape::Chat, prompts: vec![prompt], options, received };
+    answer(&app, job)
+        .await
+        .map_err(|error| ApiError { param: error.param.map(|field| rename(&field, newer)), ..error })
+}
+
+/// A worker's field, as this endpoint names it. `newer`: the request said `max_completion_tokens`.
+fn rename(field: &str, newer: bool) -> String {
+    match field.strip_prefix("sampling.").unwrap_or(field) {
+        "prompt" => "messages".into(),
+        "max_tokens" if newer => "max_completion_tokens".into(),
+        "logprobs" => "top_logprobs".into(),
+        "effort" => "reasoning_effort".into(),
+        "exit_values" => "return_exit_values".into(),
+        same => same.into(),
+    }
+}
+
+pub(super) fn validate(mut body: Body) -> Result<(Prompt, Options), ApiError> {
+    refuse_unsupported(&body)?;
+    body.max_tokens = match (body.max_tokens, body.max_completion_tokens) {
+        (Some(older), Some(newer)) if older != newer => {
+            let message =
+                format!("max_tokens {older} and max_completion_tokens {newer} differ: send one of them");
+            return Err(ApiError::invalid("max_completion_tokens", message));
+        }
+        (older, newer) => newer.or(older),
+    };
+    let logprobs = logprobs(&body)?;
+    let messages = body.messages.take().unwrap_or_default();
+    if messages.is_empty() {
+        return Err(ApiError::invalid("messages", "messages is missing or empty: send at least one message"));
+    }
+    let messages = messages
+        .into_iter()
+        .enumerate()
+        .map(|(index, turn)| message(index, turn))
+        .collect::<Result<_, _>>()?;
+    Ok((Prompt::Chat(messages), options(&mut body, logprobs)?))
+}
+
+fn logprobs(body: &Body) -> Result<Option<u32>, ApiError> {
+    match (&body.logprobs, body.top_logprobs) {
+        (Some(Logprobs::Count(_)), _) => Err(ApiError::invalid("logprobs", "logprobs must be true or false")),
+        (Some(Logprobs::Flag(true)), Some(count)) if count > LOGPROBS_LIMIT => {
+            let message = format!("top_logprobs {count} is out of range: use 0 to {LOGPROBS_LIMIT}");
+            Err(ApiError::invalid("top_logprobs", message))
+        }
+        (Some(Logprobs::Flag(true)), count) => Ok(Some(count.unwrap_or(0))),
+        (_, Some(_)) => Err(ApiError::invalid("top_logprobs", "top_logprobs needs \"logprobs\": true")),
+        (_, None) => Ok(None),
+    }
+}
+
+fn refuse_unsupported(body: &Body) -> Result<(), ApiError> {
+    let of_completions = present(&[
+        ("prompt", body.prompt.is_some()),
+        ("echo", body.echo.is_some()),
+        ("best_of", body.best_of.is_some()),
+        ("suffix", body.suffix.is_some()),
+    ]);
+    if let Some(field) = of_completions {
+        return Err(ApiError::invalid(
+            field,
+            format!("unknown field '{field}': it belongs to /v1/completions"),
+        ));
+    }
+    let other_than =
+        |value: &Option<Value>, accepted: Value| value.as_ref().is_some_and(|value| *value != accepted);
+    if other_than(&body.tool_choice, json!("none")) {
+        return Err(ApiError::not_supported("tool_choice", "leave it out or send \"none\""));
+    }
+    if other_than(&body.response_format, json!({"type": "text"})) {
+        return Err(ApiError::not_supported("response_format", "leave it out or send {\"type\": \"text\"}"));
+    }
+    let unsupported = present(&[
+        ("tools", body.tools.is_some()),
+        ("parallel_tool_calls", body.parallel_tool_calls.is_some()),
+        ("functions", body.functions.is_some()),
+        ("function_call", body.function_call.is_some()),
+    ]);
+    unsupported.map_or(Ok(()), |field| Err(ApiError::not_supported(field, "leave it out")))
+}
+
+fn message(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
+    let path = format!("messages[{index}]");
+    let unsupported = present(&[
+        ("name", message.name.is_some()),
+        ("refusal", message.refusal.is_some()),
+        ("audio", message.audio.is_some()),
+        ("function_call", message.function_call.is_some()),
+        ("tool_calls", message.tool_calls.is_some()),
+    ]);
+    if let Some(field) = unsupported {
+        return Err(ApiError::not_supported(format!("{path}.{field}"), "leave it out"));
+    }
+    let role = match message.role {
+        Role::System | Role::Developer => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    let content = match message.content {
+        None => {
+            return Err(ApiError::invalid(format!("{path}.content"), format!("{path}.content is missing")));
+        }
+        Some(Content::Text(text)) => text,
+        Some(Content::Parts(parts)) => {
+            let texts = parts.iter().enumerate().map(|(part, value)| text(&path, part, value));
+            texts.collect::<Result<Vec<_>, _>>()?.concat()
+        }
+    };
+    Ok(ChatMessage { role: role.into(), content })
+}
+
+/// The text of one part.
+fn text<'a>(path: &str, index: usize, part: &'a Value) -> Result<&'a str, ApiError> {
+    let path = format!("{path}.content[{index}]");
+    let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
+    if kind != "text" {
+        let message = format!("{path}.type '{kind}' is not supported: send parts of type 'text'");
+        return Err(ApiError::invalid(format!("{path}.type"), message));
+    }
+    let fields = part.as_object().into_iter().flatten();
+    if let Some((field, _)) = fields.into_iter().find(|(field, _)| !matches!(field.as_str(), "type" | "text"))
+    {
+        let field = format!("{path}.{field}");
+        return Err(ApiError::invalid(&field, format!("unknown field '{field}': leave it out")));
+    }
+    part.get("text")
+        .and_then(Value::as_str)
+        .ok_or_else(|| ApiError::invalid(format!("{path}.text"), format!("{path}.text: expected a string")))
+}

@@ -1,0 +1,59 @@
+//! `GET /v1/models` and `GET /v1/models/{id}`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Serialize;
+use windlass_proto::v1::ModelInfo;
+
+use super::App;
+use super::error::ApiError;
+
+#[derive(Debug, Serialize)]
+pub(super) struct ModelList {
+    object: &'static str,
+    data: Vec<ModelBody>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ModelBody {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    max_model_len: u32,
+    parameters: u64,
+    default_depth: u32,
+    max_depth: u32,
+    efforts: Vec<String>,
+    default_effort: String,
+}
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
+    let data = app.registry.model_infos().into_iter().map(|info| body(info, app.started)).collect();
+    Json(ModelList { object: "list", data })
+}
+
+pub(super) async fn one(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<ModelBody>, ApiError> {
+    let model = app.generator.model(&id)?;
+    Ok(Json(body(model.info.clone(), app.started)))
+}
+
+fn body(info: ModelInfo, created: u64) -> ModelBody {
+    ModelBody {
+        id: info.name,
+        object: "model",
+        created,
+        owned_by: "windlass",
+        max_model_len: info.context_length,
+        parameters: info.parameters,
+        default_depth: info.default_depth,
+        max_depth: info.max_depth,
+        efforts: info.efforts.into_iter().map(|effort| effort.name).collect(),
+        default_effort: info.default_effort,
+    }
+}

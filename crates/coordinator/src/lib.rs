@@ -1,0 +1,22 @@
+//! The coordinator: takes requests over HTTP and gRPC, turns text into tokens, chooses a worker, and brings tokens back
+//! as text.
+//!
+//! It never links the engine, the kernels or the model: workers are reached by gRPC only, also the one in the same
+//! process.
+
+mod config;
+mod coordinator;
+mod dispatch;
+mod error;
+mod generation;
+mod grpc;
+mod http;
+mod metrics;
+mod random;
+mod registry;
+mod routing;
+pub mod text;
+
+pub use config::CoordinatorConfig;
+pub use coordinator::Coordinator;
+pub use error::CoordinatorError;

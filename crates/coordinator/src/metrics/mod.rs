@@ -1,0 +1,119 @@
+//! What Prometheus is told: counters of this coordinator here, the workers' own numbers in `workers`.
+
+mod workers;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use windlass_proto::v1::Usage;
+
+pub(crate) use workers::render_workers;
+
+use crate::error::CoordinatorError;
+
+const PROMPT_TOKENS: &str = "windlass_prompt_tokens_total";
+const GENERATION_TOKENS: &str = "windlass_generation_tokens_total";
+const SUCCESS: &str = "windlass_request_success_total";
+const FAILURE: &str = "windlass_request_failure_total";
+const FIRST_TOKEN: &str = "windlass_time_to_first_token_seconds";
+const INTER_TOKEN: &str = "windlass_inter_token_latency_seconds";
+const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
+const TOKEN_DEPTH: &str = "windlass_token_depth";
+const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
+const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
+
+const TOKEN_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const REQUEST_SECONDS: [f64; 14] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const DEPTHS: [f64; 11] = [1.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0];
+
+static INSTALLED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+
+/// The process's recorder; the first call installs it.
+pub(crate) fn recorder() -> Result<PrometheusHandle, CoordinatorError> {
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(handle) = installed.as_ref() {
+        return Ok(handle.clone());
+    }
+    let handle = install().map_err(|error| CoordinatorError::Metrics { reason: error.to_string() })?;
+    *installed = Some(handle.clone());
+    Ok(handle)
+}
+
+fn install() -> Result<PrometheusHandle, BuildError> {
+    let named = |name: &str| Matcher::Full(name.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(named(FIRST_TOKEN), &TOKEN_SECONDS)?
+        .set_buckets_for_metric(named(INTER_TOKEN), &TOKEN_SECONDS)?
+        .set_buckets_for_metric(named(END_TO_END), &REQUEST_SECONDS)?
+        .set_buckets_for_metric(named(TOKEN_DEPTH), &DEPTHS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!(PROMPT_TOKENS, "Prompt tokens of generations that ended");
+    describe_counter!(GENERATION_TOKENS, "Tokens generated");
+    describe_counter!(
+        SUCCESS,
+        "Generations that ended without error, by reason: stop, length, or abort by the client"
+    );
+    describe_counter!(FAILURE, "Errors told to clients, by code");
+    describe_histogram!(FIRST_TOKEN, Unit::Seconds, "From a request's arrival to its first token");
+    describe_histogram!(INTER_TOKEN, Unit::Seconds, "From one token of a generation to the next");
+    describe_histogram!(END_TO_END, Unit::Seconds, "From a request's arrival to the end of its generation");
+    describe_histogram!(TOKEN_DEPTH, "Core iterations a generated token took");
+    describe_counter!(
+        CORE_ITERATIONS,
+        "Core iterations of generations that ended, by phase: prompt or completion"
+    );
+    describe_counter!(
+        CORE_ITERATIONS_SAVED,
+        "Core iterations that generated tokens did not take, below their policy's maximum"
+    );
+}
+
+/// Makes a model's counters visible before its first request.
+pub(crate) fn known_model(model: &str) {
+    usage(model, &Usage::default());
+}
+
+pub(crate) fn first_token(model: &str, after: Duration) {
+    histogram!(FIRST_TOKEN, "model" => model.to_owned()).record(after);
+}
+
+pub(crate) fn next_token(model: &str, after: Duration) {
+    histogram!(INTER_TOKEN, "model" => model.to_owned()).record(after);
+}
+
+pub(crate) fn token_depth(model: &str, depth: u32) {
+    counter!(GENERATION_TOKENS, "model" => model.to_owned()).increment(1);
+    histogram!(TOKEN_DEPTH, "model" => model.to_owned()).record(f64::from(depth));
+}
+
+pub(crate) fn success(model: &str, reason: &'static str, after: Duration) {
+    counter!(SUCCESS, "model" => model.to_owned(), "finished_reason" => reason).increment(1);
+    histogram!(END_TO_END, "model" => model.to_owned()).record(after);
+}
+
+pub(crate) fn failure(code: &'static str) {
+    counter!(FAILURE, "code" => code).increment(1);
+}
+
+/// What a generation used. Its tokens were counted one by one.
+pub(crate) fn usage(model: &str, usage: &Usage) {
+    let count = |name: &'static str, value: u64| counter!(name, "model" => model.to_owned()).increment(value);
+    count(PROMPT_TOKENS, usage.prompt_tokens.into());
+    count(GENERATION_TOKENS, 0);
+    let limit = usage.completion_core_iterations_limit;
+    count(CORE_ITERATIONS_SAVED, limit.saturating_sub(usage.completion_core_iterations));
+    let iterations = |phase: &'static str, value: u64| {
+        counter!(CORE_ITERATIONS, "model" => model.to_owned(), "phase" => phase).increment(value);
+    };
+    iterations("prompt", usage.prompt_core_iterations);
+    iterations("completion", usage.completion_core_iterations);
+}

@@ -1,0 +1,162 @@
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write};
+use std::sync::Arc;
+
+use windlass_proto::v1::LoadResponse;
+
+use crate::registry::{Worker, WorkerState};
+
+/// The workers' last reports in Prometheus' text format.
+///
+/// The numbers are the workers' own and can begin anew, and their histogram is complete already; so they are written
+/// out here and do not pass through the recorder.
+pub(crate) fn render_workers(workers: &[Arc<Worker>]) -> String {
+    let reports: Vec<_> = workers.iter().filter_map(|worker| Report::of(worker)).collect();
+    let mut page = Page::default();
+    workers_by_state(&mut page, workers.len(), reports.len());
+    models(&mut page, &reports);
+    counters(&mut page, &reports);
+    histogram(&mut page, &reports);
+    page.text
+}
+
+/// What a ready worker reported last.
+struct Report {
+    worker: String,
+    model: String,
+    load: LoadResponse,
+}
+
+impl Report {
+    fn of(worker: &Worker) -> Option<Self> {
+        match worker.state() {
+            WorkerState::Ready { model } => {
+                Some(Self { worker: worker.address.clone(), model, load: worker.load() })
+            }
+            WorkerState::Unready { .. } => None,
+        }
+    }
+}
+
+fn workers_by_state(page: &mut Page, all: usize, ready: usize) {
+    page.family("windlass_workers", "gauge", "Workers, by state");
+    page.sample("windlass_workers", &[("state", "ready")], ready);
+    page.sample("windlass_workers", &[("state", "unready")], all - ready);
+}
+
+fn models(page: &mut Page, reports: &[Report]) {
+    let mut models: BTreeMap<&str, LoadResponse> = BTreeMap::new();
+    for Report { model, load, .. } in reports {
+        let sum = models.entry(model).or_default();
+        sum.running += load.running;
+        sum.waiting += load.waiting;
+        sum.blocks_used += load.blocks_used;
+        sum.blocks_total += load.blocks_total;
+    }
+    let mut gauge = |name: &str, help: &str, value: fn(&LoadResponse) -> f64| {
+        page.family(name, "gauge", help);
+        for (model, load) in &models {
+            page.sample(name, &[("model", model)], value(load));
+        }
+    };
+    gauge("windlass_num_requests_running", "Requests in the workers' engines", |load| load.running.into());
+    gauge("windlass_num_requests_waiting", "Requests in the workers' queues", |load| load.waiting.into());
+    gauge("windlass_kv_cache_usage_perc", "Part of the K/V blocks in use, 1 for all", |load| {
+        f64::from(load.blocks_used) / f64::from(load.blocks_total.max(1))
+    });
+}
+
+fn counters(page: &mut Page, reports: &[Report]) {
+    let name = "windlass_worker_ticks_total";
+    page.family(name, "counter", "Ticks of the worker's engine");
+    for Report { worker, load, .. } in reports {
+        page.sample(name, &[("worker", worker)], load.ticks_total);
+    }
+    let name = "windlass_worker_rows_total";
+    page.family(name, "counter", "Rows the worker ran, by phase of the tick");
+    for Report { worker, load, .. } in reports {
+        let phases = [
+            ("prelude", load.prelude_rows_total),
+            ("core", load.core_rows_total),
+            ("coda", load.coda_rows_total),
+        ];
+        for (phase, rows) in phases {
+            page.sample(name, &[("worker", worker), ("phase", phase)], rows);
+        }
+    }
+}
+
+fn histogram(page: &mut Page, reports: &[Report]) {
+    let name = "windlass_core_rows_per_tick";
+    page.family(name, "histogram", "Rows in one core launch");
+    for Report { worker, load, .. } in reports {
+        let mut count = 0;
+        let bounds = load.core_rows_bounds.iter().map(ToString::to_string).chain(["+Inf".to_owned()]);
+        for (bound, ticks) in bounds.zip(&load.core_rows_histogram) {
+            count += ticks;
+            page.sample(&format!("{name}_bucket"), &[("worker", worker), ("le", &bound)], count);
+        }
+        page.sample(&format!("{name}_sum"), &[("worker", worker)], load.core_rows_total);
+        page.sample(&format!("{name}_count"), &[("worker", worker)], count);
+    }
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escape(value))).collect();
+        self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.text, "{line}").expect("a string takes any text");
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative_and_end_with_all_ticks() {
+        let load = LoadResponse {
+            core_rows_bounds: vec![1, 8],
+            core_rows_histogram: vec![2, 3, 4],
+            core_rows_total: 60,
+            ..LoadResponse::default()
+        };
+        let report = Report { worker: "a:1".into(), model: "m".into(), load };
+        let mut page = Page::default();
+        histogram(&mut page, &[report]);
+        let samples: Vec<_> = page.text.lines().skip(2).collect();
+        assert_eq!(
+            samples,
+            [
+                r#"windlass_core_rows_per_tick_bucket{worker="a:1",le="1"} 2"#,
+                r#"windlass_core_rows_per_tick_bucket{worker="a:1",le="8"} 5"#,
+                r#"windlass_core_rows_per_tick_bucket{worker="a:1",le="+Inf"} 9"#,
+                r#"windlass_core_rows_per_tick_sum{worker="a:1"} 60"#,
+                r#"windlass_core_rows_per_tick_count{worker="a:1"} 9"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert_eq!(escape("a\"b\\c\n"), "a\\\"b\\\\c\\n");
+    }
+}

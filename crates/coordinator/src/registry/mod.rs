@@ -1,0 +1,122 @@
+//! The workers and the models they serve.
+//!
+//! A fixed set of addresses; one task for each keeps asking. Knows nothing of prompts or answers.
+
+mod model;
+mod monitor;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use windlass_proto::v1::{InfoResponse, ModelInfo, TokenizerResponse};
+
+pub(crate) use model::{DepthLimit, Model};
+pub(crate) use worker::{WorkGuard, Worker, WorkerState};
+
+use crate::error::CoordinatorError;
+use crate::routing;
+
+pub(crate) struct Registry {
+    workers: Vec<Arc<Worker>>,
+    models: RwLock<BTreeMap<String, Arc<Model>>>,
+    ready: watch::Sender<bool>,
+    turn: AtomicUsize,
+    /// Held while a worker's model is compared with the known one.
+    registering: Mutex<()>,
+}
+
+impl Registry {
+    /// Must be called inside a tokio runtime.
+    pub(crate) fn new(addresses: &[String]) -> Result<Self, CoordinatorError> {
+        let workers =
+            addresses.iter().map(|address| Worker::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            workers,
+            models: RwLock::default(),
+            ready: watch::Sender::new(false),
+            turn: AtomicUsize::new(0),
+            registering: Mutex::default(),
+        })
+    }
+
+    /// Starts one task per worker; they end when the set is dropped.
+    pub(crate) fn monitor(self: &Arc<Self>, poll_interval: Duration) -> JoinSet<()> {
+        self.workers
+            .iter()
+            .map(|worker| monitor::monitor(Arc::clone(self), Arc::clone(worker), poll_interval))
+            .collect()
+    }
+
+    pub(crate) fn workers(&self) -> &[Arc<Worker>] {
+        &self.workers
+    }
+
+    /// The models known, by name; one whose workers are all away is still known.
+    pub(crate) fn models(&self) -> BTreeMap<String, Arc<Model>> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is known of every model, by name.
+    pub(crate) fn model_infos(&self) -> Vec<ModelInfo> {
+        self.models().values().map(|model| model.info.clone()).collect()
+    }
+
+    /// The ready workers of a model, best first.
+    pub(crate) fn candidates(&self, model: &Model) -> Vec<Arc<Worker>> {
+        let ready: Vec<_> = self.workers.iter().filter(|worker| worker.serves(&model.info.name)).collect();
+        let work: Vec<_> = ready.iter().map(|worker| worker.owed()).collect();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        routing::by_least_work(&work, turn).into_iter().map(|index| Arc::clone(ready[index])).collect()
+    }
+
+    /// Whether any worker is ready, as its task saw last.
+    pub(crate) fn watch_ready(&self) -> watch::Receiver<bool> {
+        self.ready.subscribe()
+    }
+
+    /// Asks all workers now; `Ok` if one is ready and answers in time, or else what is wrong with each.
+    pub(crate) async fn probe(&self, timeout: Duration) -> Result<(), String> {
+        let answers = join_all(self.workers.iter().map(|worker| worker.probe(timeout))).await;
+        if answers.iter().any(Result::is_ok) {
+            return Ok(());
+        }
+        let reasons: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        Err(format!("no worker is ready: {}", reasons.join("; ")))
+    }
+
+    /// Takes a worker's word for what it serves. Blocks while it reads a tokenizer.
+    fn register(&self, worker: &Worker, info: &InfoResponse, files: TokenizerResponse) -> Result<(), String> {
+        let info = info.model.clone().ok_or("the worker's Info names no model")?;
+        let name = info.name.clone();
+        let _registering = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.models().remove(&name);
+        match known {
+            Some(model) if model.is(&info, &files) => {}
+            Some(_) if self.workers.iter().any(|other| other.serves(&name)) => {
+                return Err(format!(
+                    "its model '{name}' or tokenizer differs from that of another worker: serve the same model folder \
+                     or use another name"
+                ));
+            }
+            _ => {
+                let model = Arc::new(Model::new(info, files).map_err(|error| error.to_string())?);
+                crate::metrics::known_model(&name);
+                self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), model);
+            }
+        }
+        self.set_state(worker, WorkerState::Ready { model: name });
+        Ok(())
+    }
+
+    fn set_state(&self, worker: &Worker, state: WorkerState) {
+        worker.set_state(state);
+        let ready = self.workers.iter().any(|worker| worker.is_ready());
+        self.ready.send_if_modified(|known| std::mem::replace(known, ready) != ready);
+    }
+}

@@ -1,0 +1,74 @@
+//! What of `tokenizer_config.json` matters here. Its many other keys belong to other programs.
+
+use serde::Deserialize;
+
+use super::TextError;
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct TokenizerConfig {
+    pub(super) bos_token: Option<SpecialToken>,
+    pub(super) eos_token: Option<SpecialToken>,
+    pub(super) add_bos_token: Option<bool>,
+    pub(super) chat_template: Option<Templates>,
+}
+
+impl TokenizerConfig {
+    /// Reads the file's bytes; empty bytes mean that there is no such file.
+    pub(super) fn read(json: &[u8]) -> Result<Self, TextError> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        serde_json::from_slice(json).map_err(|error| TextError::Config { reason: error.to_string() })
+    }
+}
+
+/// A special token, as plain text or with its tokenising options.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum SpecialToken {
+    Text(String),
+    Added { content: String },
+}
+
+impl SpecialToken {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Text(content) | Self::Added { content } => content,
+        }
+    }
+}
+
+/// One chat template, or several with names.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Templates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct NamedTemplate {
+    pub(super) name: String,
+    pub(super) template: String,
+}
+
+impl Templates {
+    /// The only template, or the one named `default`.
+    pub(super) fn default_source(&self) -> Result<&str, TextError> {
+        let named = match self {
+            Self::One(source) => return Ok(source),
+            Self::Named(named) => named,
+        };
+        if let [only] = named.as_slice() {
+            return Ok(&only.template);
+        }
+        named.iter().find(|entry| entry.name == "default").map(|entry| entry.template.as_str()).ok_or_else(
+            || {
+                let names: Vec<_> = named.iter().map(|entry| entry.name.as_str()).collect();
+                TextError::Config {
+                    reason: format!("chat_template: none of [{}] is named 'default'", names.join(", ")),
+                }
+            },
+        )
+    }
+}

@@ -1,0 +1,8 @@
+//! Both fronts, over real sockets, in front of scripted workers.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod grpc;
+mod http;
+mod support;
+mod workers;

@@ -1,0 +1,321 @@
+//! A worker that replays a script, and a coordinator in front of it, on ports of the system's choice.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::Stream;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status};
+use windlass_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError};
+use windlass_proto::v1::generate_task_response::Event;
+use windlass_proto::v1::worker_server::{Worker, WorkerServer};
+use windlass_proto::v1::{
+    DepthPolicy, Effort, Finish, FinishReason, GenerateTaskRequest, GenerateTaskResponse, HealthRequest,
+    HealthResponse, InfoRequest, InfoResponse, LoadRequest, LoadResponse, ModelInfo, Token, TokenLogprob,
+    TokenizerRequest, TokenizerResponse, Usage, depth_policy,
+};
+
+const TOKENIZER: &[u8] = include_bytes!("../../../../models/demo/tokenizer.json");
+const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../../../models/demo/tokenizer_config.json");
+
+/// What a fake worker does with every request.
+#[derive(Clone)]
+pub(crate) struct Script {
+    /// Token ids; the i-th token (from 0) has depth 4 + i.
+    pub(crate) tokens: Vec<u32>,
+    /// Pause before each token but the first.
+    pub(crate) pause: Duration,
+    /// Refuse with this status instead.
+    pub(crate) refusal: Option<Status>,
+    /// Break off after the tokens, without a finish.
+    pub(crate) lost: bool,
+    /// The last token is a stop token.
+    pub(crate) ends_with_stop: bool,
+}
+
+impl Script {
+    /// The demo vocabulary has '0' at 5; only digits are spoken here.
+    pub(crate) fn says(text: &str) -> Self {
+        let tokens = text.bytes().map(|byte| u32::from(byte - b'0') + 5).collect();
+        Self { tokens, pause: Duration::ZERO, refusal: None, lost: false, ends_with_stop: false }
+    }
+}
+
+/// What a fake worker saw.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) requests: Mutex<Vec<GenerateTaskRequest>>,
+    /// Streams dropped before their end.
+    pub(crate) aborted: AtomicUsize,
+    /// Answer Health.
+    pub(crate) healthy: AtomicBool,
+}
+
+pub(crate) struct FakeWorker {
+    pub(crate) address: String,
+    pub(crate) seen: Arc<Seen>,
+    /// Its own, so that dropping the worker breaks its connections too.
+    runtime: Option<Runtime>,
+}
+
+impl FakeWorker {
+    pub(crate) async fn start(script: Script) -> Self {
+        Self::start_with(script, true).await
+    }
+
+    pub(crate) async fn start_with(script: Script, tokenizer: bool) -> Self {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let seen = Arc::new(Seen { healthy: AtomicBool::new(true), ..Seen::default() });
+        let service = Service { script, tokenizer, seen: Arc::clone(&seen) };
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let server = Server::builder().add_service(WorkerServer::new(service));
+        runtime.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+        Self { address, seen, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<GenerateTaskRequest> {
+        self.seen.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for FakeWorker {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Service {
+    script: Script,
+    tokenizer: bool,
+    seen: Arc<Seen>,
+}
+
+/// Counts a stream that was dropped before its end.
+struct Aborted {
+    seen: Arc<Seen>,
+    ended: bool,
+}
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.seen.aborted.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+type Responses = Pin<Box<dyn Stream<Item = Result<GenerateTaskResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Worker for Service {
+    type GenerateStream = Responses;
+
+    async fn generate(&self, request: Request<GenerateTaskRequest>) -> Result<Response<Responses>, Status> {
+        let request = request.into_inner();
+        self.seen.requests.lock().unwrap().push(request.clone());
+        if let Some(status) = &self.script.refusal {
+            return Err(status.clone());
+        }
+        let guard = Aborted { seen: Arc::clone(&self.seen), ended: false };
+        let state = (0, self.script.clone(), request, guard);
+        let events = futures::stream::unfold(state, |(index, script, request, mut guard)| async move {
+            if index > 0 {
+                tokio::time::sleep(script.pause).await;
+            }
+            let item = match index.cmp(&script.tokens.len()) {
+                std::cmp::Ordering::Less => {
+                    let is_stop = script.ends_with_stop && index + 1 == script.tokens.len();
+                    Ok(Event::Token(token(index, script.tokens[index], is_stop)))
+                }
+                _ if guard.ended => return None,
+                _ if script.lost => {
+                    guard.ended = true;
+                    Err(Status::unavailable("engine died"))
+                }
+                _ => {
+                    guard.ended = true;
+                    Ok(Event::Finish(finish(&script, &request)))
+                }
+            };
+            let item = item.map(|event| GenerateTaskResponse { event: Some(event) });
+            Some((item, (index + 1, script, request, guard)))
+        });
+        Ok(Response::new(Box::pin(events)))
+    }
+
+    async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        let fixed = |depth| Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(depth)) });
+        let model = ModelInfo {
+            name: "demo".into(),
+            context_length: 256,
+            vocabulary: 64,
+            default_depth: 16,
+            max_depth: 64,
+            efforts: vec![Effort { name: "high".into(), depth: fixed(16) }],
+            default_effort: "high".into(),
+            parameters: 856_000,
+        };
+        Ok(Response::new(InfoResponse { model: Some(model), version: "0".into(), kv: None }))
+    }
+
+    async fn load(&self, _: Request<LoadRequest>) -> Result<Response<LoadResponse>, Status> {
+        Ok(Response::new(LoadResponse {
+            ticks_total: 3,
+            core_rows_total: 9,
+            core_rows_bounds: vec![1, 8],
+            core_rows_histogram: vec![1, 2, 0],
+            ..LoadResponse::default()
+        }))
+    }
+
+    async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthResponse>, Status> {
+        if self.seen.healthy.load(Ordering::SeqCst) {
+            return Ok(Response::new(HealthResponse {}));
+        }
+        Err(Status::new(Code::Unavailable, "engine is dead"))
+    }
+
+    async fn tokenizer(&self, _: Request<TokenizerRequest>) -> Result<Response<TokenizerResponse>, Status> {
+        let of = |file: &[u8]| if self.tokenizer { file.to_vec() } else { Vec::new() };
+        Ok(Response::new(TokenizerResponse {
+            tokenizer_json: of(TOKENIZER),
+            tokenizer_config_json: of(TOKENIZER_CONFIG),
+        }))
+    }
+}
+
+fn token(index: usize, id: u32, is_stop: bool) -> Token {
+    let top = |id, logprob| TokenLogprob { id, logprob };
+    Token {
+        id,
+        depth: 4 + index as u32,
+        exit_value: Some(0.5),
+        exit_values: vec![0.75, 0.5],
+        logprob: Some(-0.25),
+        top_logprobs: vec![top(id, -0.25), top(19, -2.0)],
+        is_stop,
+    }
+}
+
+fn finish(script: &Script, request: &GenerateTaskRequest) -> Finish {
+    let count = script.tokens.len() as u32;
+    let depths: u32 = (0..count).map(|index| 4 + index).sum();
+    let seed = request.parameters.as_ref().and_then(|p| p.sampling.as_ref()).and_then(|s| s.seed);
+    Finish {
+        reason: FinishReason::Length.into(),
+        usage: Some(Usage {
+            prompt_tokens: request.prompt.len() as u32,
+            completion_tokens: count,
+            prompt_core_iterations: 16 * request.prompt.len() as u64,
+            completion_core_iterations: depths.into(),
+            completion_core_iterations_limit: u64::from(16 * count),
+        }),
+        seed: seed.unwrap(),
+    }
+}
+
+/// A coordinator that runs until it is dropped or told to stop.
+pub(crate) struct Front {
+    pub(crate) http: String,
+    pub(crate) grpc: String,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<(), CoordinatorError>>,
+}
+
+impl Front {
+    pub(crate) async fn start(workers: Vec<String>) -> Self {
+        Self::start_with(workers, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(
+        workers: Vec<String>,
+        change: impl FnOnce(&mut CoordinatorConfig),
+    ) -> Self {
+        let mut config = CoordinatorConfig::new(workers);
+        config.poll_interval = Duration::from_millis(50);
+        change(&mut config);
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (http_address, grpc_address) = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let coordinator = Coordinator::new(config).unwrap();
+        let task = tokio::spawn(coordinator.serve(http, grpc, async move {
+            let _ = stopped.await;
+        }));
+        Self {
+            http: format!("http://{http_address}"),
+            grpc: grpc_address.to_string(),
+            stop: Some(stop),
+            task,
+        }
+    }
+
+    /// In front of these workers, all of them known.
+    pub(crate) async fn ready(workers: &[&FakeWorker]) -> Self {
+        let front = Self::start(workers.iter().map(|worker| worker.address.clone()).collect()).await;
+        front.wait_for_workers(workers.len()).await;
+        front
+    }
+
+    pub(crate) async fn wait_for_workers(&self, count: usize) {
+        let line = format!("windlass_workers{{state=\"ready\"}} {count}\n");
+        eventually(|| async { self.get("/metrics").await.1.contains(&line) }).await;
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("{}{path}", self.http)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    pub(crate) async fn send(&self, path: &str, body: &Value) -> reqwest::Response {
+        reqwest::Client::new().post(format!("{}{path}", self.http)).json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let response = self.send(path, body).await;
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The data of every server-sent event.
+    pub(crate) async fn events(&self, path: &str, body: &Value) -> Vec<String> {
+        let response = self.send(path, body).await;
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        let text = response.text().await.unwrap();
+        text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap().to_owned()).collect()
+    }
+
+    /// Ends it; what `serve` returned.
+    pub(crate) async fn stop(mut self) -> Result<(), CoordinatorError> {
+        self.stop.take().unwrap().send(()).unwrap();
+        (&mut self.task).await.unwrap()
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Waits until the condition holds, at most ten seconds.
+pub(crate) async fn eventually<F: Future<Output = bool>>(condition: impl Fn() -> F) {
+    for _ in 0..500 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the condition never held");
+}

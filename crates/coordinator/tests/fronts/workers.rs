@@ -1,0 +1,154 @@
+//! Workers that are busy, dead, slow or gone; clients that leave; a coordinator that stops.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crate::support::{FakeWorker, Front, Script, eventually};
+use futures::StreamExt;
+use serde_json::json;
+use tonic::Status;
+
+fn slow(text: &str) -> Script {
+    Script { pause: Duration::from_millis(50), ..Script::says(text) }
+}
+
+fn refusing(status: Status) -> Script {
+    Script { refusal: Some(status), ..Script::says("") }
+}
+
+#[tokio::test]
+async fn a_busy_worker_is_passed_over() {
+    let busy = FakeWorker::start(refusing(Status::resource_exhausted("queue is full"))).await;
+    let free = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&busy, &free]).await;
+    for _ in 0..4 {
+        assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    }
+    assert_eq!(free.requests().len(), 4);
+    assert!(!busy.requests().is_empty(), "equal workers take turns");
+}
+
+#[tokio::test]
+async fn if_all_workers_are_busy_each_was_asked_once_and_the_client_is_told_to_wait() {
+    let workers = [
+        FakeWorker::start(refusing(Status::resource_exhausted("queue is full"))).await,
+        FakeWorker::start(refusing(Status::unavailable("draining"))).await,
+    ];
+    let front = Front::ready(&[&workers[0], &workers[1]]).await;
+    let response = front.send("/v1/completions", &json!({"prompt": "1"})).await;
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "1");
+    assert_eq!(workers.each_ref().map(|worker| worker.requests().len()), [1, 1]);
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_serve_leaves_503() {
+    let worker = FakeWorker::start(refusing(Status::unavailable("draining"))).await;
+    let front = Front::ready(&[&worker]).await;
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 503);
+}
+
+#[tokio::test]
+async fn readiness_follows_the_engines_of_the_workers() {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&worker]).await;
+    assert_eq!(front.get("/ready").await.0, 200);
+    worker.seen.healthy.store(false, Ordering::SeqCst);
+    let (status, body) = front.get("/ready").await;
+    assert_eq!(status, 503);
+    assert!(body.contains(&worker.address), "{body}");
+    worker.seen.healthy.store(true, Ordering::SeqCst);
+    eventually(|| async { front.get("/health").await.0 == 200 }).await;
+    assert_eq!(front.get("/live").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_dead_worker_makes_the_server_unready_but_alive() {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&worker]).await;
+    drop(worker);
+    eventually(|| async { front.get("/ready").await.0 == 503 }).await;
+    assert_eq!(front.get("/live").await.0, 200);
+    front.wait_for_workers(0).await;
+    let (status, _) = front.post("/v1/completions", &json!({"prompt": "1"})).await;
+    assert_eq!(status, 503);
+    assert!(front.get("/v1/models").await.1.contains("demo"), "the model is still known");
+}
+
+#[tokio::test]
+async fn before_any_worker_was_reached_requests_get_503() {
+    let front = Front::start(vec!["127.0.0.1:9".into()]).await;
+    assert_eq!(front.get("/ready").await.0, 503);
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_worker_with_another_tokenizer_is_refused() {
+    let first = FakeWorker::start(Script::says("4")).await;
+    let second = FakeWorker::start_with(Script::says("4"), false).await;
+    let front = Front::start(vec![first.address.clone(), second.address.clone()]).await;
+    front.wait_for_workers(1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    front.wait_for_workers(1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_stream_ends_the_workers_stream() {
+    let worker = FakeWorker::start(slow(&"4".repeat(200))).await;
+    let front = Front::ready(&[&worker]).await;
+    let response = front.send("/v1/completions", &json!({"prompt": "1", "stream": true, "n": 2})).await;
+    let mut body = response.bytes_stream();
+    assert!(body.next().await.is_some());
+    assert_eq!(worker.seen.aborted.load(Ordering::SeqCst), 0);
+    drop(body);
+    eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == 2 }).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_a_whole_answer_ends_the_workers_stream() {
+    let worker = FakeWorker::start(slow(&"4".repeat(200))).await;
+    let front = Front::ready(&[&worker]).await;
+    let body = json!({"prompt": "1"});
+    let answer = front.send("/v1/completions", &body);
+    assert!(tokio::time::timeout(Duration::from_millis(300), answer).await.is_err());
+    eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == 1 }).await;
+}
+
+#[tokio::test]
+async fn requests_over_the_limit_are_told_to_wait_until_one_ends() {
+    let worker = FakeWorker::start(slow("444444")).await;
+    let front =
+        Front::start_with(vec![worker.address.clone()], |config| config.max_concurrent_requests = 1).await;
+    front.wait_for_workers(1).await;
+    let body = json!({"prompt": "1", "stream": true});
+    let running = front.send("/v1/completions", &body).await;
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 429);
+    running.text().await.unwrap();
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1", "n": 2})).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_running_streams_finish() {
+    let worker = FakeWorker::start(slow("4444")).await;
+    let front = Front::ready(&[&worker]).await;
+    let running = front.send("/v1/completions", &json!({"prompt": "1", "stream": true})).await;
+    let (stopped, text) = tokio::join!(front.stop(), running.text());
+    stopped.unwrap();
+    assert!(text.unwrap().ends_with("data: [DONE]\n\n"));
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_streams_at_the_deadline_with_an_error() {
+    let worker = FakeWorker::start(slow(&"4".repeat(1000))).await;
+    let deadline = Duration::from_millis(300);
+    let front =
+        Front::start_with(vec![worker.address.clone()], |config| config.shutdown_deadline = deadline).await;
+    front.wait_for_workers(1).await;
+    let running = front.send("/v1/completions", &json!({"prompt": "1", "stream": true})).await;
+    let began = Instant::now();
+    let (stopped, text) = tokio::join!(front.stop(), running.text());
+    stopped.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert!(text.unwrap().contains("the server is shutting down"));
+}
