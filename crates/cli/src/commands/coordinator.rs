@@ -1,0 +1,35 @@
+//! `windlass coordinator`: the front of a cluster.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use windlass_coordinator::Coordinator;
+
+use super::serve::{announce, bind, coordinator_line};
+use crate::config::{ConfigFile, CoordinatorOptions};
+use crate::process::shutdown_signal;
+
+/// Takes requests over HTTP and gRPC and sends them to workers
+#[derive(Debug, Args)]
+pub(crate) struct CoordinatorArguments {
+    /// TOML file of settings, section `coordinator`; flags and environment variables go before it
+    #[arg(long, value_name = "FILE", env = "WINDLASS_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    coordinator: CoordinatorOptions,
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: CoordinatorArguments) -> Result<()> {
+    let file = ConfigFile::read(arguments.config.as_deref())?;
+    let settings = arguments.coordinator.or(file.coordinator).settings()?;
+    let coordinator = Coordinator::new(settings.config)?;
+    let (http, http_address) = bind("http", &settings.http).await?;
+    let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;
+    let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
+    announce(&coordinator_line(http_address, grpc_address))?;
+    Ok(coordinator.serve(http, grpc, shutdown).await?)
+}

@@ -1,0 +1,198 @@
+//! `windlass generate`: one generation in this process, without a server.
+
+mod output;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use windlass_coordinator::text::Tokenizer;
+use windlass_engine::{Engine, EngineConfig, Event, Request, RequestId, RequestLimits, Sampling, Schedule};
+use windlass_kernels::{BLOCK_POSITIONS, Cpu};
+use windlass_model::{Depth, DepthPolicy, Efforts, KvPolicy, ModelConfig, ModelFolder, Network};
+
+use crate::config::thread_count;
+use crate::load_bar::LoadBar;
+use crate::policy_argument::{DepthArgument, KvArgument};
+use output::{Fields, Output};
+
+/// Most tokens where `--max-tokens` is not given.
+const MAX_TOKENS: usize = 128;
+/// Prompt positions in one launch.
+const PREFILL_CHUNK: usize = 256;
+
+/// Generates text in this process, without a server
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("input").required(true))]
+pub(crate) struct GenerateArguments {
+    /// Folder of the model, or `demo` for the one in this program
+    #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
+    model: String,
+    /// Text to continue; the model's special tokens are put around it
+    #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// Token ids to continue, as they are, separated by commas; the folder needs no tokenizer then
+    #[arg(long, value_name = "IDS", group = "input", value_delimiter = ',')]
+    token_ids: Option<Vec<u32>>,
+    /// Core iterations per token: `fixed:8`, or `adaptive:CRITERION:THRESHOLD[:MAX]` with CRITERION latent-diff, cosine,
+    /// kl, minp-kl, entropy-diff or argmax-stability; MAX is the depth the model was trained for unless given. Prompt
+    /// positions always take the most iterations
+    /// [default: the model's default effort]
+    #[arg(long, value_name = "POLICY", conflicts_with = "effort")]
+    depth: Option<DepthArgument>,
+    /// One of the model's named depth policies, such as `low`, `medium` or `high`
+    #[arg(long, value_name = "NAME")]
+    effort: Option<String>,
+    /// Keys and values of the core: `full` keeps those of every iteration, `ring:K` the last K
+    #[arg(long, value_name = "POLICY", default_value = "full")]
+    kv: KvArgument,
+    /// Most tokens to generate [default: 128, or what the context leaves]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
+    /// 0 takes the most likely token, 1 draws by the model's probabilities
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    temperature: f32,
+    /// Seed of the draws
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Seed of the initial latents
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    latent_seed: u64,
+    /// Factor on the initial latents, 0 for the zero state
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    init_scale: f32,
+    /// Threads of the computation [default: all cores]
+    #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
+    threads: Option<usize>,
+    /// Write one JSON object per token instead of the text: token, text, depth, logprob
+    #[arg(long)]
+    json: bool,
+    /// Add the raw logits to each object, one per vocabulary entry
+    #[arg(long, requires = "json")]
+    logits: bool,
+    /// Add the exit criterion's value at every check to each object
+    #[arg(long, requires = "json")]
+    exit_values: bool,
+    /// Add the N most likely tokens with their log-probabilities to each object (0 to 20)
+    #[arg(long, value_name = "N", requires = "json")]
+    logprobs: Option<usize>,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
+    let folder = ModelFolder::from_argument(&arguments.model)?;
+    let config = folder.config()?;
+    let efforts = folder.efforts(&config)?;
+    let tokenizer = tokenizer(&folder)?.map(Arc::new);
+    if !arguments.json && tokenizer.is_none() {
+        bail!("{} has no tokenizer.json, so there is no text to show: use --json", arguments.model);
+    }
+    let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
+    let max_prompt = request.prompt.len();
+    request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
+    let mut engine = engine(&folder, &config, &request, thread_count(arguments.threads)?)?;
+    let fields = Fields {
+        exit_values: arguments.exit_values,
+        top_logprobs: arguments.logprobs.is_some(),
+        logits: arguments.logits,
+    };
+    let output =
+        Output::new(io::stdout().lock(), tokenizer, &request.prompt, arguments.json.then_some(fields));
+    generate(&mut engine, request, output)
+}
+
+/// Runs the only request to its end.
+fn generate(engine: &mut Engine<Cpu>, request: Request, mut output: Output<impl io::Write>) -> Result<()> {
+    let start = Instant::now();
+    engine.submit(RequestId(0), request)?;
+    while !engine.is_idle() {
+        let events = engine.tick();
+        let is_last = events.iter().any(|event| matches!(event, Event::Finished(..)));
+        for event in events {
+            match event {
+                Event::Token(_, token) => output.token(&token, is_last)?,
+                Event::Finished(_, reason, usage) => output.finish(reason, usage, start.elapsed())?,
+            }
+        }
+    }
+    Ok(())
+}
+
+impl GenerateArguments {
+    fn request(
+        &self,
+        tokenizer: Option<&Tokenizer>,
+        config: &ModelConfig,
+        efforts: &Efforts,
+    ) -> Result<Request> {
+        let prompt = match (&self.prompt, &self.token_ids, tokenizer) {
+            (Some(text), _, Some(tokenizer)) => tokenizer.encode(text, true)?,
+            (Some(_), _, None) => {
+                bail!("{} has no tokenizer.json: use --token-ids, not --prompt", self.model)
+            }
+            (None, ids, _) => ids.clone().unwrap_or_default(),
+        };
+        let left = config.context_length.saturating_sub(prompt.len()).max(1);
+        let max_tokens = self.max_tokens.unwrap_or(MAX_TOKENS.min(left));
+        Ok(Request {
+            sampling: Sampling { temperature: self.temperature, seed: self.seed, ..Sampling::default() },
+            // The chosen token's own log-probability is always part of the JSON.
+            logprobs: self.json.then_some(self.logprobs.unwrap_or(0)),
+            report_logits: self.logits,
+            latent_seed: self.latent_seed,
+            init_scale: self.init_scale,
+            ..Request::greedy(prompt, max_tokens, self.policy(config.mean_recurrence, efforts)?, self.kv.0)
+        })
+    }
+
+    fn policy(&self, mean_recurrence: Depth, efforts: &Efforts) -> Result<DepthPolicy> {
+        if let Some(depth) = self.depth {
+            return Ok(depth.policy(mean_recurrence));
+        }
+        let Some(name) = &self.effort else { return Ok(efforts.default_policy()) };
+        efforts.by_name.get(name).copied().with_context(|| {
+            let names = efforts.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!("effort: the model has no '{name}': use one of {names}")
+        })
+    }
+}
+
+/// The folder's tokenizer, if it has one.
+pub(crate) fn tokenizer(folder: &ModelFolder) -> Result<Option<Tokenizer>> {
+    let Some(json) = folder.text_file("tokenizer.json")? else { return Ok(None) };
+    let config = folder.text_file("tokenizer_config.json")?.unwrap_or_default();
+    Ok(Some(Tokenizer::new(&json, &config)?))
+}
+
+/// An engine with memory for exactly one request.
+fn engine(
+    folder: &ModelFolder,
+    config: &ModelConfig,
+    request: &Request,
+    threads: usize,
+) -> Result<Engine<Cpu>> {
+    let mut bar = LoadBar::default();
+    let network = Network::load(Cpu::new(threads), &folder.checkpoint()?, config, &mut |progress| {
+        bar.update(progress)
+    })?;
+    let kv_bytes = blocks(request.kv, request) * Engine::block_bytes(&network);
+    let limits = EngineConfig {
+        max_lanes: 1,
+        max_rows: PREFILL_CHUNK,
+        prefill_chunk: PREFILL_CHUNK,
+        prefill_positions: request.prompt.len(),
+        max_waiting: 1,
+        kv_bytes,
+        max_depth: request.depth.max(),
+        schedule: Schedule::Depth,
+    };
+    Ok(Engine::new(network, limits)?)
+}
+
+/// K/V blocks of a request: for prelude and coda, and for every slot of the core.
+fn blocks(kv: KvPolicy, request: &Request) -> usize {
+    let positions = request.prompt.len() + request.max_tokens;
+    positions.div_ceil(BLOCK_POSITIONS) * (1 + kv.slots(request.depth.max()) as usize)
+}

@@ -1,0 +1,8 @@
+//! One module per subcommand.
+
+pub(crate) mod chat;
+pub(crate) mod coordinator;
+pub(crate) mod demo;
+pub(crate) mod generate;
+pub(crate) mod serve;
+pub(crate) mod worker;

@@ -1,0 +1,86 @@
+//! `windlass serve`: worker and coordinator in one process, with gRPC over loopback between them.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use windlass_coordinator::Coordinator;
+
+use super::worker;
+use crate::config::{ConfigFile, CoordinatorOptions, WorkerOptions};
+use crate::process::shutdown_signal;
+
+/// Serves a model over HTTP and gRPC, all in one process
+#[derive(Debug, Args)]
+#[command(mut_arg("workers", |argument| argument.hide(true)))]
+pub(crate) struct ServeArguments {
+    /// TOML file of settings, sections `worker` and `coordinator`; flags and environment variables go before it
+    #[arg(long, value_name = "FILE", env = "WINDLASS_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    coordinator: CoordinatorOptions,
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+/// Runs the command.
+pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
+    let file = ConfigFile::read(arguments.config.as_deref())?;
+    let mut coordinator = arguments.coordinator.or(file.coordinator);
+    if coordinator.workers.is_some() {
+        bail!(
+            "workers is set, but serve runs a worker of its own: leave it out, or use the command coordinator"
+        );
+    }
+    let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
+    let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
+    coordinator.workers = Some(vec![worker_address.to_string()]);
+    let settings = coordinator.settings()?;
+    let coordinator = Coordinator::new(settings.config)?;
+    let (http, http_address) = bind("http", &settings.http).await?;
+    let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;
+
+    let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
+    tokio::pin!(shutdown);
+    let Some(worker) = worker::load(worker_settings.config, &mut shutdown).await? else { return Ok(()) };
+    // The worker ends after the coordinator, whose last requests it still answers.
+    let (stop_worker, worker_stop) = oneshot::channel::<()>();
+    let mut worker = tokio::spawn(worker::serve(worker, worker_listener, async {
+        let _ = worker_stop.await;
+    }));
+    announce(&coordinator_line(http_address, grpc_address))?;
+    tokio::select! {
+        served = coordinator.serve(http, grpc, shutdown) => served?,
+        ended = &mut worker => {
+            ended.context("the worker broke off")??;
+            bail!("the worker ended");
+        }
+    }
+    drop(stop_worker);
+    worker.await.context("the worker broke off")?
+}
+
+/// Listens on the address that the setting `field` gives.
+pub(super) async fn bind(field: &str, address: &str) -> Result<(TcpListener, SocketAddr)> {
+    let failed = || format!("{field}: cannot listen on {address}");
+    let listener = TcpListener::bind(address).await.with_context(failed)?;
+    let bound = listener.local_addr().with_context(failed)?;
+    Ok((listener, bound))
+}
+
+/// Says on standard output that a server serves now, in one line.
+pub(super) fn announce(line: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    Ok(stdout.flush()?)
+}
+
+pub(super) fn coordinator_line(http: SocketAddr, grpc: SocketAddr) -> String {
+    format!("coordinator listening on http://{http} and grpc://{grpc}")
+}

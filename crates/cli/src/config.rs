@@ -1,0 +1,42 @@
+//! Settings of the servers: flags and environment variables first, then a TOML file, then defaults.
+
+mod coordinator;
+mod file;
+mod worker;
+
+use std::thread::available_parallelism;
+
+use anyhow::{Result, bail};
+
+pub(crate) use coordinator::CoordinatorOptions;
+pub(crate) use file::ConfigFile;
+pub(crate) use worker::WorkerOptions;
+
+const MOST_THREADS: usize = 1024;
+
+/// As many threads as asked for, or one per core.
+pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize> {
+    match asked {
+        None => Ok(available_parallelism().map_or(1, usize::from)),
+        Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
+        Some(threads) => bail!("threads is {threads}: use 1 to {MOST_THREADS}"),
+    }
+}
+
+/// Refuses what is no `host:port`.
+fn checked_address(field: &str, address: String) -> Result<String> {
+    let is_address = address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok());
+    if !is_address {
+        bail!("{field} is '{address}': use HOST:PORT, such as 127.0.0.1:8000");
+    }
+    Ok(address)
+}
+
+/// Sets what was asked for.
+fn set<T>(setting: &mut T, asked: Option<T>) {
+    if let Some(asked) = asked {
+        *setting = asked;
+    }
+}

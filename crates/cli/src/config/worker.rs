@@ -1,0 +1,155 @@
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde::Deserialize;
+use windlass_kernels::Cpu;
+use windlass_model::{ModelFolder, Network};
+use windlass_worker::WorkerConfig;
+
+use super::{checked_address, set, thread_count};
+
+/// What can be set of a worker. The same names in flags, in the environment and in the file's section `worker`.
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "Worker")]
+pub(crate) struct WorkerOptions {
+    /// Address of the worker's gRPC service; port 0 takes a free one
+    /// [default: 127.0.0.1:8002; with `serve` 127.0.0.1:0]
+    #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
+    pub(crate) listen: Option<String>,
+    /// Folder of the model, or `demo` for the one in this program
+    #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
+    pub(crate) model: Option<String>,
+    /// Threads of the computation [default: all cores]
+    #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
+    pub(crate) threads: Option<usize>,
+    /// Most sequences served at once [default: 64]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_LANES")]
+    pub(crate) max_lanes: Option<usize>,
+    /// Most positions in one launch of the core [default: 256]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_ROWS")]
+    pub(crate) max_rows: Option<usize>,
+    /// Most prompt positions of one sequence in one launch [default: 128]
+    #[arg(long, value_name = "N", env = "WINDLASS_PREFILL_CHUNK")]
+    pub(crate) prefill_chunk: Option<usize>,
+    /// Most prompt positions of all sequences in flight; longer prompts are refused
+    /// [default: the model's context length, at least 4096]
+    #[arg(long, value_name = "N", env = "WINDLASS_PREFILL_POSITIONS")]
+    pub(crate) prefill_positions: Option<usize>,
+    /// Most requests that wait for their turn; further ones are told to come back later [default: 1024]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_WAITING")]
+    pub(crate) max_waiting: Option<usize>,
+    /// Memory for keys and values, in bytes [default: 1073741824]
+    #[arg(long, value_name = "BYTES", env = "WINDLASS_KV_BYTES")]
+    pub(crate) kv_bytes: Option<usize>,
+    /// Most core iterations a request may ask for [default: what the model's folder says]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_DEPTH")]
+    pub(crate) max_depth: Option<u32>,
+    /// Seed of the initial latents; the same for all workers of one model [default: 0]
+    #[arg(long, value_name = "S", env = "WINDLASS_LATENT_SEED")]
+    pub(crate) latent_seed: Option<u64>,
+    /// How long running generations may go on once the worker is told to end, in seconds [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "WINDLASS_DRAIN_DEADLINE_S")]
+    pub(crate) drain_deadline_s: Option<u64>,
+}
+
+/// A worker's settings, checked.
+#[derive(Debug)]
+pub(crate) struct WorkerSettings {
+    pub(crate) listen: String,
+    pub(crate) config: WorkerConfig,
+}
+
+impl WorkerOptions {
+    /// These options, completed by others.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            model: self.model.or(other.model),
+            threads: self.threads.or(other.threads),
+            max_lanes: self.max_lanes.or(other.max_lanes),
+            max_rows: self.max_rows.or(other.max_rows),
+            prefill_chunk: self.prefill_chunk.or(other.prefill_chunk),
+            prefill_positions: self.prefill_positions.or(other.prefill_positions),
+            max_waiting: self.max_waiting.or(other.max_waiting),
+            kv_bytes: self.kv_bytes.or(other.kv_bytes),
+            max_depth: self.max_depth.or(other.max_depth),
+            latent_seed: self.latent_seed.or(other.latent_seed),
+            drain_deadline_s: self.drain_deadline_s.or(other.drain_deadline_s),
+        }
+    }
+
+    /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
+    pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
+        let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
+        let model =
+            self.model.context("model is not set: name its folder, or demo for the one in this program")?;
+        let mut config = WorkerConfig::new(ModelFolder::from_argument(&model)?)?;
+        config.threads = thread_count(self.threads)?;
+        set(&mut config.engine.max_lanes, self.max_lanes);
+        set(&mut config.engine.max_rows, self.max_rows);
+        set(&mut config.engine.prefill_chunk, self.prefill_chunk);
+        set(&mut config.engine.prefill_positions, self.prefill_positions);
+        set(&mut config.engine.max_waiting, self.max_waiting);
+        set(&mut config.engine.kv_bytes, self.kv_bytes);
+        set(&mut config.engine.max_depth, self.max_depth);
+        set(&mut config.latent_seed, self.latent_seed);
+        set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
+        // The engine checks this again, but only after minutes of loading.
+        let block = Network::<Cpu>::kv_shape(&config.model.config()?, 1);
+        config.engine.validate(block.block_len() * size_of::<f32>())?;
+        Ok(WorkerSettings { listen, config })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demo() -> WorkerOptions {
+        WorkerOptions { model: Some("demo".to_owned()), ..WorkerOptions::default() }
+    }
+
+    fn error(options: WorkerOptions) -> String {
+        options.settings("127.0.0.1:8002").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_help() {
+        let WorkerSettings { listen, config } = demo().settings("127.0.0.1:8002").unwrap();
+        let engine = config.engine;
+        assert_eq!(
+            (listen.as_str(), config.latent_seed, config.drain_deadline.as_secs()),
+            ("127.0.0.1:8002", 0, 30)
+        );
+        assert_eq!((engine.max_lanes, engine.max_rows, engine.prefill_chunk), (64, 256, 128));
+        assert_eq!((engine.prefill_positions, engine.max_waiting, engine.kv_bytes), (4096, 1024, 1 << 30));
+    }
+
+    #[test]
+    fn flags_go_before_the_file() {
+        let flags = WorkerOptions { max_lanes: Some(3), ..demo() };
+        let file = WorkerOptions { max_lanes: Some(4), max_rows: Some(5), ..WorkerOptions::default() };
+        let engine = flags.or(file).settings("127.0.0.1:8002").unwrap().config.engine;
+        assert_eq!((engine.max_lanes, engine.max_rows), (3, 5));
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_a_remedy() {
+        let listen = |listen: &str| WorkerOptions { listen: Some(listen.to_owned()), ..demo() };
+        let cases = [
+            (listen("8002"), "listen is '8002': use HOST:PORT"),
+            (listen("a:70000"), "listen is 'a:70000': use HOST:PORT"),
+            (listen("http://a:1"), "listen is 'http://a:1': use HOST:PORT"),
+            (WorkerOptions::default(), "model is not set: name its folder"),
+            (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
+            (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
+            (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no K/V block"),
+        ];
+        for (options, expected) in cases {
+            let message = error(options);
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}

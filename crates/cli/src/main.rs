@@ -1,0 +1,125 @@
+//! The program `windlass`: serves recurrent-depth language models, and talks to servers of them.
+//!
+//! Reads arguments and settings, starts what the other crates offer, and shows results. Knows nothing of how a
+//! request is served.
+
+mod commands;
+mod config;
+mod depth_strip;
+mod load_bar;
+mod logging;
+mod policy_argument;
+mod process;
+mod puzzles;
+mod report;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use commands::chat::ChatArguments;
+use commands::coordinator::CoordinatorArguments;
+use commands::demo::DemoArguments;
+use commands::generate::GenerateArguments;
+use commands::serve::ServeArguments;
+use commands::worker::WorkerArguments;
+use logging::LogFormat;
+
+/// Serves recurrent-depth language models: every token takes as many core iterations as it needs.
+#[derive(Debug, Parser)]
+#[command(
+    name = "windlass",
+    version,
+    after_help = "The environment variable WINDLASS_LOG says what to log, such as debug or \
+                  info,windlass_worker=debug [default: info for servers, warn otherwise]. NO_COLOR turns colours off."
+)]
+struct Arguments {
+    /// How lines of the log look, on standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "WINDLASS_LOG_FORMAT")]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(DemoArguments),
+    Serve(ServeArguments),
+    Worker(WorkerArguments),
+    Coordinator(CoordinatorArguments),
+    Generate(GenerateArguments),
+    Chat(ChatArguments),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let is_server =
+        matches!(arguments.command, Command::Serve(_) | Command::Worker(_) | Command::Coordinator(_));
+    logging::start(arguments.log_format, if is_server { "info" } else { "warn" })?;
+    match arguments.command {
+        Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
+        Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
+        Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
+        Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
+        Command::Generate(arguments) => commands::generate::run(&arguments),
+        Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(command);
+    // What still blocks, such as a read from a terminal, ends with the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// The error and its causes, each unless the one before said it already.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    let mut last = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if !last.contains(&cause) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&cause);
+            last = cause;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_is_not_said_twice() {
+        let inner = std::io::Error::other("no such file");
+        let error =
+            anyhow::Error::new(inner).context("a cannot be read: no such file").context("cannot start");
+        assert_eq!(with_causes(&error), "cannot start: a cannot be read: no such file");
+    }
+}

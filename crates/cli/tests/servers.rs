@@ -1,0 +1,194 @@
+//! The servers as processes, on real sockets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn windlass(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WINDLASS_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments);
+    command
+}
+
+/// A server under test; killed at the end.
+struct Server {
+    child: Child,
+    greeting: String,
+}
+
+impl Server {
+    fn start(command: &mut Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut greeting = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+        Self { child, greeting }
+    }
+
+    fn address_after(&self, prefix: &str) -> &str {
+        let (_, rest) = self.greeting.split_once(prefix).unwrap_or_else(|| panic!("{}", self.greeting));
+        rest.split_whitespace().next().unwrap()
+    }
+
+    /// Sends a signal and returns the exit status.
+    fn end(mut self, signal: &str) -> Option<i32> {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Status line and body of a request.
+fn http(address: &str, request: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+fn wait_until_ready(address: &str) {
+    let start = Instant::now();
+    while !http(address, "GET /ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").0.contains("200") {
+        assert!(start.elapsed() < Duration::from_secs(30), "never ready");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn chat(url: &str, input: &str) -> Output {
+    let mut child = windlass(&["chat", "--url", url, "--temperature", "0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn serve_answers_over_http_and_ends_on_a_signal() {
+    let mut command =
+        windlass(&["serve", "--model", "demo", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+    for signal in ["-TERM", "-INT"] {
+        let server = Server::start(&mut command);
+        let address = server.address_after("coordinator listening on http://");
+        wait_until_ready(address);
+        let body = r#"{"prompt": "7+5-3*2=", "temperature": 0}"#;
+        let length = body.len();
+        let head =
+            "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+        let (status, answer) = http(address, &format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}"));
+        assert!(status.contains("200") && answer.contains(r#""text":"8""#), "{answer}");
+        assert_eq!(server.end(signal), Some(0));
+    }
+}
+
+#[test]
+fn chat_answers_each_line_and_says_how_deep_it_thought() {
+    let server = Server::start(&mut windlass(&[
+        "serve",
+        "--model",
+        "demo",
+        "--http",
+        "127.0.0.1:0",
+        "--grpc",
+        "127.0.0.1:0",
+    ]));
+    let address = server.address_after("http://");
+    wait_until_ready(address);
+    let output = chat(&format!("http://{address}"), "7+5-3*2=\n\n/reset\n4+9=\n/quit\n1+1=\n");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(output.status.success() && lines.len() == 4, "{text}");
+    assert_eq!((lines[0], lines[2]), ("8", "3"));
+    assert!(lines[1].starts_with("[16]") && lines[1].contains("2 tokens, mean depth"), "{text}");
+}
+
+#[test]
+fn chat_says_when_nobody_is_there() {
+    let output = chat("http://127.0.0.1:1", "1+1=\n");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.starts_with("error: cannot reach a coordinator at http://127.0.0.1:1"), "{message}");
+}
+
+#[test]
+fn a_child_ends_when_its_parent_closes_its_input() {
+    let arguments = ["worker", "--model", "demo", "--listen", "127.0.0.1:0", "--exit-with-stdin"];
+    let mut worker = Server::start(&mut windlass(&arguments));
+    assert!(worker.greeting.starts_with("worker listening on 127.0.0.1:"), "{}", worker.greeting);
+    drop(worker.child.stdin.take());
+    assert!(worker.child.wait().unwrap().success());
+}
+
+#[test]
+fn the_file_gives_way_to_the_environment_and_that_to_flags() {
+    let file = std::env::temp_dir().join(format!("windlass-{}.toml", std::process::id()));
+    std::fs::write(&file, "[worker]\nmodel = 'demo'\nlisten = 'nowhere'\nthreads = 1\n").unwrap();
+    let path = file.to_str().unwrap();
+    let refused = windlass(&["worker", "--config", path]).output().unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.starts_with("error: listen is 'nowhere': use HOST:PORT"), "{message}");
+
+    let mut command = windlass(&["worker", "--config", path]);
+    let worker = Server::start(command.env("WINDLASS_LISTEN", "127.0.0.1:0"));
+    assert!(worker.greeting.starts_with("worker listening on 127.0.0.1:"), "{}", worker.greeting);
+    let mut command = windlass(&["worker", "--config", path, "--listen", "127.0.0.1:0"]);
+    let worker = Server::start(command.env("WINDLASS_LISTEN", "elsewhere"));
+    assert!(worker.greeting.starts_with("worker listening on 127.0.0.1:"), "{}", worker.greeting);
+
+    std::fs::write(&file, "[worker]\nlanes = 3\n").unwrap();
+    let refused = windlass(&["worker", "--config", path]).output().unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(1) && message.contains("unknown field `lanes`"), "{message}");
+    std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn serve_refuses_workers_of_others() {
+    let output = windlass(&["serve", "--model", "demo"]).env("WINDLASS_WORKERS", "a:1").output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && message.contains("workers is set, but serve runs"),
+        "{message}"
+    );
+}
+
+/// Accuracy as measured when the model was trained: arithmetic all right once there are enough iterations.
+#[test]
+fn the_demo_solves_what_the_model_is_known_to_solve() {
+    let output = windlass(&["demo", "--json", "--puzzles", "72", "--seed", "3"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["puzzles"], &report["full_depth"]), (&Value::from(72), &Value::from(16)));
+    let accuracy = |policy: usize, kind: &str, size: u64| {
+        let sizes = report["policies"][policy]["sizes"].as_array().unwrap();
+        let found = sizes.iter().find(|entry| entry["kind"] == kind && entry["size"] == size).unwrap();
+        found["accuracy"].as_f64().unwrap()
+    };
+    for size in 1..=10 {
+        assert_eq!(accuracy(0, "arithmetic", size), 1.0, "adaptive, {size} operations");
+        assert_eq!(accuracy(3, "arithmetic", size), 1.0, "full, {size} operations");
+    }
+    assert_eq!((accuracy(1, "arithmetic", 1), accuracy(2, "arithmetic", 3)), (0.0, 1.0));
+    assert_eq!((accuracy(2, "chain", 1), accuracy(2, "chain", 8)), (1.0, 0.0));
+    let depth = |policy: usize| report["policies"][policy]["mean_depth"].as_f64().unwrap();
+    assert_eq!((depth(1), depth(2), depth(3)), (1.0, 4.0, 16.0));
+    assert!(depth(0) > 4.0 && depth(0) < 12.0, "{}", depth(0));
+}
