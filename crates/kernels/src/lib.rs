@@ -9,11 +9,15 @@
 
 mod backend;
 mod cpu;
+#[cfg(feature = "test-support")]
+mod faulty;
 mod kv;
 pub mod mapped;
 mod plain;
 
 pub use backend::{Backend, LatentChange, Rows};
 pub use cpu::{Cpu, Isa};
+#[cfg(feature = "test-support")]
+pub use faulty::Faulty;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvShape, KvTable};
 pub use plain::Plain;

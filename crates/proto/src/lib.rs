@@ -1,7 +1,12 @@
 //! The gRPC API of Windlass, generated from `proto/windlass/v1/*.proto`. No logic lives here.
 
 /// Messages and services of package `windlass.v1`.
-#[expect(missing_docs, clippy::all, reason = "generated; the .proto files carry the documentation")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the .proto files carry the documentation"
+)]
 pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }

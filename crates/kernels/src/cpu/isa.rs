@@ -46,7 +46,9 @@ macro_rules! by_isa {
     };
     (fn $name:ident<S> = $body:ident($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)?) => {
         by_isa!(@ fn $name = $body(
+            // SAFETY: evaluated inside the function of that instruction set alone.
             unsafe { $crate::cpu::simd::Avx512::assume() };
+            // SAFETY: as above.
             unsafe { $crate::cpu::simd::Avx2::assume() };
             $crate::cpu::simd::Portable;
             $($arg: $type),*
@@ -59,7 +61,6 @@ macro_rules! by_isa {
         pub(super) fn $name(isa: $crate::cpu::isa::Isa, $($arg: $type),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
-                // SAFETY (here and below): `Cpu` only holds an `Isa` that was detected on this machine.
                 #[target_feature(enable = "avx512f,fma")]
                 fn avx512($($arg: $type),*) $(-> $out)? {
                     $body($($avx512,)? $($arg),*)
@@ -69,9 +70,9 @@ macro_rules! by_isa {
                     $body($($avx2,)? $($arg),*)
                 }
                 match isa {
-                    // SAFETY: see above.
+                    // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
                     $crate::cpu::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: see above.
+                    // SAFETY: as above.
                     $crate::cpu::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
                     $crate::cpu::isa::Isa::Portable => {}
                 }

@@ -1,0 +1,71 @@
+//! What one worker serves, and within which limits.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use windlass_engine::{EngineConfig, EngineConfigError, Schedule};
+use windlass_model::ModelFolder;
+
+use crate::error::WorkerError;
+
+/// Shortest limit on prompt positions in flight that a model gets by default.
+const PREFILL_POSITIONS: usize = 4096;
+
+/// What one worker serves, and within which limits. [`WorkerConfig::new`] gives defaults; every field may be changed.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// The model.
+    pub model: ModelFolder,
+    /// Limits of the engine.
+    pub engine: EngineConfig,
+    /// Threads of the CPU backend.
+    pub threads: usize,
+    /// Seed of the initial latents of requests that bring none. Must be the same for all workers of one model.
+    pub latent_seed: u64,
+    /// Commands that wait for the engine's thread between two ticks.
+    pub inbox: usize,
+    /// How long running generations may go on after shutdown begins.
+    pub drain_deadline: Duration,
+}
+
+impl WorkerConfig {
+    /// Defaults for `model`, with one thread per core.
+    pub fn new(model: ModelFolder) -> Result<Self, WorkerError> {
+        let config = model.config()?;
+        let engine = EngineConfig {
+            max_lanes: 64,
+            max_rows: 256,
+            prefill_chunk: 128,
+            prefill_positions: config.context_length.max(PREFILL_POSITIONS),
+            max_waiting: 1024,
+            kv_bytes: 1 << 30,
+            max_depth: model.efforts(&config)?.max_depth,
+            schedule: Schedule::Depth,
+        };
+        Ok(Self {
+            model,
+            engine,
+            threads: available_parallelism().map_or(1, usize::from),
+            latent_seed: 0,
+            inbox: 1024,
+            drain_deadline: Duration::from_secs(30),
+        })
+    }
+
+    /// Checks what the engine does not check itself.
+    pub(crate) fn validate(&self) -> Result<(), WorkerError> {
+        for (field, count) in [("threads", self.threads), ("inbox", self.inbox)] {
+            if count == 0 {
+                return Err(EngineConfigError::Zero { field }.into());
+            }
+        }
+        let max_depth = self.engine.max_depth;
+        let efforts = self.model.efforts(&self.model.config()?)?;
+        match efforts.by_name.iter().find(|(_, policy)| policy.max() > max_depth) {
+            Some((effort, policy)) => {
+                Err(WorkerError::MaxDepth { max_depth, effort: effort.clone(), depth: policy.max() })
+            }
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Why a worker cannot start or ended early.
+
+use std::io;
+
+use windlass_engine::EngineConfigError;
+use windlass_model::{Depth, LoadError};
+
+/// Why a worker cannot start or ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The model cannot be loaded.
+    #[error(transparent)]
+    Model(#[from] LoadError),
+    /// A limit makes no sense.
+    #[error(transparent)]
+    Limits(#[from] EngineConfigError),
+    /// The depth limit shuts out one of the model's own efforts.
+    #[error("max_depth {max_depth} is less than the model's effort '{effort}' needs: use at least {depth}")]
+    MaxDepth {
+        /// The setting.
+        max_depth: Depth,
+        /// The effort.
+        effort: String,
+        /// Its deepest iteration.
+        depth: Depth,
+    },
+    /// The folder has a chat template in a file of its own, but no valid tokenizer config to go with it.
+    #[error("tokenizer_config.json cannot take in chat_template.jinja: {reason}")]
+    TokenizerConfig {
+        /// What is wrong with one of them.
+        reason: String,
+    },
+    /// The system gave no thread.
+    #[error("the engine's thread cannot be started: {0}")]
+    Thread(io::Error),
+    /// The gRPC server failed.
+    #[error("the gRPC server failed: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}

@@ -1,0 +1,54 @@
+//! The stream of one generation.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tonic::Status;
+use windlass_engine::Event;
+use windlass_proto::v1::{GenerateTaskResponse, generate_task_response};
+
+use crate::answer;
+use crate::status;
+
+/// One generation as the protocol streams it. Dropping it aborts the request.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    events: mpsc::Receiver<Event>,
+    /// The sampler's seed, to be reported in the end.
+    seed: u64,
+    /// Whether to report the criterion's value at every check.
+    exit_values: bool,
+    is_over: bool,
+}
+
+impl Generation {
+    pub(crate) fn new(events: mpsc::Receiver<Event>, seed: u64, exit_values: bool) -> Self {
+        Self { events, seed, exit_values, is_over: false }
+    }
+}
+
+impl Stream for Generation {
+    type Item = Result<GenerateTaskResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        let event = match ready!(self.events.poll_recv(context)) {
+            Some(Event::Token(_, output)) => {
+                generate_task_response::Event::Token(answer::token(output, self.exit_values))
+            }
+            Some(Event::Finished(_, reason, usage)) => {
+                self.is_over = true;
+                generate_task_response::Event::Finish(answer::finish(reason, usage, self.seed))
+            }
+            None => {
+                self.is_over = true;
+                return Poll::Ready(Some(Err(status::cut_off())));
+            }
+        };
+        Poll::Ready(Some(Ok(GenerateTaskResponse { event: Some(event) })))
+    }
+}

@@ -1,0 +1,23 @@
+//! One engine behind the `windlass.v1.Worker` gRPC service.
+//!
+//! The engine knows no async and lives on a thread of its own; everything of tokio is here. This crate checks what
+//! comes in (the one validation edge), carries commands in and events out, and reports health and load. It knows no
+//! text, no other worker and no policy of routing.
+
+mod answer;
+mod config;
+mod convert;
+mod engine_loop;
+mod engine_thread;
+mod error;
+mod generation;
+mod seeds;
+mod served_model;
+mod service;
+mod status;
+mod tokenizer;
+mod worker;
+
+pub use config::WorkerConfig;
+pub use error::WorkerError;
+pub use worker::Worker;

@@ -1,0 +1,89 @@
+//! What a worker knows of its model besides the weights.
+
+use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
+use windlass_proto::v1::{Effort, InfoResponse, KvPlan, ModelInfo, TokenizerResponse};
+
+use crate::answer::depth_policy;
+use crate::config::WorkerConfig;
+use crate::error::WorkerError;
+use crate::tokenizer::tokenizer_files;
+
+/// What a worker knows of its model besides the weights; never changes.
+#[derive(Debug)]
+pub(crate) struct ServedModel {
+    name: String,
+    pub(crate) config: ModelConfig,
+    /// By depth, the shallowest first.
+    pub(crate) efforts: Vec<(String, DepthPolicy)>,
+    pub(crate) default_effort: String,
+    pub(crate) default_policy: DepthPolicy,
+    max_depth: Depth,
+    /// Of requests that bring none.
+    pub(crate) latent_seed: u64,
+    kv: KvPlan,
+    pub(crate) tokenizer: TokenizerResponse,
+}
+
+impl ServedModel {
+    /// Reads the folder's small files.
+    pub(crate) fn read(config: &WorkerConfig, kv: KvPlan) -> Result<Self, WorkerError> {
+        let folder = &config.model;
+        let model = folder.config()?;
+        let efforts = folder.efforts(&model)?;
+        let default_policy = efforts.default_policy();
+        let mut by_depth: Vec<_> = efforts.by_name.into_iter().collect();
+        by_depth.sort_by_key(|(_, policy)| policy.max());
+        Ok(Self {
+            name: folder.name(),
+            config: model,
+            efforts: by_depth,
+            default_effort: efforts.default,
+            default_policy,
+            max_depth: config.engine.max_depth,
+            latent_seed: config.latent_seed,
+            kv,
+            tokenizer: tokenizer_files(folder)?,
+        })
+    }
+
+    /// As clients and coordinators see it.
+    pub(crate) fn info(&self) -> InfoResponse {
+        let effort =
+            |(name, policy): &(String, _)| Effort { name: name.clone(), depth: Some(depth_policy(policy)) };
+        InfoResponse {
+            model: Some(ModelInfo {
+                name: self.name.clone(),
+                context_length: self.config.context_length as u32,
+                vocabulary: self.config.vocabulary as u32,
+                default_depth: self.config.mean_recurrence,
+                max_depth: self.max_depth,
+                efforts: self.efforts.iter().map(effort).collect(),
+                default_effort: self.default_effort.clone(),
+                parameters: self.config.parameters(),
+            }),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kv: Some(self.kv),
+        }
+    }
+
+    /// Tells the log what is served and how much of it fits.
+    pub(crate) fn log(&self) {
+        let KvPlan { blocks, block_bytes, .. } = self.kv;
+        tracing::info!(
+            model = self.name,
+            parameters = self.config.parameters(),
+            kv_blocks = blocks,
+            kv_bytes = u64::from(blocks) * block_bytes,
+            tokens_at_kv_full = self.tokens_that_fit(KvPolicy::Full),
+            tokens_at_kv_ring_1 = self.tokens_that_fit(KvPolicy::Ring(1)),
+            effort = self.default_effort,
+            "model is ready"
+        );
+    }
+
+    /// Positions of all lanes together that the K/V blocks hold at the default effort.
+    fn tokens_that_fit(&self, kv: KvPolicy) -> u64 {
+        let slots = 1 + kv.slots(self.default_policy.max());
+        u64::from(self.kv.blocks / slots) * u64::from(self.kv.block_positions)
+    }
+}

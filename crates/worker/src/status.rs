@@ -1,0 +1,38 @@
+//! From errors to gRPC statuses.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use windlass_engine::{InvalidRequest, SubmitError};
+
+use crate::engine_thread::EngineThreadError;
+
+/// When a full queue is worth another try.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// INVALID_ARGUMENT with the field in a `google.rpc.BadRequest`.
+pub(crate) fn invalid(error: InvalidRequest) -> Status {
+    let message = error.to_string();
+    let details = ErrorDetails::with_bad_request_violation(error.field, error.reason);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The status of a call that the engine's thread did not fulfil.
+pub(crate) fn not_done(error: EngineThreadError) -> Status {
+    let message = error.to_string();
+    match error {
+        EngineThreadError::Refused(SubmitError::Invalid(error)) => invalid(error),
+        EngineThreadError::Refused(SubmitError::QueueFull { .. }) | EngineThreadError::InboxFull { .. } => {
+            let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        EngineThreadError::Stopped => Status::unavailable(message),
+        EngineThreadError::NoAnswer { .. } => Status::deadline_exceeded(message),
+    }
+}
+
+/// The status that ends a stream whose engine is gone.
+pub(crate) fn cut_off() -> Status {
+    Status::internal("the engine has stopped before the generation was finished")
+}

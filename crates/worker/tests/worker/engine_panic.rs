@@ -1,0 +1,71 @@
+//! What a panic on the engine's thread does to everyone else.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use windlass_proto::v1::{HealthRequest, InfoRequest, LoadRequest};
+
+use crate::server::{Server, config, long_task, next, within};
+
+/// What grpc.health says of the server as a whole and of its service.
+async fn health(server: &Server) -> [ServingStatus; 2] {
+    let mut client = HealthClient::new(server.channel.clone());
+    let mut statuses = [ServingStatus::Unknown; 2];
+    for (status, service) in statuses.iter_mut().zip(["", "windlass.v1.Worker"]) {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        *status = client.check(request).await.unwrap().into_inner().status();
+    }
+    statuses
+}
+
+fn assert_stopped<T>(result: Result<T, Status>) {
+    let Err(status) = result else { panic!("the engine is gone") };
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "the engine has stopped"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_turns_health_red_ends_streams_and_refuses_requests() {
+    let (server, broken) = Server::start_slow(&config()).await;
+    let mut client = server.client();
+
+    let t0 = std::time::Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = client.generate(long_task()).await.unwrap().into_inner();
+        next(&mut stream).await;
+        streams.push(stream); eprintln!("started {:?} {:?}", t0.elapsed(), client.load(LoadRequest {}).await.unwrap());
+    }
+    client.health(HealthRequest {}).await.unwrap();
+    assert_eq!(health(&server).await, [ServingStatus::Serving; 2]);
+
+    eprintln!("checked {:?} {:?}", t0.elapsed(), client.load(LoadRequest {}).await.unwrap());
+    broken.store(true, Ordering::Relaxed);
+    for mut stream in streams {
+        let end = loop {
+            match within(stream.message()).await {
+                Ok(response) => assert!(response.is_some(), "a stream ended as if it were finished"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(end.code(), Code::Internal);
+        assert_eq!(end.message(), "the engine has stopped before the generation was finished");
+    }
+    assert_stopped(client.health(HealthRequest {}).await);
+    assert_stopped(client.load(LoadRequest {}).await);
+    assert_stopped(client.generate(long_task()).await);
+    client.info(InfoRequest {}).await.unwrap();
+    within(async {
+        while health(&server).await != [ServingStatus::NotServing; 2] {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+
+    server.shutdown.send(()).unwrap();
+    drop((client, server.channel));
+    within(server.end).await.unwrap().unwrap();
+}

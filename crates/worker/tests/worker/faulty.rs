@@ -1,0 +1,100 @@
+//! A backend that is slow, and panics on command.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use windlass_kernels::{Backend, Cpu, KvRow, KvShape, LatentChange, Rows};
+
+type Buffer = <Cpu as Backend>::Buffer;
+type Matrix = <Cpu as Backend>::Matrix;
+type KvCache = <Cpu as Backend>::KvCache;
+
+/// [`Cpu`], so slow that a long generation takes many seconds, until `broken`; then the next matrix product panics.
+pub(crate) struct Faulty {
+    pub(crate) cpu: Cpu,
+    pub(crate) broken: Arc<AtomicBool>,
+}
+
+impl Backend for Faulty {
+    type Buffer = Buffer;
+    type Matrix = Matrix;
+    type KvCache = KvCache;
+
+    fn matmul(&self, x: &Buffer, rows: usize, weight: &Matrix, out: &mut Buffer) {
+        thread::sleep(Duration::from_micros(20));
+        assert!(!self.broken.load(Ordering::Relaxed), "the device is broken");
+        self.cpu.matmul(x, rows, weight, out);
+    }
+
+    fn buffer(&self, capacity: usize, width: usize) -> Buffer {
+        self.cpu.buffer(capacity, width)
+    }
+
+    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Matrix {
+        self.cpu.matrix(weight, outputs, inputs)
+    }
+
+    fn kv_cache(&self, shape: KvShape) -> KvCache {
+        self.cpu.kv_cache(shape)
+    }
+
+    fn upload(&self, values: &[f32], to: &mut Buffer, rows: Rows<'_>) {
+        self.cpu.upload(values, to, rows);
+    }
+
+    fn download(&self, from: &Buffer, rows: usize) -> Vec<f32> {
+        self.cpu.download(from, rows)
+    }
+
+    fn scatter(&self, from: &Buffer, to: &mut Buffer, rows: Rows<'_>) {
+        self.cpu.scatter(from, to, rows);
+    }
+
+    fn embed(&self, table: &Buffer, tokens: &[u32], scale: f32, out: &mut Buffer) {
+        self.cpu.embed(table, tokens, scale, out);
+    }
+
+    fn adapter(
+        &self,
+        latent: (&Buffer, &Matrix),
+        embedding: (&Buffer, &Matrix),
+        rows: Rows<'_>,
+        out: &mut Buffer,
+    ) {
+        self.cpu.adapter(latent, embedding, rows, out);
+    }
+
+    fn rms_norm(&self, x: &Buffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut Buffer) {
+        self.cpu.rms_norm(x, rows, weight, eps, out);
+    }
+
+    fn add_rms_norm(&self, x: &mut Buffer, residual: &Buffer, rows: usize, weight: &[f32], eps: f32) {
+        self.cpu.add_rms_norm(x, residual, rows, weight, eps);
+    }
+
+    fn silu_mul(&self, gate_up: &Buffer, rows: usize, out: &mut Buffer) {
+        self.cpu.silu_mul(gate_up, rows, out);
+    }
+
+    fn rotate_and_store(
+        &self,
+        qkv: &mut Buffer,
+        bias: Option<&[f32]>,
+        rotary: &Buffer,
+        rows: &[KvRow<'_>],
+        layer: usize,
+        cache: &mut KvCache,
+    ) {
+        self.cpu.rotate_and_store(qkv, bias, rotary, rows, layer, cache);
+    }
+
+    fn attention(&self, qkv: &Buffer, rows: &[KvRow<'_>], layer: usize, cache: &KvCache, out: &mut Buffer) {
+        self.cpu.attention(qkv, rows, layer, cache, out);
+    }
+
+    fn commit_latent(&self, x: &Buffer, latent: &mut Buffer, rows: Rows<'_>) -> Vec<LatentChange> {
+        self.cpu.commit_latent(x, latent, rows)
+    }
+}

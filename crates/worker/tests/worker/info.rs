@@ -1,0 +1,48 @@
+//! What a worker says of itself, and what it refuses to start with.
+
+use windlass_model::ModelFolder;
+use windlass_proto::v1::{HealthRequest, InfoRequest, TokenizerRequest, depth_policy};
+use windlass_worker::{Worker, WorkerConfig};
+
+use crate::server::{Server, config};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_tells_its_model_its_kv_plan_and_its_tokenizer() {
+    let server = Server::start(&config()).await;
+    let info = server.client().info(InfoRequest {}).await.unwrap().into_inner();
+    let model = info.model.unwrap();
+    assert_eq!((model.name.as_str(), model.context_length, model.vocabulary), ("demo", 256, 64));
+    assert_eq!((model.default_depth, model.max_depth, model.default_effort.as_str()), (16, 64, "medium"));
+    let efforts = model.efforts.iter().map(|effort| match effort.depth.unwrap().policy.unwrap() {
+        depth_policy::Policy::Adaptive(depth) => (effort.name.as_str(), depth.max.unwrap()),
+        depth_policy::Policy::Fixed(_) => panic!("the demo's efforts are adaptive"),
+    });
+    assert_eq!(efforts.collect::<Vec<_>>(), [("low", 8), ("medium", 16), ("high", 32)]);
+    let kv = info.kv.unwrap();
+    assert_eq!((kv.block_positions, u64::from(kv.blocks) * kv.block_bytes), (16, 64 << 20));
+    assert_eq!(server.load().await.blocks_total, kv.blocks);
+    server.client().health(HealthRequest {}).await.unwrap();
+
+    let files = server.client().tokenizer(TokenizerRequest {}).await.unwrap().into_inner();
+    let file = |name| ModelFolder::demo().text_file(name).unwrap().unwrap();
+    assert_eq!(files.tokenizer_json, file("tokenizer.json"));
+    assert_eq!(files.tokenizer_config_json, file("tokenizer_config.json"));
+}
+
+#[test]
+fn a_worker_does_not_start_with_limits_that_make_no_sense() {
+    let cases: [(fn(&mut WorkerConfig), &str); 4] = [
+        (|config| config.threads = 0, "threads is 0: use at least 1"),
+        (|config| config.inbox = 0, "inbox is 0: use at least 1"),
+        (|config| config.engine.max_lanes = 0, "max_lanes is 0: use at least 1"),
+        (
+            |config| config.engine.max_depth = 16,
+            "max_depth 16 is less than the model's effort 'high' needs: use at least 32",
+        ),
+    ];
+    for (spoil, expected) in cases {
+        let mut config = config();
+        spoil(&mut config);
+        assert_eq!(Worker::load(&config, &mut |_| {}).unwrap_err().to_string(), expected);
+    }
+}

@@ -1,0 +1,28 @@
+//! A worker of the demo model on a slow device that breaks when a line arrives on standard input.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use windlass_kernels::{Cpu, Faulty};
+use windlass_model::{ModelFolder, Network};
+use windlass_worker::{Worker, WorkerConfig};
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let broken = Arc::new(AtomicBool::new(false));
+    let device = Faulty { cpu: Cpu::new(1), broken: broken.clone() };
+    let config = WorkerConfig::new(ModelFolder::demo())?;
+    let network = Network::load(device, &config.model.checkpoint()?, &config.model.config()?, &mut |_| {})?;
+    let worker = Worker::new(&config, network)?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    println!("worker listening on {}", listener.local_addr()?);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        if std::io::stdin().read_line(&mut line).is_ok_and(|length| length > 0) {
+            broken.store(true, Ordering::Relaxed);
+        }
+    });
+    worker.serve(listener, std::future::pending()).await?;
+    Ok(())
+}

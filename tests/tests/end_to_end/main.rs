@@ -1,0 +1,9 @@
+//! Coordinator and workers as processes, asked over HTTP and gRPC.
+
+mod bad_input;
+mod cancel;
+mod commands;
+mod openai_client;
+mod slow_reader;
+mod stream;
+mod worker_loss;
