@@ -110,7 +110,8 @@ impl Cluster {
 
     /// A coordinator for these workers, ready.
     pub async fn of(workers: Vec<Server>) -> Result<Self> {
-        let addresses = workers.iter().map(|worker| worker.address("listening on ")).collect::<Result<Vec<_>>>()?;
+        let addresses =
+            workers.iter().map(|worker| worker.address("listening on ")).collect::<Result<Vec<_>>>()?;
         let addresses = addresses.join(",");
         let listen = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--workers", &addresses];
         let coordinator = Server::windlass(&[&["coordinator"], listen.as_slice()].concat())?;
@@ -126,8 +127,7 @@ impl Cluster {
 
     /// Posts JSON and returns status and body.
     pub async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
-        let response =
-            reqwest::Client::new().post(format!("{}{path}", self.http)).json(body).send().await?;
+        let response = reqwest::Client::new().post(format!("{}{path}", self.http)).json(body).send().await?;
         let status = response.status().as_u16();
         Ok((status, response.json().await?))
     }
@@ -170,7 +170,10 @@ impl Cluster {
 }
 
 /// Polls until `condition` holds; an error from it counts as not yet.
-pub async fn eventually<F: Future<Output = Result<bool>>>(what: &str, condition: impl Fn() -> F) -> Result<()> {
+pub async fn eventually<F: Future<Output = Result<bool>>>(
+    what: &str,
+    condition: impl Fn() -> F,
+) -> Result<()> {
     let start = Instant::now();
     let mut last = None;
     while start.elapsed() < PATIENCE {

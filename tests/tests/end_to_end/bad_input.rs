@@ -26,15 +26,21 @@ fn table() -> Vec<(&'static str, Value, u16, Value, &'static str)> {
         (completions, with("max_tokens", json!(0)), 400, json!("max_tokens"), "at least 1"),
         (completions, with("max_tokens", json!(100_000)), 400, json!("max_tokens"), "context"),
         (completions, with("max_tokens", json!("many")), 400, json!("max_tokens"), "max_tokens"),
-        (completions, with("prompt", json!("")), 400, json!("prompt"), "prompt"),
+        (completions, with("prompt", json!([])), 400, json!("prompt"), "at least one"),
         (completions, with("prompt", json!([99])), 400, json!("prompt"), "99"),
         (completions, with("temperature", json!(-1)), 400, json!("temperature"), "-1"),
-        (completions, with("top_p", json!(0)), 400, json!("top_p"), "top_p"),
+        (completions, with("top_p", json!(0)), 400, json!("top_p"), "above 0"),
         (completions, with("logit_bias", json!({"99": 1})), 400, json!("logit_bias"), "99"),
         (completions, with("depth", json!({"fixed": 0})), 400, json!("depth"), "1 to 64"),
         (completions, with("depth", json!({"fixed": 65})), 400, json!("depth"), "65"),
         (completions, with("depth", json!({"fastest": 1})), 400, json!("depth"), "fastest"),
-        (completions, adaptive("criterion", json!("mood")), 400, json!("depth.adaptive.criterion"), "latent-diff"),
+        (
+            completions,
+            adaptive("criterion", json!("mood")),
+            400,
+            json!("depth.adaptive.criterion"),
+            "latent-diff",
+        ),
         (completions, adaptive("min", json!(20)), 400, json!("depth.adaptive.min"), "20"),
         (completions, adaptive("threshold", json!(-0.5)), 400, json!("depth.adaptive.threshold"), "-0.5"),
         (completions, adaptive("hurry", json!(true)), 400, json!("depth.adaptive.hurry"), "hurry"),
@@ -44,9 +50,20 @@ fn table() -> Vec<(&'static str, Value, u16, Value, &'static str)> {
         (completions, with("n", json!(0)), 400, json!("n"), "1"),
         (completions, with("echo", json!(true)), 400, json!("echo"), "not supported"),
         (chat, json!({"model": "demo", "messages": []}), 400, json!("messages"), "messages"),
-        (chat, json!({"model": "demo", "messages": hello, "tools": [{}]}), 400, json!("tools"), "not supported"),
-        (chat, json!({"model": "demo", "messages": hello, "reasoning_effort": "extreme"}), 400,
-            json!("reasoning_effort"), "low, medium"),
+        (
+            chat,
+            json!({"model": "demo", "messages": hello, "tools": [{}]}),
+            400,
+            json!("tools"),
+            "not supported",
+        ),
+        (
+            chat,
+            json!({"model": "demo", "messages": hello, "reasoning_effort": "extreme"}),
+            400,
+            json!("reasoning_effort"),
+            "low, medium",
+        ),
     ]
 }
 
@@ -67,7 +84,8 @@ async fn every_bad_request_is_refused_by_name_and_leaves_nothing() -> Result<()>
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let (status, answer) = cluster.post("/v1/completions", &json!({"model": "demo", "prompt": "7+5="})).await?;
+    let (status, answer) =
+        cluster.post("/v1/completions", &json!({"model": "demo", "prompt": "7+5="})).await?;
     assert_eq!(status, 200, "{answer}");
     cluster.is_idle().await
 }

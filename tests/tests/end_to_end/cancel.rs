@@ -39,9 +39,7 @@ async fn sigterm_lets_running_answers_finish() -> Result<()> {
         "depth": {"fixed": 32}, "return_token_ids": true,
     });
     let running = cluster.stream("/v1/completions", &body);
-    let stop = async {
-        eventually("it runs", || async { Ok(cluster.load(0).await?.running == 1) }).await
-    };
+    let stop = async { eventually("it runs", || async { Ok(cluster.load(0).await?.running == 1) }).await };
     let (events, stopped) = tokio::join!(running, stop);
     stopped?;
     let tokens = |events: &[serde_json::Value]| {

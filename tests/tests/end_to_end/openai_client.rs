@@ -7,8 +7,10 @@ use windlass_tests::{Server, eventually};
 
 #[tokio::test]
 async fn the_openai_package_completes_and_chats() -> Result<()> {
-    let python = std::env::var("WINDLASS_TEST_PYTHON").context("WINDLASS_TEST_PYTHON is not set: run `make test`")?;
-    let server = Server::windlass(&["serve", "--model", "demo", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])?;
+    let python =
+        std::env::var("WINDLASS_TEST_PYTHON").context("WINDLASS_TEST_PYTHON is not set: run `make test`")?;
+    let server =
+        Server::windlass(&["serve", "--model", "demo", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"])?;
     let url = format!("http://{}", server.address("http://")?);
     eventually("serve is ready", || async {
         Ok(reqwest::get(format!("{url}/ready")).await?.status().is_success())

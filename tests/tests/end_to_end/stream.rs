@@ -49,11 +49,15 @@ async fn answers_are_the_same_streamed_whole_batched_and_over_grpc() -> Result<(
     let right = puzzles.iter().zip(&alone).filter(|((_, answer), choice)| choice["text"] == **answer).count();
     ensure!(right >= 38, "only {right} of 40 puzzles answered");
 
-    let whole = try_join_all(puzzles.iter().map(|(prompt, _)| async {
-        cluster.post("/v1/completions", &request(prompt, false)?).await
-    }));
+    let whole = try_join_all(
+        puzzles
+            .iter()
+            .map(|(prompt, _)| async { cluster.post("/v1/completions", &request(prompt, false)?).await }),
+    );
     let streamed = try_join_all(
-        puzzles.iter().map(|(prompt, _)| async { cluster.stream("/v1/completions", &request(prompt, true)?).await }),
+        puzzles
+            .iter()
+            .map(|(prompt, _)| async { cluster.stream("/v1/completions", &request(prompt, true)?).await }),
     );
     let client = Client::connect(&cluster.grpc).await?;
     let grpc = try_join_all(puzzles.iter().map(|(prompt, _)| {
@@ -98,7 +102,8 @@ async fn chats_report_usage_depths_and_logprobs() -> Result<()> {
     ensure!(status == 200, "{answer}");
     let choice = &answer["choices"][0];
     assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("8"), &json!("stop")));
-    let depths: Vec<u64> = choice["depths"].as_array().context("no depths")?.iter().filter_map(Value::as_u64).collect();
+    let depths: Vec<u64> =
+        choice["depths"].as_array().context("no depths")?.iter().filter_map(Value::as_u64).collect();
     assert_eq!(answer["usage"]["core_iterations"]["completion"], depths.iter().sum::<u64>());
     assert_eq!(answer["usage"]["completion_tokens"], depths.len());
     let logprobs = choice["logprobs"]["content"].as_array().context("no logprobs")?;
@@ -106,7 +111,11 @@ async fn chats_report_usage_depths_and_logprobs() -> Result<()> {
     assert_eq!(logprobs[0]["top_logprobs"].as_array().map(Vec::len), Some(2));
 
     let metrics = reqwest::get(format!("{}/metrics", cluster.http)).await?.text().await?;
-    for name in ["windlass_generation_tokens_total", "windlass_token_depth_bucket", "windlass_core_rows_per_tick_bucket"] {
+    for name in [
+        "windlass_generation_tokens_total",
+        "windlass_token_depth_bucket",
+        "windlass_core_rows_per_tick_bucket",
+    ] {
         ensure!(metrics.contains(name), "/metrics lacks {name}");
     }
     Ok(())

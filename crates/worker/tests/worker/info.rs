@@ -29,9 +29,11 @@ async fn a_worker_tells_its_model_its_kv_plan_and_its_tokenizer() {
     assert_eq!(files.tokenizer_config_json, file("tokenizer_config.json"));
 }
 
+type Spoil = fn(&mut WorkerConfig);
+
 #[test]
 fn a_worker_does_not_start_with_limits_that_make_no_sense() {
-    let cases: [(fn(&mut WorkerConfig), &str); 4] = [
+    let cases: [(Spoil, &str); 4] = [
         (|config| config.threads = 0, "threads is 0: use at least 1"),
         (|config| config.inbox = 0, "inbox is 0: use at least 1"),
         (|config| config.engine.max_lanes = 0, "max_lanes is 0: use at least 1"),

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
-use windlass_kernels::{Backend, Cpu};
+use windlass_kernels::{Backend, Cpu, Faulty};
 use windlass_model::{ModelFolder, Network};
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::worker_client::WorkerClient;
@@ -19,7 +19,6 @@ use windlass_proto::v1::{
 };
 use windlass_worker::{Worker, WorkerConfig, WorkerError};
 
-use crate::faulty::Faulty;
 
 /// `7+5-3*2=`; from left to right, modulo 10, that is 8.
 pub(crate) const PROMPT: [u32; 9] = [1, 12, 15, 10, 16, 8, 17, 7, 19];
