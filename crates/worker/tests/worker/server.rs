@@ -19,7 +19,6 @@ use windlass_proto::v1::{
 };
 use windlass_worker::{Worker, WorkerConfig, WorkerError};
 
-
 /// `7+5-3*2=`; from left to right, modulo 10, that is 8.
 pub(crate) const PROMPT: [u32; 9] = [1, 12, 15, 10, 16, 8, 17, 7, 19];
 /// How long anything may take before a test gives up.
