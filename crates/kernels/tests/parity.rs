@@ -95,45 +95,58 @@ fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
 }
 parity!(row_operations_match_the_twin, rowwise);
 
-const SHAPE: KvShape = KvShape { blocks: 24, layers: 2, heads: 5, head_dim: 16 };
-const POSITIONS: usize = 41;
 const SLOTS: u32 = 4;
 
 /// A lane whose positions hold 1 to [`SLOTS`] core slots, in no regular order.
-fn lane() -> KvTable {
+fn lane(positions: usize) -> KvTable {
     let mut table = KvTable::default();
-    let mut block = SHAPE.blocks as u32;
-    for slot in 0..=SLOTS {
-        for position in (0..POSITIONS).step_by(BLOCK_POSITIONS) {
-            block -= 1;
+    let mut block = 0;
+    for slot in (0..=SLOTS).rev() {
+        for position in (0..positions).step_by(BLOCK_POSITIONS) {
             table.set_block(slot, position, block);
+            block += 1;
         }
     }
-    for position in 0..POSITIONS {
+    for position in 0..positions {
         table.set_top_slot(position, 1 + (position * position / 3) as u32 % SLOTS);
     }
     table
 }
 
+fn shape(positions: usize, heads: usize, head_dim: usize) -> KvShape {
+    let blocks = positions.div_ceil(BLOCK_POSITIONS) * (SLOTS as usize + 1);
+    KvShape { blocks, layers: 2, heads, head_dim }
+}
+
 /// Queries at every position, reading earlier ones at slots they may not have.
-fn attended<B: Backend>(backend: &B) -> Vec<f32> {
-    let width = SHAPE.heads * SHAPE.head_dim;
-    let table = lane();
-    let mut cache = backend.kv_cache(SHAPE);
-    let rotary = filled(backend, POSITIONS, SHAPE.head_dim, 1);
+fn attended<B: Backend>(backend: &B, positions: usize, heads: usize, head_dim: usize) -> Vec<f32> {
+    let width = heads * head_dim;
+    let table = lane(positions);
+    let mut cache = backend.kv_cache(shape(positions, heads, head_dim));
+    let rotary = filled(backend, positions, head_dim, 1);
     let bias = values(2 * width, 2);
     let mut out = Vec::new();
     for slot in 0..=SLOTS {
-        let rows: Vec<_> = (0..POSITIONS).map(|position| KvRow { position, slot, table: &table }).collect();
-        let mut qkv = filled(backend, POSITIONS, 3 * width, 10 + u64::from(slot));
+        let rows: Vec<_> = (0..positions).map(|position| KvRow { position, slot, table: &table }).collect();
+        let mut qkv = filled(backend, positions, 3 * width, 10 + u64::from(slot));
         backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, &rows, 1, &mut cache);
-        let mut attended = backend.buffer(POSITIONS, width);
+        let mut attended = backend.buffer(positions, width);
         backend.attention(&qkv, &rows, 1, &cache, &mut attended);
-        out.extend(backend.download(&attended, POSITIONS));
+        out.extend(backend.download(&attended, positions));
     }
     out
 }
-parity!(attention_over_paged_slots_matches_the_twin, attended);
+
+fn small_attention<B: Backend>(backend: &B) -> Vec<f32> {
+    attended(backend, 41, 5, 16)
+}
+parity!(attention_over_paged_slots_matches_the_twin, small_attention);
+
+/// Large enough for several threads.
+fn large_attention<B: Backend>(backend: &B) -> Vec<f32> {
+    attended(backend, 80, 16, 56)
+}
+parity!(attention_on_several_threads_matches_the_twin, large_attention);
 
 #[test]
 fn a_row_has_the_same_bits_in_every_batch() {
@@ -160,12 +173,13 @@ fn a_row_has_the_same_bits_in_every_batch() {
 #[test]
 fn unseen_garbage_in_a_block_never_reaches_attention() {
     let cpu = Cpu::new(1);
-    let width = SHAPE.heads * SHAPE.head_dim;
-    let table = lane();
-    let rotary = filled(&cpu, POSITIONS, SHAPE.head_dim, 1);
+    let (positions, heads, head_dim) = (41, 5, 16);
+    let width = heads * head_dim;
+    let table = lane(positions);
+    let rotary = filled(&cpu, positions, head_dim, 1);
     let attend = |garbage: f32| {
-        let mut cache = cpu.kv_cache(SHAPE);
-        let everywhere: Vec<_> = (0..POSITIONS)
+        let mut cache = cpu.kv_cache(shape(positions, heads, head_dim));
+        let everywhere: Vec<_> = (0..positions)
             .flat_map(|position| (0..=SLOTS).map(move |slot| (position, slot)))
             .map(|(position, slot)| KvRow { position, slot, table: &table })
             .collect();

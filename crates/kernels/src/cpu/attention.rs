@@ -12,7 +12,7 @@ use super::simd::{LANES, Simd};
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
 
 /// Multiply-adds below which attention stays on the calling thread.
-const PARALLEL_FROM: usize = 1 << 19;
+const PARALLEL_FROM: usize = 1 << 22;
 
 /// All blocks, `[blocks][layers][keys, values][heads]`, each head `[head_dim · BLOCK_POSITIONS]`.
 #[derive(Debug)]
@@ -31,19 +31,6 @@ impl KvCache {
     fn keys_at(&self, block: usize, layer: usize, head: usize) -> usize {
         let KvShape { head_dim, .. } = self.shape;
         block * self.shape.block_len() + layer * 2 * self.shape.side_len() + head * head_dim * BLOCK_POSITIONS
-    }
-
-    #[inline(always)]
-    fn keys(&self, block: usize, layer: usize, head: usize) -> &[[f32; BLOCK_POSITIONS]] {
-        let len = self.shape.head_dim * BLOCK_POSITIONS;
-        self.data[self.keys_at(block, layer, head)..][..len].as_chunks().0
-    }
-
-    #[inline(always)]
-    fn value(&self, block: usize, layer: usize, head: usize, position: usize) -> &[f32] {
-        let head_dim = self.shape.head_dim;
-        let values = self.keys_at(block, layer, head) + self.shape.side_len();
-        &self.data[values + position % BLOCK_POSITIONS * head_dim..][..head_dim]
     }
 
     /// Writes one position's keys and values (`[heads · head_dim]` each) into its row's slot.
@@ -115,49 +102,62 @@ pub(super) fn attention(
     let KvShape { heads, head_dim, .. } = cache.shape;
     let width = heads * head_dim;
     let work: usize = rows.iter().map(|row| (row.position + 1) * 2 * width).sum();
-    let one = |scores: &mut Vec<f32>, ((row, qkv), out): ((&KvRow<'_>, &[f32]), &mut [f32])| {
-        scores.resize((row.position / BLOCK_POSITIONS + 1) * BLOCK_POSITIONS, 0.0);
-        attend(isa, &qkv[..width], row, layer, cache, scores, out);
+    let one = |scratch: &mut Scratch, ((row, qkv), out): ((&KvRow<'_>, &[f32]), &mut [f32])| {
+        scratch.prepare(row, layer, cache);
+        attend(isa, &qkv[..width], cache, scratch, out);
     };
     let out = &mut out[..rows.len() * width];
     if pool.current_num_threads() == 1 || work < PARALLEL_FROM {
-        let mut scores = Vec::new();
+        let mut scratch = Scratch::default();
         let each = rows.iter().zip(qkv.chunks_exact(3 * width)).zip(out.chunks_exact_mut(width));
-        each.for_each(|item| one(&mut scores, item));
+        each.for_each(|item| one(&mut scratch, item));
     } else {
         let each = rows.par_iter().zip(qkv.par_chunks_exact(3 * width)).zip(out.par_chunks_exact_mut(width));
-        pool.install(|| each.for_each_init(Vec::new, one));
+        pool.install(|| each.for_each_init(Scratch::default, one));
     }
 }
 
-by_isa!(fn attend<S> = attend_body(
-    queries: &[f32], row: &KvRow<'_>, layer: usize, cache: &KvCache, scores: &mut [f32], out: &mut [f32],
-));
+/// What attention of one row needs beside its queries.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// By position, rounded up to whole blocks: −∞ where the row does not see.
+    scores: Vec<f32>,
+    /// By position the row sees: where the block it reads there begins in the cache, for this layer.
+    blocks: Vec<usize>,
+}
 
-/// One row, head after head. `scores` has room for its positions, rounded up to whole blocks.
+impl Scratch {
+    fn prepare(&mut self, row: &KvRow<'_>, layer: usize, cache: &KvCache) {
+        let seen = row.position + 1;
+        self.scores.resize(seen.next_multiple_of(BLOCK_POSITIONS), 0.0);
+        self.blocks.clear();
+        self.blocks.extend((0..seen).map(|position| {
+            let slot = row.table.readable_slot(row.slot, position);
+            cache.keys_at(row.table.readable_block(slot, position), layer, 0)
+        }));
+    }
+}
+
+by_isa!(fn attend<S> = attend_body(queries: &[f32], cache: &KvCache, scratch: &mut Scratch, out: &mut [f32]));
+
+/// One row, head after head.
 #[inline(always)]
-fn attend_body<S: Simd>(
-    simd: S,
-    queries: &[f32],
-    row: &KvRow<'_>,
-    layer: usize,
-    cache: &KvCache,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
+fn attend_body<S: Simd>(simd: S, queries: &[f32], cache: &KvCache, scratch: &mut Scratch, out: &mut [f32]) {
     let head_dim = cache.shape.head_dim;
-    let scale = 1.0 / (head_dim as f32).sqrt();
+    let Scratch { scores, blocks } = scratch;
     let each = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
     for (head, (query, out)) in each.enumerate() {
-        for (block, scores) in scores.as_chunks_mut::<BLOCK_POSITIONS>().0.iter_mut().enumerate() {
-            block_scores(simd, query, scale, row, block * BLOCK_POSITIONS, layer, head, cache, scores);
+        let keys = head * head_dim * BLOCK_POSITIONS;
+        let of_blocks = scores.as_chunks_mut().0.iter_mut().zip(blocks.chunks(BLOCK_POSITIONS));
+        for (scores, blocks) in of_blocks {
+            block_scores(simd, query, blocks, keys, cache, scores);
         }
         let total = softmax_numerators(scores);
         out.fill(0.0);
-        for (position, &weight) in scores[..=row.position].iter().enumerate() {
-            let slot = row.table.readable_slot(row.slot, position);
-            let value = cache.value(row.table.readable_block(slot, position), layer, head, position);
-            for (out, &value) in out.iter_mut().zip(value) {
+        let values = keys + cache.shape.side_len();
+        for (position, (&weight, block)) in scores.iter().zip(&*blocks).enumerate() {
+            let at = block + values + position % BLOCK_POSITIONS * head_dim;
+            for (out, &value) in out.iter_mut().zip(&cache.data[at..at + head_dim]) {
                 *out = weight.mul_add(value, *out);
             }
         }
@@ -167,39 +167,33 @@ fn attend_body<S: Simd>(
     }
 }
 
-/// Scores of the block's positions that the row may see; −∞ for the others.
-#[expect(clippy::too_many_arguments, reason = "one row, one head, one block")]
+/// Scores of the positions of one block, which `blocks` says where to read; −∞ for those the row does not see. `keys` is
+/// the head's place in a block.
 #[inline(always)]
 fn block_scores<S: Simd>(
     simd: S,
     query: &[f32],
-    scale: f32,
-    row: &KvRow<'_>,
-    first: usize,
-    layer: usize,
-    head: usize,
+    blocks: &[usize],
+    keys: usize,
     cache: &KvCache,
     scores: &mut [f32; BLOCK_POSITIONS],
 ) {
-    let seen = BLOCK_POSITIONS.min(row.position + 1 - first);
-    let slot_of = |i: usize| row.table.readable_slot(row.slot, first + i);
+    let scale = 1.0 / (query.len() as f32).sqrt();
     *scores = [f32::NEG_INFINITY; BLOCK_POSITIONS];
     let mut done = 0;
-    while done < seen {
-        // Neighbours mostly share a slot, so a block usually takes one pass.
-        let slot = slot_of(done);
-        let alike = (done..seen).take_while(|&i| slot_of(i) == slot).count();
-        let keys = cache.keys(row.table.readable_block(slot, first), layer, head);
+    // Neighbours mostly share a slot, so a block usually takes one pass.
+    for alike in blocks.chunk_by(|a, b| a == b) {
+        let keys = &cache.data[alike[0] + keys..][..query.len() * BLOCK_POSITIONS];
         let mut sums = simd.splat(0.0);
-        for (&q, keys) in query.iter().zip(keys) {
+        for (&q, keys) in query.iter().zip(keys.as_chunks().0) {
             sums = simd.mul_add(simd.splat(q), simd.load(keys), sums);
         }
         let mut products = [0.0; BLOCK_POSITIONS];
         simd.store(sums, &mut products);
-        for i in done..done + alike {
+        for i in done..done + alike.len() {
             scores[i] = products[i] * scale;
         }
-        done += alike;
+        done += alike.len();
     }
 }
 

@@ -14,7 +14,7 @@ use crate::backend::Rows;
 const PANEL: usize = LANES;
 
 /// Multiply-adds below which a product stays on the calling thread.
-const PARALLEL_FROM: usize = 1 << 20;
+const PARALLEL_FROM: usize = 1 << 23;
 
 /// A weight `[outputs, inputs]` as panels `[outputs / PANEL][inputs][PANEL]`, padded with zeros.
 #[derive(Debug)]
