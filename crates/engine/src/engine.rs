@@ -10,7 +10,7 @@ use windlass_model::{Capacity, Launch, Network, Workspace};
 use crate::config::{EngineConfig, EngineConfigError};
 use crate::event::{Event, FinishReason, TokenOutput};
 use crate::exit::Verdict;
-use crate::lane::{Lane, Span, Stage, blocks_needed, whole_core_iterations};
+use crate::lane::{Lane, Span, Stage};
 use crate::load::Load;
 use crate::pool::Pool;
 use crate::request::{InvalidRequest, Request, RequestId, RequestLimits};
@@ -92,7 +92,7 @@ impl<B: Backend> Engine<B> {
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
     pub fn submit(&mut self, id: RequestId, request: Request) -> Result<(), SubmitError> {
         request.validate(self.limits())?;
-        let (needed, total) = (blocks_needed(&request), self.blocks.total());
+        let (needed, total) = (request.kv_blocks(), self.blocks.total());
         if needed > total {
             let reason = format!(
                 "prompt, max_tokens and depth need {needed} K/V blocks and there are {total}: ask for fewer tokens, \
@@ -139,7 +139,7 @@ impl<B: Backend> Engine<B> {
 
     /// How busy the engine is.
     pub fn load(&self) -> Load {
-        let waiting = self.waiting.iter().map(|(_, request)| whole_core_iterations(request));
+        let waiting = self.waiting.iter().map(|(_, request)| request.core_iterations_limit());
         let running = self.lanes.iter().map(Lane::owed_core_iterations);
         Load {
             running: self.lanes.len(),

@@ -1,6 +1,6 @@
 //! One sequence being served.
 
-use windlass_kernels::{BLOCK_POSITIONS, KvTable};
+use windlass_kernels::KvTable;
 use windlass_model::Depth;
 
 use crate::event::Usage;
@@ -62,24 +62,15 @@ impl Span {
     }
 }
 
-/// The most blocks a request can come to hold: every position at every slot of its deepest iteration, and one for
-/// prelude and coda.
-pub(crate) fn blocks_needed(request: &Request) -> usize {
-    // The last token is never read back.
-    let positions = request.prompt.len() + request.max_tokens - 1;
-    let slots = 1 + request.kv.slots(request.depth.max()) as usize;
-    positions.div_ceil(BLOCK_POSITIONS) * slots
-}
-
 impl Lane {
     /// Whether there is memory for `request` now.
     pub(crate) fn fits(request: &Request, blocks: &Pool, latents: &Pool) -> bool {
-        blocks_needed(request) <= blocks.available() && request.prompt.len() <= latents.available()
+        request.kv_blocks() <= blocks.available() && request.prompt.len() <= latents.available()
     }
 
     /// A lane for a request that [`Self::fits`].
     pub(crate) fn open(id: RequestId, request: Request, blocks: &mut Pool, latents: &mut Pool) -> Self {
-        let (promised_blocks, rows) = (blocks_needed(&request), request.prompt.len());
+        let (promised_blocks, rows) = (request.kv_blocks(), request.prompt.len());
         assert!(blocks.reserve(promised_blocks) && latents.reserve(rows), "a lane without memory for it");
         Self {
             id,
@@ -199,9 +190,4 @@ impl Lane {
         };
         in_flight + tokens_after * max
     }
-}
-
-/// Core iterations that a request owes at most before it starts.
-pub(crate) fn whole_core_iterations(request: &Request) -> u64 {
-    (request.prompt.len() + request.max_tokens - 1) as u64 * u64::from(request.depth.max())
 }

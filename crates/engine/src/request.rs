@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 
 /// Most alternatives reported per token.
@@ -125,6 +126,23 @@ impl Request {
             init_scale: 1.0,
             recorded_depths: None,
         }
+    }
+
+    /// The most K/V blocks the request can come to hold: every position at every slot of its deepest iteration, and one for
+    /// prelude and coda.
+    pub fn kv_blocks(&self) -> usize {
+        let slots = 1 + self.kv.slots(self.depth.max()) as usize;
+        self.positions().div_ceil(BLOCK_POSITIONS) * slots
+    }
+
+    /// The most core iterations the request can take.
+    pub fn core_iterations_limit(&self) -> u64 {
+        self.positions() as u64 * u64::from(self.depth.max())
+    }
+
+    /// Positions that run: the last token is never read back.
+    fn positions(&self) -> usize {
+        (self.prompt.len() + self.max_tokens).saturating_sub(1)
     }
 
     /// Checks every field.

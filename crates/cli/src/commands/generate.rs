@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{Engine, EngineConfig, Event, Request, RequestId, RequestLimits, Sampling, Schedule};
-use windlass_kernels::{BLOCK_POSITIONS, Cpu};
-use windlass_model::{Depth, DepthPolicy, Efforts, KvPolicy, ModelConfig, ModelFolder, Network};
+use windlass_kernels::Cpu;
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
 
 use crate::config::thread_count;
 use crate::load_bar::LoadBar;
@@ -177,7 +177,7 @@ fn engine(
     let network = Network::load(Cpu::new(threads), &folder.checkpoint()?, config, &mut |progress| {
         bar.update(progress)
     })?;
-    let kv_bytes = blocks(request.kv, request) * Engine::block_bytes(&network);
+    let kv_bytes = request.kv_blocks() * Engine::block_bytes(&network);
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,
@@ -189,10 +189,4 @@ fn engine(
         schedule: Schedule::Depth,
     };
     Ok(Engine::new(network, limits)?)
-}
-
-/// K/V blocks of a request: for prelude and coda, and for every slot of the core.
-fn blocks(kv: KvPolicy, request: &Request) -> usize {
-    let positions = request.prompt.len() + request.max_tokens;
-    positions.div_ceil(BLOCK_POSITIONS) * (1 + kv.slots(request.depth.max()) as usize)
 }
