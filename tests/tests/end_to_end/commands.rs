@@ -16,7 +16,10 @@ fn the_demo_answers_puzzles_and_reports_what_depth_buys() -> Result<()> {
     assert_eq!(names, ["adaptive", "depth 1", "depth 4", "full (16)"]);
     let number = |policy: usize, field: &str| policies[policy][field].as_f64().unwrap_or(f64::NAN);
     ensure!(number(0, "accuracy") > 0.85, "adaptive: {}", policies[0]);
-    ensure!(number(3, "accuracy") >= number(0, "accuracy"), "full depth answers fewer than adaptive: {report}");
+    ensure!(
+        number(3, "accuracy") >= number(0, "accuracy"),
+        "full depth answers fewer than adaptive: {report}"
+    );
     ensure!(number(1, "accuracy") < 0.3, "depth 1 should not suffice: {}", policies[1]);
     ensure!(number(0, "mean_depth") < 0.8 * number(3, "mean_depth"), "adaptive saves nothing: {report}");
     ensure!(number(0, "core_iterations_saved") > 0.0 && number(0, "tokens_per_second") > 0.0, "{report}");
