@@ -7,6 +7,7 @@ mod worker;
 use std::thread::available_parallelism;
 
 use anyhow::{Result, bail};
+use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use file::ConfigFile;
@@ -21,6 +22,14 @@ pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize> {
         Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
         Some(threads) => bail!("threads is {threads}: use 1 to {MOST_THREADS}"),
     }
+}
+
+/// The model that the setting `model` names.
+pub(crate) fn model_folder(model: &str) -> Result<ModelFolder> {
+    if model.is_empty() {
+        bail!("model is empty: name its folder, or demo for the one in this program");
+    }
+    Ok(ModelFolder::from_argument(model)?)
 }
 
 /// Refuses what is no `host:port`.

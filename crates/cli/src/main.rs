@@ -13,11 +13,13 @@ mod process;
 mod puzzles;
 mod report;
 mod table;
+mod text_files;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
@@ -54,27 +56,49 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let matches = command_line().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", with_causes(&error));
+            // Standard error may be closed too; the exit status still says it.
+            let _ = writeln!(io::stderr(), "error: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line, on which `-1` after an option is its value, so that an error names the option.
+fn command_line() -> clap::Command {
+    let with_negatives = |argument: Arg| {
+        let takes_values = argument.get_action().takes_values();
+        argument.allow_negative_numbers(takes_values)
+    };
+    Arguments::command().mut_subcommands(|command| command.mut_args(with_negatives))
 }
 
 fn run(arguments: Arguments) -> Result<()> {
     let is_server =
         matches!(arguments.command, Command::Serve(_) | Command::Worker(_) | Command::Coordinator(_));
     logging::start(arguments.log_format, if is_server { "info" } else { "warn" })?;
-    match arguments.command {
+    let result = match arguments.command {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
         Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+    };
+    match result {
+        // Whoever read the output has had enough.
+        Err(error) if !is_server && is_closed_pipe(&error) => Ok(()),
+        result => result,
     }
+}
+
+/// Whether the command's own output was closed; a broken connection lies deeper in the chain of causes.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn on_runtime(command: impl Future<Output = Result<()>>) -> Result<()> {
@@ -108,11 +132,10 @@ fn with_causes(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Arguments::command().debug_assert();
+        command_line().debug_assert();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Depth and K/V policies as written on the command line.
+//! Depth and K/V policies and other values as written on the command line.
 
 use std::str::FromStr;
 
@@ -54,6 +54,12 @@ impl FromStr for KvArgument {
             _ => Err("use full or ring:SLOTS".to_owned()),
         }
     }
+}
+
+/// A number that is neither NaN nor infinite.
+pub(crate) fn finite(argument: &str) -> Result<f32, String> {
+    let number: f32 = argument.parse().map_err(|_| "use a number".to_owned())?;
+    if number.is_finite() { Ok(number) } else { Err("use a finite number".to_owned()) }
 }
 
 fn number<T: FromStr>(what: &str, text: &str) -> Result<T, String> {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use windlass_model::goldens::{GoldenCase, Goldens, LOGITS_TOLERANCE, close};
@@ -161,6 +161,19 @@ fn the_same_seed_draws_the_same_tokens() {
 }
 
 #[test]
+fn a_closed_pipe_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_windlass"))
+        .args(["generate", "--model", "demo", "--prompt", "7+5-3*2=", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+}
+
+#[test]
 fn failures_say_what_is_wrong_and_what_to_do() {
     let demo =
         |more: &[&str]| failure(&[&["generate", "--model", "demo", "--prompt", "1+1="], more].concat());
@@ -196,7 +209,20 @@ fn failures_say_what_is_wrong_and_what_to_do() {
         (
             failure(&["generate", "--model", GOLDENS, "--prompt", "a", "--json"]),
             1,
-            "has no tokenizer.json: use --token-ids",
+            "has no tokenizer.json: use --token-ids with --json",
+        ),
+        (
+            failure(&["generate", "--model", GOLDENS, "--prompt", "a"]),
+            1,
+            "has no tokenizer.json: use --token-ids with --json",
+        ),
+        (failure(&["generate", "--model", "", "--prompt", "a"]), 1, "error: model is empty: name its folder"),
+        (demo(&["--max-tokens", "-1"]), 2, "invalid value '-1' for '--max-tokens <N>'"),
+        (demo(&["--temperature", "nan"]), 2, "invalid value 'nan' for '--temperature <T>': use a finite"),
+        (
+            failure(&["generate", "--model", "demo", "--token-ids", "-1,2"]),
+            2,
+            "invalid value '-1' for '--token-ids <IDS>'",
         ),
         (
             failure(&["generate", "--model", GOLDENS, "--token-ids", "1"]),

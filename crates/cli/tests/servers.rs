@@ -70,14 +70,14 @@ fn wait_until_ready(address: &str) {
     }
 }
 
-fn chat(url: &str, input: &str) -> Output {
+fn chat(url: &str, input: &[u8]) -> Output {
     let mut child = windlass(&["chat", "--url", url, "--temperature", "0"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -112,17 +112,31 @@ fn chat_answers_each_line_and_says_how_deep_it_thought() {
     ]));
     let address = server.address_after("http://");
     wait_until_ready(address);
-    let output = chat(&format!("http://{address}"), "7+5-3*2=\n\n/reset\n4+9=\n/quit\n1+1=\n");
+    let output = chat(&format!("http://{address}"), b"7+5-3*2=\n\n/reset\n4+9=\n/quit\n1+1=\n");
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert!(output.status.success() && lines.len() == 4, "{text}");
     assert_eq!((lines[0], lines[2]), ("8", "3"));
     assert!(lines[1].starts_with("[16]") && lines[1].contains("2 tokens, mean depth"), "{text}");
+
+    // A refused line does not end it, but shows in the exit status.
+    let output = chat(address, "1\u{d7}1=\n/help\n4+9=\n".as_bytes());
+    let (text, errors) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.starts_with("3\n") && output.status.code() == Some(1), "{text}{errors}");
+    let errors: Vec<&str> = errors.lines().collect();
+    assert!(errors[0].contains("'\u{d7}' is not in the model's vocabulary"), "{errors:?}");
+    assert_eq!(errors[1..], ["error: '/help' is no command: use /reset or /quit", "error: lines refused: 2"]);
+
+    let output = chat(address, b"4+9=\n\xFF\n");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(message, "error: standard input is not UTF-8: convert it first\n");
 }
 
 #[test]
 fn chat_says_when_nobody_is_there() {
-    let output = chat("http://127.0.0.1:1", "1+1=\n");
+    let output = chat("http://127.0.0.1:1", b"1+1=\n");
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(message.starts_with("error: cannot reach a coordinator at http://127.0.0.1:1"), "{message}");
@@ -158,6 +172,22 @@ fn the_file_gives_way_to_the_environment_and_that_to_flags() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(1) && message.contains("unknown field `lanes`"), "{message}");
     std::fs::remove_file(&file).unwrap();
+}
+
+#[test]
+fn servers_refuse_a_broken_tokenizer_at_their_start() {
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "generation_config.json", "tokenizer_config.json", "model.safetensors"] {
+        std::fs::copy(format!("{demo}/{name}"), folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    for command in ["serve", "worker"] {
+        let output = windlass(&[command, "--model", folder.path().to_str().unwrap()]).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(message.starts_with("error: tokenizer.json: "), "{message}");
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use axum::http::uri::Authority;
 use tonic::transport::Endpoint;
 
 use crate::error::CoordinatorError;
@@ -35,8 +37,9 @@ impl CoordinatorConfig {
         if self.workers.is_empty() {
             return invalid("workers", "the list is empty: name at least one worker as host:port".into());
         }
-        for (index, address) in self.workers.iter().enumerate() {
-            if self.workers[..index].contains(address) {
+        let mut known = BTreeSet::new();
+        for address in &self.workers {
+            if !known.insert(host_and_port(address)?) {
                 return invalid("workers", format!("'{address}' is listed twice: list each worker once"));
             }
             endpoint(address)?;
@@ -53,22 +56,34 @@ impl CoordinatorConfig {
 
 /// How to reach a worker. A dead peer is noticed within three seconds, whether or not a request is under way.
 pub(crate) fn endpoint(address: &str) -> Result<Endpoint, CoordinatorError> {
-    let invalid = || CoordinatorError::Config {
-        field: "workers",
-        reason: format!("'{address}' is not an address: use host:port or http://host:port"),
-    };
-    let authority = address.strip_prefix("http://").unwrap_or(address);
-    let authority: axum::http::uri::Authority = authority.parse().map_err(|_| invalid())?;
-    if authority.port_u16().is_none() {
-        return Err(invalid());
-    }
-    let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|_| invalid())?;
+    let (host, port) = host_and_port(address)?;
+    let endpoint =
+        Endpoint::from_shared(format!("http://{host}:{port}")).map_err(|_| not_an_address(address))?;
     Ok(endpoint
         .tcp_nodelay(true)
         .connect_timeout(Duration::from_secs(2))
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(2))
         .keep_alive_while_idle(true))
+}
+
+/// The address without what may be written in several ways.
+fn host_and_port(address: &str) -> Result<(String, u16), CoordinatorError> {
+    let authority = address.strip_prefix("http://").unwrap_or(address);
+    let authority: Authority = authority.parse().map_err(|_| not_an_address(address))?;
+    match authority.port_u16() {
+        Some(port) if port > 0 => Ok((authority.host().to_ascii_lowercase(), port)),
+        _ => Err(not_an_address(address)),
+    }
+}
+
+fn not_an_address(address: &str) -> CoordinatorError {
+    CoordinatorError::Config {
+        field: "workers",
+        reason: format!(
+            "'{address}' is not an address: use host:port or http://host:port, with a port from 1 to 65535"
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +103,8 @@ mod tests {
         assert!(with(|c| c.workers[0] = "nowhere".into()).contains("'nowhere' is not an address"));
         assert!(with(|c| c.workers[0] = "https://a:1".into()).contains("'https://a:1' is not an address"));
         assert!(with(|c| c.workers[1] = c.workers[0].clone()).contains("listed twice"));
+        assert!(with(|c| c.workers[0] = "WORKER-2:50051".into()).contains("listed twice"));
+        assert!(with(|c| c.workers[0] = "a:0".into()).contains("'a:0' is not an address"));
         assert!(with(|c| c.max_concurrent_requests = 0).contains("max_concurrent_requests"));
         assert!(with(|c| c.poll_interval = Duration::ZERO).contains("poll_interval"));
     }

@@ -11,7 +11,7 @@ use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::{GenerateTaskRequest, GenerateTaskResponse};
 
 use crate::generation::GenerationError;
-use crate::registry::{Model, Registry, WorkGuard, Worker};
+use crate::registry::{Model, Registry, WorkGuard, Worker, reason};
 use crate::routing::cost;
 
 /// The events of one generation. Dropping it aborts the generation at the worker.
@@ -43,10 +43,10 @@ pub(crate) async fn dispatch(
     let name = &model.info.name;
     Err(match (busy, away) {
         (Some(status), _) => GenerationError::Busy {
-            message: format!("all workers of model '{name}' are busy: {}", status.message()),
+            message: format!("all workers of model '{name}' are busy: {}", reason(&status)),
         },
         (None, Some(status)) => GenerationError::Unavailable {
-            message: format!("no worker of model '{name}' can be reached: {}", status.message()),
+            message: format!("no worker of model '{name}' can be reached: {}", reason(&status)),
         },
         (None, None) => {
             GenerationError::Unavailable { message: format!("no worker of model '{name}' is ready") }
@@ -63,7 +63,7 @@ impl WorkerStream {
         match self.events.message().await {
             Ok(response) => Ok(response.and_then(|response| response.event)),
             Err(status) if is_away(&status) => Err(GenerationError::WorkerLost {
-                message: format!("the worker was lost in the middle of the generation: {}", status.message()),
+                message: format!("the worker was lost in the middle of the generation: {}", reason(&status)),
             }),
             Err(status) => Err(refusal(&self.worker, &status)),
         }
@@ -99,7 +99,7 @@ fn is_away(status: &Status) -> bool {
 
 /// What a worker's refusal means to the client.
 fn refusal(worker: &Worker, status: &Status) -> GenerationError {
-    let message = status.message().to_owned();
+    let message = reason(status);
     match status.code() {
         Code::InvalidArgument => {
             let violation = status

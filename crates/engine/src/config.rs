@@ -1,5 +1,8 @@
 //! Limits of one engine.
 
+use windlass_model::network::kv_shape;
+use windlass_model::{Capacity, ModelConfig};
+
 /// Which rows share a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
@@ -39,19 +42,24 @@ pub enum EngineConfigError {
         /// The setting.
         field: &'static str,
     },
-    /// The K/V budget does not hold one block.
-    #[error("kv_bytes {kv_bytes} holds no K/V block: one takes {block_bytes} bytes, use at least that")]
+    /// The K/V budget does not hold the smallest request.
+    #[error("kv_bytes {kv_bytes} holds no request: two K/V blocks take {least} bytes, use at least that")]
     KvBytes {
         /// The setting.
         kv_bytes: usize,
-        /// What one block takes.
-        block_bytes: usize,
+        /// What two blocks take: one for prelude and coda, one for the core.
+        least: usize,
     },
 }
 
+/// Bytes of one K/V block of a model.
+pub fn block_bytes(model: &ModelConfig) -> usize {
+    kv_shape(model, 1).block_len() * size_of::<f32>()
+}
+
 impl EngineConfig {
-    /// Checks every limit; `block_bytes` is the size of one K/V block of the model.
-    pub fn validate(&self, block_bytes: usize) -> Result<(), EngineConfigError> {
+    /// Checks every limit for this model.
+    pub fn validate(&self, model: &ModelConfig) -> Result<(), EngineConfigError> {
         let counts = [
             ("max_lanes", self.max_lanes),
             ("max_rows", self.max_rows),
@@ -63,9 +71,20 @@ impl EngineConfig {
         if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return Err(EngineConfigError::Zero { field });
         }
-        if self.kv_bytes < block_bytes {
-            return Err(EngineConfigError::KvBytes { kv_bytes: self.kv_bytes, block_bytes });
+        let least = 2 * block_bytes(model);
+        if self.kv_bytes < least {
+            return Err(EngineConfigError::KvBytes { kv_bytes: self.kv_bytes, least });
         }
         Ok(())
+    }
+
+    /// The memory these limits ask for.
+    pub fn capacity(&self, model: &ModelConfig) -> Capacity {
+        Capacity {
+            // Lanes that wait in lockstep leave beside a full prefill chunk.
+            rows: self.max_rows.saturating_add(self.max_lanes),
+            latents: self.prefill_positions.saturating_add(self.max_lanes),
+            blocks: self.kv_bytes / block_bytes(model),
+        }
     }
 }

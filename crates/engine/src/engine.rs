@@ -55,13 +55,9 @@ struct Departure {
 impl<B: Backend> Engine<B> {
     /// An engine with all its memory.
     pub fn new(network: Network<B>, config: EngineConfig) -> Result<Self, EngineConfigError> {
-        let block_bytes = Self::block_bytes(&network);
-        config.validate(block_bytes)?;
-        let blocks = config.kv_bytes / block_bytes;
-        // Lanes that wait in lockstep leave beside a full prefill chunk.
-        let rows = config.max_rows + config.max_lanes;
-        let latents = config.prefill_positions + config.max_lanes;
-        let workspace = network.workspace(Capacity { rows, latents, blocks });
+        config.validate(network.config())?;
+        let capacity @ Capacity { latents, blocks, .. } = config.capacity(network.config());
+        let workspace = network.workspace(capacity);
         Ok(Self {
             scheduler: Scheduler::new(&config),
             waiting: VecDeque::new(),
@@ -73,11 +69,6 @@ impl<B: Backend> Engine<B> {
             workspace,
             config,
         })
-    }
-
-    /// Bytes of one K/V block.
-    pub fn block_bytes(network: &Network<B>) -> usize {
-        Network::<B>::kv_shape(network.config(), 1).block_len() * size_of::<f32>()
     }
 
     /// What requests are checked against.

@@ -15,7 +15,7 @@ mod request;
 mod sampler;
 mod scheduler;
 
-pub use config::{EngineConfig, EngineConfigError, Schedule};
+pub use config::{EngineConfig, EngineConfigError, Schedule, block_bytes};
 pub use engine::{Engine, SubmitError};
 pub use event::{Event, FinishReason, TokenOutput, Usage};
 pub use load::{CORE_ROWS_BOUNDS, Load};

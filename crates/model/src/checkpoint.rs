@@ -13,6 +13,8 @@ use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use serde::Deserialize;
 use windlass_kernels::mapped::MappedFile;
 
+use xxhash_rust::xxh3::Xxh3Default;
+
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 
@@ -165,7 +167,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One tensor as f32, row-major, which must have exactly this shape. Stored as F32, F16 or BF16.
+    /// One tensor as f32, row-major, which must have exactly this shape. Stored as F32, F16 or BF16. All its
+    /// numbers are finite.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
         let (file, info) = self.checked(name, shape)?;
         let convert = || {
@@ -178,7 +181,16 @@ impl Checkpoint {
             tensor: name.to_owned(),
             source: Box::new(source),
         };
-        convert().map_err(failed)
+        let values = convert().map_err(failed)?;
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(LoadError::NotFinite {
+                file: file.name.clone(),
+                tensor: name.to_owned(),
+                value: values[index],
+                index,
+            }),
+        }
     }
 
     /// Finds a tensor and checks its shape and type.
@@ -204,6 +216,17 @@ impl Checkpoint {
             });
         }
         Ok((file, info))
+    }
+
+    /// A hash (XXH3) of every tensor's name, type, shape and bytes; the same for the same tensors in other shards.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hash = Xxh3Default::new();
+        for name in self.places.keys().filter(|name| *name != IGNORED) {
+            let (file, info) = self.find(name).expect("a listed tensor");
+            hash.update(format!("{name} {:?} {:?} ", info.dtype, info.shape).as_bytes());
+            hash.update(file.data(info));
+        }
+        hash.digest()
     }
 
     fn find(&self, name: &str) -> Option<(&WeightFile, &TensorInfo)> {

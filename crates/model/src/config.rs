@@ -5,6 +5,8 @@
 
 mod raw;
 
+use serde::de::DeserializeOwned;
+
 use crate::error::ConfigError;
 use raw::{RawConfig, RawGeneration};
 
@@ -128,8 +130,17 @@ fn wrong(field: &str, value: &impl ToString, remedy: impl Into<String>) -> Confi
     }
 }
 
-fn from_json<T: serde::de::DeserializeOwned>(file: &'static str, bytes: &[u8]) -> Result<T, ConfigError> {
-    serde_json::from_slice(bytes).map_err(|source| ConfigError::Json { file, source })
+/// Reads one of the model's JSON files; an error names the field it is about.
+pub(crate) fn from_json<T: DeserializeOwned>(file: &'static str, bytes: &[u8]) -> Result<T, ConfigError> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let is_whole = error.path().iter().next().is_none();
+        let field = error.path().to_string();
+        let source = error.into_inner();
+        if is_whole { ConfigError::Json { file, source } } else { ConfigError::Field { file, field, source } }
+    })?;
+    json.end().map_err(|source| ConfigError::Json { file, source })?;
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -211,8 +222,29 @@ mod tests {
     }
 
     #[test]
-    fn wrong_types_and_missing_fields_are_refused() {
-        assert!(matches!(demo_with("n_embd", json!("128")), Err(ConfigError::Json { .. })));
-        assert!(matches!(ModelConfig::parse(b"{}", None), Err(ConfigError::Json { .. })));
+    fn wrong_types_are_refused_by_name() {
+        let tokens = "expected a token id or a list of token ids";
+        let cases = [
+            ("n_embd", json!("128"), "n_embd: invalid type: string \"128\", expected u64"),
+            ("tie_embeddings", json!(1), "tie_embeddings: invalid type: integer `1`, expected a boolean"),
+            ("init_values", json!({"std": "x"}), "init_values.std: invalid type: string \"x\", expected f64"),
+            ("eos_token_id", json!("<end>"), &format!("eos_token_id: {tokens}")),
+            ("eos_token_id", json!([1, -1]), &format!("eos_token_id: {tokens}")),
+        ];
+        for (field, value, expected) in cases {
+            let message = demo_with(field, value).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("config.json: {expected}")), "{message}");
+        }
+        let message =
+            ModelConfig::parse(DEMO, Some(br#"{"eos_token_id": null, "bos_token_id": []}"#)).unwrap_err();
+        assert!(message.to_string().starts_with("generation_config.json: bos_token_id: "), "{message}");
+    }
+
+    #[test]
+    fn what_is_no_config_at_all_is_refused() {
+        for text in ["", "{}", "[]", "{\"a\": 1} b"] {
+            let message = ModelConfig::parse(text.as_bytes(), None).unwrap_err().to_string();
+            assert!(message.starts_with("config.json cannot be read: "), "{message}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::config::{GENERATION_FILE, ModelConfig};
+use crate::config::{GENERATION_FILE, ModelConfig, from_json};
 use crate::depth::{AdaptiveDepth, Criterion, Depth, DepthPolicy};
 use crate::error::ConfigError;
 
@@ -45,10 +45,8 @@ struct GenerationFile {
 impl Efforts {
     /// Reads the contents of `generation_config.json`, if the folder has one, and checks every policy.
     pub fn parse(generation: Option<&[u8]>, config: &ModelConfig) -> Result<Self, ConfigError> {
-        let file: Option<GenerationFile> = generation
-            .map(serde_json::from_slice)
-            .transpose()
-            .map_err(|source| ConfigError::Json { file: GENERATION_FILE, source })?;
+        let file: Option<GenerationFile> =
+            generation.map(|bytes| from_json(GENERATION_FILE, bytes)).transpose()?;
         let efforts =
             file.and_then(|file| file.windlass).unwrap_or_else(|| Self::around(config.mean_recurrence));
         efforts.validate()?;

@@ -8,11 +8,21 @@ use crate::depth::DepthError;
 /// A JSON file of the model that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Not JSON, a field missing, or a field of the wrong type.
+    /// Not JSON, or a field missing.
     #[error("{file} cannot be read: {source}")]
     Json {
         /// The file's name.
         file: &'static str,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A field of the wrong type, or one that is not known.
+    #[error("{file}: {field}: {source}")]
+    Field {
+        /// The file's name.
+        file: &'static str,
+        /// The field, dotted where nested.
+        field: String,
         /// What the parser said.
         source: serde_json::Error,
     },
@@ -155,5 +165,17 @@ pub enum LoadError {
         tensor: String,
         /// What the converter said.
         source: Box<candle_core::Error>,
+    },
+    /// A tensor holds a number that nothing can be computed with.
+    #[error("{file}: tensor {tensor} holds {value} at index {index}: export or download the weights again")]
+    NotFinite {
+        /// The weight file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// NaN or an infinity.
+        value: f32,
+        /// Where it is first found, row-major.
+        index: usize,
     },
 }

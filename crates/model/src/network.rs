@@ -42,6 +42,20 @@ pub struct Capacity {
     pub blocks: usize,
 }
 
+impl Capacity {
+    /// Bytes of a workspace of this capacity.
+    pub fn bytes(&self, config: &ModelConfig) -> u64 {
+        let ModelConfig { hidden, intermediate, vocabulary, .. } = *config;
+        let row = (6 * hidden + 3 * intermediate + vocabulary) as u64;
+        let block = kv_shape(config, 1).block_len() as u64;
+        let Self { rows, latents, blocks } = *self;
+        let values = [(rows, row), (latents, 2 * hidden as u64), (blocks, block)];
+        values
+            .iter()
+            .fold(0, |sum, (count, size)| (*count as u64).saturating_mul(4 * size).saturating_add(sum))
+    }
+}
+
 /// Everything a network writes: latents, embeddings, K/V and scratch.
 pub struct Workspace<B: Backend> {
     latents: B::Buffer,
@@ -106,21 +120,13 @@ impl<B: Backend> Network<B> {
         &self.config
     }
 
-    /// The shape of a cache of `blocks` blocks: prelude and coda layers share blocks of slot 0, core layers fill those
-    /// of the other slots, so a block has room for the larger of the two.
-    pub fn kv_shape(config: &ModelConfig, blocks: usize) -> KvShape {
-        let ends = config.prelude_layers + config.coda_layers;
-        let layers = config.core_layers.max(ends);
-        KvShape { blocks, layers, heads: config.heads, head_dim: config.head_dim }
-    }
-
     /// Memory for `capacity`.
     pub fn workspace(&self, capacity: Capacity) -> Workspace<B> {
         let (config, backend) = (&self.config, &self.backend);
         Workspace {
             latents: backend.buffer(capacity.latents, config.hidden),
             embeddings: backend.buffer(capacity.latents, config.hidden),
-            cache: backend.kv_cache(Self::kv_shape(config, capacity.blocks)),
+            cache: backend.kv_cache(kv_shape(config, capacity.blocks)),
             x: backend.buffer(capacity.rows, config.hidden),
             scratch: Scratch::new(backend, config, capacity.rows),
             logits: backend.buffer(capacity.rows, config.vocabulary),
@@ -169,6 +175,14 @@ impl<B: Backend> Network<B> {
     pub fn latents(&self, workspace: &Workspace<B>, count: usize) -> Vec<f32> {
         self.backend.download(&workspace.latents, count)
     }
+}
+
+/// The shape of a cache of `blocks` blocks: prelude and coda layers share blocks of slot 0, core layers fill those of the
+/// other slots, so a block has room for the larger of the two.
+pub fn kv_shape(config: &ModelConfig, blocks: usize) -> KvShape {
+    let ends = config.prelude_layers + config.coda_layers;
+    let layers = config.core_layers.max(ends);
+    KvShape { blocks, layers, heads: config.heads, head_dim: config.head_dim }
 }
 
 fn upload<B: Backend>(backend: &B, values: &[f32], width: usize) -> B::Buffer {

@@ -71,6 +71,20 @@ fn shards_hold_what_the_whole_file_holds() {
     let whole = ModelFolder::demo().checkpoint().unwrap();
     assert_eq!(sharded.total_bytes(), whole.total_bytes());
     assert_eq!(all_values(&sharded), all_values(&whole));
+    assert_eq!(sharded.fingerprint(), whole.fingerprint());
+}
+
+#[test]
+fn one_changed_weight_changes_the_fingerprint() {
+    let same = checkpoint_with(|_| {});
+    let changed = checkpoint_with(|tensors| {
+        let norm = tensors.get_mut("transformer.ln_f.weight").unwrap();
+        let mut values: Vec<f32> = norm.to_vec1().unwrap();
+        values[7] += 1e-3;
+        *norm = Tensor::new(values, &Device::Cpu).unwrap();
+    });
+    assert_eq!(same.fingerprint(), ModelFolder::demo().checkpoint().unwrap().fingerprint());
+    assert_ne!(same.fingerprint(), changed.fingerprint());
 }
 
 #[test]
@@ -129,6 +143,24 @@ fn an_unreadable_type_is_named_with_a_remedy() {
         message,
         format!("model.safetensors: tensor {ADAPTER} is F64: convert it to F32, F16 or BF16")
     );
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_named_with_its_place() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")] {
+            let checkpoint = checkpoint_with(|tensors| {
+                let mut values = tensors[ADAPTER].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                values[300] = value;
+                let broken = Tensor::from_vec(values, (128, 256), &Device::Cpu).unwrap();
+                tensors.insert(ADAPTER.to_owned(), broken.to_dtype(dtype).unwrap());
+            });
+            checkpoint.verify(&config()).unwrap();
+            let error = Weights::load(&checkpoint, &config(), &mut |_| {}).unwrap_err();
+            let expected = format!("model.safetensors: tensor {ADAPTER} holds {shown} at index 300: ");
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+    }
 }
 
 #[test]

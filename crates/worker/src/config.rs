@@ -52,15 +52,21 @@ impl WorkerConfig {
         })
     }
 
-    /// Checks what the engine does not check itself.
-    pub(crate) fn validate(&self) -> Result<(), WorkerError> {
+    /// Checks every limit, for this model and this machine.
+    pub fn validate(&self) -> Result<(), WorkerError> {
         for (field, count) in [("threads", self.threads), ("inbox", self.inbox)] {
             if count == 0 {
                 return Err(EngineConfigError::Zero { field }.into());
             }
         }
+        let model = self.model.config()?;
+        self.engine.validate(&model)?;
+        let needed = self.engine.capacity(&model).bytes(&model);
+        if let Some(total) = machine_memory().filter(|total| needed > *total) {
+            return Err(WorkerError::Memory { needed, total });
+        }
         let max_depth = self.engine.max_depth;
-        let efforts = self.model.efforts(&self.model.config()?)?;
+        let efforts = self.model.efforts(&model)?;
         match efforts.by_name.iter().find(|(_, policy)| policy.max() > max_depth) {
             Some((effort, policy)) => {
                 Err(WorkerError::MaxDepth { max_depth, effort: effort.clone(), depth: policy.max() })
@@ -68,4 +74,11 @@ impl WorkerConfig {
             None => Ok(()),
         }
     }
+}
+
+/// Bytes of memory this machine has, where it says so.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -17,7 +17,8 @@ pub(crate) fn request(
     model: &ServedModel,
     seeds: &Seeds,
 ) -> Result<Request, InvalidRequest> {
-    let v1::GenerateTaskRequest { prompt, parameters } = task;
+    // The fingerprint is the service's business: it decides whether the task belongs here at all.
+    let v1::GenerateTaskRequest { prompt, parameters, fingerprint: _ } = task;
     let v1::GenerationParameters {
         max_tokens,
         depth,
@@ -142,7 +143,11 @@ mod tests {
     }
 
     fn converted(parameters: v1::GenerationParameters) -> Result<Request, InvalidRequest> {
-        let task = v1::GenerateTaskRequest { prompt: vec![1, 12, 19], parameters: Some(parameters) };
+        let task = v1::GenerateTaskRequest {
+            prompt: vec![1, 12, 19],
+            parameters: Some(parameters),
+            fingerprint: String::new(),
+        };
         request(task, &demo(), &Seeds::default())
     }
 

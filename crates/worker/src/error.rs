@@ -8,6 +8,16 @@ use windlass_model::{Depth, LoadError};
 /// Why a worker cannot start or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
+    /// The limits ask for more than the machine has.
+    #[error(
+        "kv_bytes, max_lanes, max_rows and prefill_positions need {needed} bytes and this machine has {total}: lower them"
+    )]
+    Memory {
+        /// What they ask for.
+        needed: u64,
+        /// What there is.
+        total: u64,
+    },
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),

@@ -3,6 +3,8 @@
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 use windlass_proto::v1::{Effort, InfoResponse, KvPlan, ModelInfo, TokenizerResponse};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::answer::depth_policy;
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
@@ -21,6 +23,8 @@ pub(crate) struct ServedModel {
     /// Of requests that bring none.
     pub(crate) latent_seed: u64,
     kv: KvPlan,
+    /// Of weights, config and latent seed.
+    pub(crate) fingerprint: String,
     pub(crate) tokenizer: TokenizerResponse,
 }
 
@@ -31,6 +35,9 @@ impl ServedModel {
         let model = folder.config()?;
         let efforts = folder.efforts(&model)?;
         let default_policy = efforts.default_policy();
+        let weights = folder.checkpoint()?.fingerprint();
+        let fingerprint =
+            format!("{:016x}", xxh3_64(format!("{weights} {model:?} {}", config.latent_seed).as_bytes()));
         let mut by_depth: Vec<_> = efforts.by_name.into_iter().collect();
         by_depth.sort_by_key(|(_, policy)| policy.max());
         Ok(Self {
@@ -42,6 +49,7 @@ impl ServedModel {
             max_depth: config.engine.max_depth,
             latent_seed: config.latent_seed,
             kv,
+            fingerprint,
             tokenizer: tokenizer_files(folder)?,
         })
     }
@@ -60,6 +68,7 @@ impl ServedModel {
                 efforts: self.efforts.iter().map(effort).collect(),
                 default_effort: self.default_effort.clone(),
                 parameters: self.config.parameters(),
+                fingerprint: self.fingerprint.clone(),
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kv: Some(self.kv),

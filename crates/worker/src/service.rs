@@ -41,6 +41,12 @@ impl Worker for WorkerService {
 
     async fn generate(&self, task: Request<GenerateTaskRequest>) -> Result<Response<Generation>, Status> {
         let task = task.into_inner();
+        if !task.fingerprint.is_empty() && task.fingerprint != self.model.fingerprint {
+            let (meant, served) = (&task.fingerprint, &self.model.fingerprint);
+            return Err(Status::unavailable(format!(
+                "this worker serves model {served}, not {meant}: ask another"
+            )));
+        }
         let exit_values = task.parameters.as_ref().is_some_and(|parameters| parameters.exit_values);
         let request = convert::request(task, &self.model, &self.seeds).map_err(status::invalid)?;
         let seed = request.sampling.seed;

@@ -3,21 +3,24 @@
 mod connection;
 mod sse;
 
-use std::io::{IsTerminal, Write, stdin, stdout};
+use std::fmt::{self, Display, Formatter};
+use std::io::{self, IsTerminal, Write, stderr, stdin, stdout};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::depth_strip::DepthStrip;
-use connection::{Connection, Turn};
+use crate::policy_argument::finite;
+use connection::{Connection, Refusal, Turn};
 
 /// Talks to a running coordinator, and shows how deep each token was thought
 ///
 /// Reads one message per line. /reset forgets the conversation, /quit or the end of input ends it.
+/// A message that is refused does not end it; if input is not a terminal, the exit status is 1 then.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
-    /// Address of the coordinator's HTTP service
+    /// Address of the coordinator's HTTP service; without a scheme, http:// is put before it
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000", env = "WINDLASS_URL")]
     url: String,
     /// Name of the model [default: the first that is served]
@@ -27,7 +30,7 @@ pub(crate) struct ChatArguments {
     #[arg(long, value_name = "NAME")]
     effort: Option<String>,
     /// 0 takes the most likely token, 1 draws by the model's probabilities [default: 1]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", value_parser = finite)]
     temperature: Option<f32>,
 }
 
@@ -36,35 +39,89 @@ pub(crate) async fn run(arguments: ChatArguments) -> Result<()> {
     let ChatArguments { url, model, effort, temperature } = arguments;
     let connection = Connection::open(&url, model, effort, temperature).await?;
     let is_interactive = stdin().is_terminal();
-    let strip = DepthStrip::new(&stdout(), connection.deepest);
     if is_interactive {
-        println!("{} at {url}; /reset forgets the conversation, /quit ends it", connection.model);
+        let model = &connection.model;
+        writeln!(stdout(), "{model} at {url}; /reset forgets the conversation, /quit ends it")?;
     }
+    let strip = DepthStrip::new(&stdout(), connection.deepest);
+    let mut chat = Chat { connection, strip, turns: Vec::new() };
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
-    let mut turns = Vec::new();
+    let mut refused = 0;
     loop {
         if is_interactive {
             write!(stdout(), "> ")?;
             stdout().flush()?;
         }
-        let Some(line) = lines.next_line().await? else { return Ok(()) };
-        match line.trim() {
-            "" => {}
-            "/quit" => return Ok(()),
-            "/reset" => turns.clear(),
-            message => {
-                turns.push(Turn::user(message));
-                match answer(&connection, &turns, strip).await {
-                    Ok(text) => turns.push(Turn::assistant(text)),
-                    // One bad message does not end a conversation that someone is typing.
-                    Err(error) if is_interactive => {
-                        turns.pop();
-                        eprintln!("error: {}", crate::with_causes(&error));
-                    }
-                    Err(error) => return Err(error),
-                }
+        let Some(line) = lines.next_line().await.map_err(unreadable)? else { break };
+        let outcome = match line.trim() {
+            "" => Ok(()),
+            "/quit" => break,
+            "/reset" => {
+                chat.turns.clear();
+                Ok(())
+            }
+            line if line.starts_with('/') => Err(UnknownCommand(line.to_owned()).into()),
+            message => chat.say(message).await,
+        };
+        match outcome {
+            Ok(()) => {}
+            // One bad line does not end a conversation.
+            Err(error) if is_interactive || is_refused(&error) => {
+                refused += 1;
+                writeln!(stderr(), "error: {}", crate::with_causes(&error))?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if refused > 0 && !is_interactive {
+        bail!("lines refused: {refused}");
+    }
+    Ok(())
+}
+
+/// A conversation so far.
+struct Chat {
+    connection: Connection,
+    strip: DepthStrip,
+    turns: Vec<Turn>,
+}
+
+impl Chat {
+    /// Says something and shows the answer. If that fails, it was not said.
+    async fn say(&mut self, message: &str) -> Result<()> {
+        self.turns.push(Turn::user(message));
+        match answer(&self.connection, &self.turns, self.strip).await {
+            Ok(text) => self.turns.push(Turn::assistant(text)),
+            Err(error) => {
+                self.turns.pop();
+                return Err(error);
             }
         }
+        Ok(())
+    }
+}
+
+/// A line that begins with `/` and is no command.
+#[derive(Debug)]
+struct UnknownCommand(String);
+
+impl Display for UnknownCommand {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "'{}' is no command: use /reset or /quit", self.0)
+    }
+}
+
+impl std::error::Error for UnknownCommand {}
+
+/// Whether only this line is to blame.
+fn is_refused(error: &anyhow::Error) -> bool {
+    error.is::<Refusal>() || error.is::<UnknownCommand>()
+}
+
+fn unreadable(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData => anyhow!("standard input is not UTF-8: convert it first"),
+        _ => anyhow::Error::new(error).context("cannot read standard input"),
     }
 }
 

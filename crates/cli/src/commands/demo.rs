@@ -11,12 +11,12 @@ use windlass_client::Depth;
 use windlass_coordinator::text::Tokenizer;
 use windlass_model::ModelFolder;
 
-use super::generate::tokenizer;
 use crate::depth_strip::DepthStrip;
 use crate::process::shutdown_signal;
 use crate::puzzles::mixed;
 use crate::report::{Outcome, PolicyReport, Report};
 use crate::table;
+use crate::text_files::tokenizer;
 use cluster::Cluster;
 use run::Runner;
 

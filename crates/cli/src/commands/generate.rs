@@ -9,13 +9,16 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use windlass_coordinator::text::Tokenizer;
-use windlass_engine::{Engine, EngineConfig, Event, Request, RequestId, RequestLimits, Sampling, Schedule};
+use windlass_engine::{
+    Engine, EngineConfig, Event, Request, RequestId, RequestLimits, Sampling, Schedule, block_bytes,
+};
 use windlass_kernels::Cpu;
 use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
 
-use crate::config::thread_count;
+use crate::config::{model_folder, thread_count};
 use crate::load_bar::LoadBar;
-use crate::policy_argument::{DepthArgument, KvArgument};
+use crate::policy_argument::{DepthArgument, KvArgument, finite};
+use crate::text_files::tokenizer;
 use output::{Fields, Output};
 
 /// Most tokens where `--max-tokens` is not given.
@@ -34,7 +37,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "TEXT", group = "input", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// Token ids to continue, as they are, separated by commas; the folder needs no tokenizer then
-    #[arg(long, value_name = "IDS", group = "input", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", group = "input", value_delimiter = ',', allow_hyphen_values = true)]
     token_ids: Option<Vec<u32>>,
     /// Core iterations per token: `fixed:8`, or `adaptive:CRITERION:THRESHOLD[:MAX]` with CRITERION latent-diff, cosine,
     /// kl, minp-kl, entropy-diff or argmax-stability; MAX is the depth the model was trained for unless given. Prompt
@@ -52,7 +55,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
     /// 0 takes the most likely token, 1 draws by the model's probabilities
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(long, value_name = "T", default_value_t = 0.0, value_parser = finite)]
     temperature: f32,
     /// Seed of the draws
     #[arg(long, value_name = "S", default_value_t = 0)]
@@ -61,7 +64,7 @@ pub(crate) struct GenerateArguments {
     #[arg(long, value_name = "S", default_value_t = 0)]
     latent_seed: u64,
     /// Factor on the initial latents, 0 for the zero state
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite)]
     init_scale: f32,
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
@@ -82,14 +85,14 @@ pub(crate) struct GenerateArguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
-    let folder = ModelFolder::from_argument(&arguments.model)?;
+    let folder = model_folder(&arguments.model)?;
     let config = folder.config()?;
     let efforts = folder.efforts(&config)?;
     let tokenizer = tokenizer(&folder)?.map(Arc::new);
+    let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     if !arguments.json && tokenizer.is_none() {
         bail!("{} has no tokenizer.json, so there is no text to show: use --json", arguments.model);
     }
-    let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     let mut engine = engine(&folder, &config, &request, thread_count(arguments.threads)?)?;
@@ -130,7 +133,7 @@ impl GenerateArguments {
         let prompt = match (&self.prompt, &self.token_ids, tokenizer) {
             (Some(text), _, Some(tokenizer)) => tokenizer.encode(text, true)?,
             (Some(_), _, None) => {
-                bail!("{} has no tokenizer.json: use --token-ids, not --prompt", self.model)
+                bail!("{} has no tokenizer.json: use --token-ids with --json, not --prompt", self.model)
             }
             (None, ids, _) => ids.clone().unwrap_or_default(),
         };
@@ -159,13 +162,6 @@ impl GenerateArguments {
     }
 }
 
-/// The folder's tokenizer, if it has one.
-pub(crate) fn tokenizer(folder: &ModelFolder) -> Result<Option<Tokenizer>> {
-    let Some(json) = folder.text_file("tokenizer.json")? else { return Ok(None) };
-    let config = folder.text_file("tokenizer_config.json")?.unwrap_or_default();
-    Ok(Some(Tokenizer::new(&json, &config)?))
-}
-
 /// An engine with memory for exactly one request.
 fn engine(
     folder: &ModelFolder,
@@ -177,7 +173,7 @@ fn engine(
     let network = Network::load(Cpu::new(threads), &folder.checkpoint()?, config, &mut |progress| {
         bar.update(progress)
     })?;
-    let kv_bytes = request.kv_blocks() * Engine::block_bytes(&network);
+    let kv_bytes = request.kv_blocks() * block_bytes(network.config());
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,

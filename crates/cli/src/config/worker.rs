@@ -3,11 +3,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde::Deserialize;
-use windlass_kernels::Cpu;
-use windlass_model::{ModelFolder, Network};
 use windlass_worker::WorkerConfig;
 
-use super::{checked_address, set, thread_count};
+use super::{checked_address, model_folder, set, thread_count};
+use crate::text_files;
 
 /// What can be set of a worker. The same names in flags, in the environment and in the file's section `worker`.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
@@ -85,7 +84,8 @@ impl WorkerOptions {
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
         let model =
             self.model.context("model is not set: name its folder, or demo for the one in this program")?;
-        let mut config = WorkerConfig::new(ModelFolder::from_argument(&model)?)?;
+        let mut config = WorkerConfig::new(model_folder(&model)?)?;
+        text_files::check(&config.model)?;
         config.threads = thread_count(self.threads)?;
         set(&mut config.engine.max_lanes, self.max_lanes);
         set(&mut config.engine.max_rows, self.max_rows);
@@ -96,9 +96,7 @@ impl WorkerOptions {
         set(&mut config.engine.max_depth, self.max_depth);
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
-        // The engine checks this again, but only after minutes of loading.
-        let block = Network::<Cpu>::kv_shape(&config.model.config()?, 1);
-        config.engine.validate(block.block_len() * size_of::<f32>())?;
+        config.validate()?;
         Ok(WorkerSettings { listen, config })
     }
 }
@@ -143,9 +141,10 @@ mod tests {
             (listen("a:70000"), "listen is 'a:70000': use HOST:PORT"),
             (listen("http://a:1"), "listen is 'http://a:1': use HOST:PORT"),
             (WorkerOptions::default(), "model is not set: name its folder"),
+            (WorkerOptions { model: Some(String::new()), ..demo() }, "model is empty: name its folder"),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
-            (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no K/V block"),
+            (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no request"),
         ];
         for (options, expected) in cases {
             let message = error(options);

@@ -4,10 +4,11 @@ use crate::text::TextError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GenerationError {
     /// The request is at fault.
-    #[error("{message}")]
+    #[error("{}{message}", prefix(field.as_deref()))]
     Invalid {
-        /// Named as in an HTTP request.
+        /// Named as in an HTTP request to `/v1/completions`; the other fronts rename it.
         field: Option<String>,
+        /// What is wrong with it, without its name.
         message: String,
     },
     #[error("model '{model}' is not served: {served}")]
@@ -31,6 +32,14 @@ impl GenerationError {
         Self::Invalid { field: Some(field.to_owned()), message: message.into() }
     }
 
+    /// The same error with the field, if there is one, under another front's name for it.
+    pub(crate) fn rename_field(self, rename: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Invalid { field, message } => Self::Invalid { field: field.map(rename), message },
+            other => other,
+        }
+    }
+
     /// A short name for programs.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -42,6 +51,10 @@ impl GenerationError {
             Self::Internal { .. } => "internal",
         }
     }
+}
+
+fn prefix(field: Option<&str>) -> String {
+    field.map(|field| format!("{field}: ")).unwrap_or_default()
 }
 
 impl From<TextError> for GenerationError {

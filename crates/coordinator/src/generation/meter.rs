@@ -55,7 +55,8 @@ impl Meter {
         Usage {
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.completion_tokens,
-            prompt_core_iterations: u64::from(self.prompt_tokens) * max,
+            // The last prompt position's iterations are the first token's.
+            prompt_core_iterations: u64::from(self.prompt_tokens.saturating_sub(1)) * max,
             completion_core_iterations: self.core_iterations,
             completion_core_iterations_limit: u64::from(self.completion_tokens) * max,
         }

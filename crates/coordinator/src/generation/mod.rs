@@ -4,6 +4,7 @@
 
 mod error;
 mod meter;
+mod prompt;
 mod run;
 
 use std::sync::Arc;
@@ -13,27 +14,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use windlass_proto::v1::{GenerateTaskRequest, GenerationParameters};
 
 pub(crate) use error::GenerationError;
+pub(crate) use prompt::Prompt;
 pub(crate) use run::{Generation, GenerationEvent};
 
 use crate::dispatch::dispatch;
-use crate::random::random_u64;
+use crate::random::random_seed;
 use crate::registry::{Model, Registry};
-use crate::text::{ChatMessage, TextStream, Tokenizer};
+use crate::text::{TextStream, Tokenizer};
 use meter::Meter;
 
 const STOP_LIMIT: usize = 16;
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
-
-/// What to continue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Prompt {
-    /// Tokenised with the model's special tokens.
-    Text(String),
-    TokenIds(Vec<u32>),
-    /// Rendered with the model's chat template.
-    Chat(Vec<ChatMessage>),
-}
 
 /// Begins generations, within the limit.
 pub(crate) struct Generator {
@@ -52,23 +44,29 @@ impl Generator {
         Self { registry, permits: Arc::new(Semaphore::new(limit as usize)), limit, abort }
     }
 
-    /// The model of this name; for the empty name, the only one.
+    /// The model of this name; for the empty name, the only one served.
     pub(crate) fn model(&self, name: &str) -> Result<Arc<Model>, GenerationError> {
-        let mut models = self.registry.models();
-        if models.is_empty() {
-            let message = "no worker has been reached yet: try again when /ready answers 200".into();
+        let mut served = self.registry.served_models();
+        if let Some(model) = served.remove(name) {
+            return Ok(model);
+        }
+        if name.is_empty() && served.len() == 1 {
+            return Ok(served.pop_first().expect("there is one").1);
+        }
+        if self.registry.models().contains_key(name) {
+            let message = format!("no worker of model '{name}' is ready");
             return Err(GenerationError::Unavailable { message });
         }
-        if name.is_empty() && models.len() == 1 {
-            return Ok(models.pop_first().expect("there is one").1);
+        if served.is_empty() {
+            let message = "no worker is ready: try again when /ready answers 200".into();
+            return Err(GenerationError::Unavailable { message });
         }
-        models.remove(name).ok_or_else(|| {
-            let names: Vec<_> = models.into_keys().collect();
-            GenerationError::UnknownModel {
-                model: name.to_owned(),
-                served: format!("use one of {}", names.join(", ")),
-            }
-        })
+        let names = served.into_keys().collect::<Vec<_>>().join(", ");
+        if name.is_empty() {
+            let message = format!("it is required where several models are served: use one of {names}");
+            return Err(GenerationError::invalid("model", message));
+        }
+        Err(GenerationError::UnknownModel { model: name.to_owned(), served: format!("use one of {names}") })
     }
 
     /// Makes room for `sequences` more generations.
@@ -99,8 +97,7 @@ impl Generator {
                 let tokenizer = tokenizer(model, "messages")?;
                 let template = model.template.as_ref().ok_or_else(|| {
                     let name = &model.info.name;
-                    let message =
-                        format!("model '{name}' has no chat template: send a prompt to /v1/completions");
+                    let message = format!("model '{name}' has no chat template: send a text prompt instead");
                     GenerationError::invalid("messages", message)
                 })?;
                 let text = template.render(&messages)?;
@@ -120,9 +117,13 @@ impl Generator {
         received: Instant,
     ) -> Result<Generation, GenerationError> {
         let text = text_stream(&model, &prompt, stop)?;
-        let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_u64);
+        let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
         let meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received);
-        let request = GenerateTaskRequest { prompt, parameters: Some(parameters) };
+        let request = GenerateTaskRequest {
+            prompt,
+            parameters: Some(parameters),
+            fingerprint: model.info.fingerprint.clone(),
+        };
         let events = dispatch(&self.registry, &model, &request).await?;
         Ok(Generation::new(events, text, meter, seed, self.abort.clone(), admission))
     }

@@ -13,7 +13,6 @@ use windlass_proto::v1::{
 use super::status::status;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
 use crate::registry::Registry;
-use crate::text::ChatMessage;
 
 /// The public service, on the same generation as the HTTP front.
 pub(crate) struct InferenceService {
@@ -28,10 +27,10 @@ impl Inference for InferenceService {
     type GenerateStream = Responses;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Responses>, Status> {
-        let generation = self.start(request.into_inner()).await.map_err(|error| status(&error))?;
+        let generation = self.start(request.into_inner()).await.map_err(status)?;
         let responses = generation.into_stream().map(|event| match event {
             Ok(event) => Ok(response(event)),
-            Err(error) => Err(status(&error)),
+            Err(error) => Err(status(error)),
         });
         Ok(Response::new(Box::pin(responses)))
     }
@@ -40,7 +39,7 @@ impl Inference for InferenceService {
         &self,
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
-        let response = self.tokens(&request.into_inner()).map_err(|error| status(&error))?;
+        let response = self.tokens(&request.into_inner()).map_err(status)?;
         Ok(Response::new(response))
     }
 
@@ -48,7 +47,8 @@ impl Inference for InferenceService {
         &self,
         _request: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(ListModelsResponse { models: self.registry.model_infos() }))
+        let models = self.registry.served_models().values().map(|model| model.info.clone()).collect();
+        Ok(Response::new(ListModelsResponse { models }))
     }
 }
 
@@ -58,11 +58,15 @@ impl InferenceService {
         let GenerateRequest { model, prompt, parameters, stop } = request;
         let model = self.generator.model(&model)?;
         let prompt = prompt.ok_or_else(|| {
-            GenerationError::invalid("prompt", "prompt is missing: set one of text, token_ids and chat")
+            GenerationError::invalid("prompt", "it is missing: set one of text, token_ids and chat")
         })?;
+        let parameters = parameters.unwrap_or_default();
+        if parameters.depth.is_some() && parameters.effort.is_some() {
+            return Err(GenerationError::invalid("depth", "effort is set too: use only one of the two"));
+        }
         let admission = self.generator.admit(1)?;
-        let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)).await?;
-        self.generator.start(model, prompt, parameters.unwrap_or_default(), stop, admission, received).await
+        let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
+        self.generator.start(model, prompt, parameters, stop, admission, received).await
     }
 
     fn tokens(&self, request: &TokenizeRequest) -> Result<TokenizeResponse, GenerationError> {
@@ -71,22 +75,20 @@ impl InferenceService {
             let message = format!("model '{}' has no tokenizer", model.info.name);
             GenerationError::invalid("text", message)
         })?;
-        let ids = tokenizer.encode(&request.text, request.add_special_tokens)?;
+        let encoded = tokenizer.encode(&request.text, request.add_special_tokens);
+        let ids = encoded.map_err(|error| GenerationError::from(error).rename_field(|_| "text".into()))?;
         let pieces = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
         Ok(TokenizeResponse { ids, pieces })
     }
 }
 
-fn read_prompt(prompt: generate_request::Prompt) -> Prompt {
+fn read_prompt(prompt: generate_request::Prompt) -> Result<Prompt, GenerationError> {
     match prompt {
-        generate_request::Prompt::Text(text) => Prompt::Text(text),
-        generate_request::Prompt::TokenIds(TokenIds { ids }) => Prompt::TokenIds(ids),
-        generate_request::Prompt::Chat(Chat { messages }) => Prompt::Chat(
-            messages
-                .into_iter()
-                .map(|message| ChatMessage { role: message.role, content: message.content })
-                .collect(),
-        ),
+        generate_request::Prompt::Text(text) => Ok(Prompt::Text(text)),
+        generate_request::Prompt::TokenIds(TokenIds { ids }) => Ok(Prompt::TokenIds(ids)),
+        generate_request::Prompt::Chat(Chat { messages }) => {
+            Prompt::chat(messages.into_iter().map(|message| (message.role, message.content)).collect())
+        }
     }
 }
 

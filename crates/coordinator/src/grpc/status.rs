@@ -5,12 +5,13 @@ use crate::generation::GenerationError;
 use crate::metrics;
 
 /// The status a client is told; counts it.
-pub(super) fn status(error: &GenerationError) -> Status {
+pub(super) fn status(error: GenerationError) -> Status {
     metrics::failure(error.code());
+    let error = error.rename_field(rename);
     let message = error.to_string();
     match error {
-        GenerationError::Invalid { field: Some(field), .. } => {
-            let details = ErrorDetails::with_bad_request_violation(field.clone(), message.clone());
+        GenerationError::Invalid { field: Some(field), message: description } => {
+            let details = ErrorDetails::with_bad_request_violation(field, description);
             Status::with_error_details(Code::InvalidArgument, message, details)
         }
         GenerationError::Invalid { field: None, .. } => Status::invalid_argument(message),
@@ -20,4 +21,9 @@ pub(super) fn status(error: &GenerationError) -> Status {
         GenerationError::WorkerLost { .. } => Status::aborted(message),
         GenerationError::Internal { .. } => Status::internal(message),
     }
+}
+
+/// The field, as the gRPC API names it.
+fn rename(field: String) -> String {
+    if field == "reasoning_effort" { "effort".into() } else { field }
 }

@@ -9,13 +9,12 @@ use futures::future::try_join_all;
 use windlass_proto::v1::{Finish, FinishReason, Token, Usage};
 
 use super::App;
-use super::error::ApiError;
 use super::logprobs::LogprobWriter;
 use super::options::{Extras, Options, UsageChunks};
 use super::response::{Answer, Choice, Content, Message, Shape, TokenExtras, UsageBody};
 use super::stream::stream;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Prompt};
-use crate::random::random_u64;
+use crate::random::{random_seed, random_u64};
 use crate::registry::Model;
 use crate::text::Tokenizer;
 
@@ -38,11 +37,11 @@ pub(super) struct Envelope {
     pub(super) choices_per_prompt: usize,
 }
 
-pub(super) async fn answer(app: &App, mut job: Job) -> Result<Response, ApiError> {
+pub(super) async fn answer(app: &App, mut job: Job) -> Result<Response, GenerationError> {
     let stream_usage = job.options.stream;
     let model = app.generator.model(&job.options.model)?;
     if job.prompts.is_empty() {
-        return Err(ApiError::invalid("prompt", "prompt is an empty list: send at least one"));
+        return Err(GenerationError::invalid("prompt", "the list is empty: send at least one"));
     }
     let envelope = Envelope {
         shape: job.shape,
@@ -61,11 +60,11 @@ pub(super) async fn answer(app: &App, mut job: Job) -> Result<Response, ApiError
 }
 
 /// Starts every choice of every prompt; choices of one prompt follow each other.
-async fn start(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Generation>, ApiError> {
+async fn start(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Generation>, GenerationError> {
     let Options { parameters, stop, choices, .. } = &job.options;
     let generator = &app.generator;
     let admission = generator.admit(job.prompts.len() * *choices as usize)?;
-    let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_u64);
+    let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);
     let mut starts = Vec::new();
     for prompt in job.prompts.drain(..) {
         let ids = generator.prompt_ids(model, prompt).await?;
@@ -84,10 +83,10 @@ async fn start(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Gener
             ));
         }
     }
-    Ok(try_join_all(starts).await?)
+    try_join_all(starts).await
 }
 
-async fn whole(envelope: &Envelope, generations: Vec<Generation>) -> Result<Response, ApiError> {
+async fn whole(envelope: &Envelope, generations: Vec<Generation>) -> Result<Response, GenerationError> {
     let finished = try_join_all(generations.into_iter().map(collect)).await?;
     let mut usages = Vec::new();
     let mut choices = Vec::new();

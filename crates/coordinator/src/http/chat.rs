@@ -12,10 +12,9 @@ use super::answer::{Job, answer};
 use super::body::StrictJson;
 use super::error::ApiError;
 use super::options::{LOGPROBS_LIMIT, Options, options, present};
-use super::request::{Body, Content, Logprobs, Message, Role};
+use super::request::{Body, Content, Logprobs, Message};
 use super::response::Shape;
 use crate::generation::Prompt;
-use crate::text::ChatMessage;
 
 pub(super) async fn chat(
     State(app): State<Arc<App>>,
@@ -25,20 +24,17 @@ pub(super) async fn chat(
     let newer = body.max_completion_tokens.is_some();
     let (prompt, options) = validate(body)?;
     let job = Job { shape: Shape::Chat, prompts: vec![prompt], options, received };
-    answer(&app, job)
-        .await
-        .map_err(|error| ApiError { param: error.param.map(|field| rename(&field, newer)), ..error })
+    let answer = answer(&app, job).await;
+    answer.map_err(|error| error.rename_field(|field| rename(field, newer)).into())
 }
 
-/// A worker's field, as this endpoint names it. `newer`: the request said `max_completion_tokens`.
-fn rename(field: &str, newer: bool) -> String {
-    match field.strip_prefix("sampling.").unwrap_or(field) {
+/// The field, as this endpoint names it. `newer`: the request said `max_completion_tokens`.
+fn rename(field: String, newer: bool) -> String {
+    match field.as_str() {
         "prompt" => "messages".into(),
         "max_tokens" if newer => "max_completion_tokens".into(),
         "logprobs" => "top_logprobs".into(),
-        "effort" => "reasoning_effort".into(),
-        "exit_values" => "return_exit_values".into(),
-        same => same.into(),
+        _ => field,
     }
 }
 
@@ -54,15 +50,9 @@ pub(super) fn validate(mut body: Body) -> Result<(Prompt, Options), ApiError> {
     };
     let logprobs = logprobs(&body)?;
     let messages = body.messages.take().unwrap_or_default();
-    if messages.is_empty() {
-        return Err(ApiError::invalid("messages", "messages is missing or empty: send at least one message"));
-    }
-    let messages = messages
-        .into_iter()
-        .enumerate()
-        .map(|(index, turn)| message(index, turn))
-        .collect::<Result<_, _>>()?;
-    Ok((Prompt::Chat(messages), options(&mut body, logprobs)?))
+    let turns = messages.into_iter().enumerate().map(|(index, message)| turn(index, message));
+    let prompt = Prompt::chat(turns.collect::<Result<_, _>>()?)?;
+    Ok((prompt, options(&mut body, logprobs)?))
 }
 
 fn logprobs(body: &Body) -> Result<Option<u32>, ApiError> {
@@ -108,7 +98,8 @@ fn refuse_unsupported(body: &Body) -> Result<(), ApiError> {
     unsupported.map_or(Ok(()), |field| Err(ApiError::not_supported(field, "leave it out")))
 }
 
-fn message(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
+/// Role and content.
+fn turn(index: usize, message: Message) -> Result<(String, String), ApiError> {
     let path = format!("messages[{index}]");
     let unsupported = present(&[
         ("name", message.name.is_some()),
@@ -120,11 +111,6 @@ fn message(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
     if let Some(field) = unsupported {
         return Err(ApiError::not_supported(format!("{path}.{field}"), "leave it out"));
     }
-    let role = match message.role {
-        Role::System | Role::Developer => "system",
-        Role::User => "user",
-        Role::Assistant => "assistant",
-    };
     let content = match message.content {
         None => {
             return Err(ApiError::invalid(format!("{path}.content"), format!("{path}.content is missing")));
@@ -135,7 +121,7 @@ fn message(index: usize, message: Message) -> Result<ChatMessage, ApiError> {
             texts.collect::<Result<Vec<_>, _>>()?.concat()
         }
     };
-    Ok(ChatMessage { role: role.into(), content })
+    Ok((message.role, content))
 }
 
 /// The text of one part.

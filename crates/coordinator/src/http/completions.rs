@@ -22,16 +22,7 @@ pub(super) async fn completions(
     let received = Instant::now();
     let (prompts, options) = validate(body)?;
     let job = Job { shape: Shape::Completion, prompts, options, received };
-    answer(&app, job).await.map_err(|error| ApiError { param: error.param.as_deref().map(rename), ..error })
-}
-
-/// A worker's field, as this endpoint names it.
-fn rename(field: &str) -> String {
-    match field.strip_prefix("sampling.").unwrap_or(field) {
-        "effort" => "reasoning_effort".into(),
-        "exit_values" => "return_exit_values".into(),
-        same => same.into(),
-    }
+    Ok(answer(&app, job).await?)
 }
 
 pub(super) fn validate(mut body: Body) -> Result<(Vec<Prompt>, Options), ApiError> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use serde::Serialize;
 use windlass_proto::v1::ModelInfo;
 
@@ -31,14 +33,19 @@ pub(super) struct ModelBody {
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
-    let data = app.registry.model_infos().into_iter().map(|info| body(info, app.started)).collect();
+    let data =
+        app.registry.served_models().values().map(|model| body(model.info.clone(), app.started)).collect();
     Json(ModelList { object: "list", data })
 }
 
 pub(super) async fn one(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelBody>, ApiError> {
+    let Path(id) = id.map_err(|rejection| {
+        let message = format!("the path cannot be read: {}", rejection.body_text());
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    })?;
     let model = app.generator.model(&id)?;
     Ok(Json(body(model.info.clone(), app.started)))
 }

@@ -125,23 +125,13 @@ pub(super) enum Prompts {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Message {
-    pub(super) role: Role,
+    pub(super) role: String,
     pub(super) content: Option<Content>,
     pub(super) name: Option<Value>,
     pub(super) refusal: Option<Value>,
     pub(super) audio: Option<Value>,
     pub(super) function_call: Option<Value>,
     pub(super) tool_calls: Option<Value>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Role {
-    System,
-    /// The newer name of `system`.
-    Developer,
-    User,
-    Assistant,
 }
 
 #[derive(Debug, Deserialize)]

@@ -65,9 +65,13 @@ const COMPLETIONS: &[Row] = &[
 ];
 
 const CHAT: &[Row] = &[
-    ("{}", "messages", "messages is missing"),
+    ("{}", "messages", "messages: the list is missing"),
     (r#"{"messages": []}"#, "messages", "at least one"),
-    (r#"{"messages": [{"role": "tool", "content": "a"}]}"#, "messages[0].role", "unknown variant `tool`"),
+    (
+        r#"{"messages": [{"role": "tool", "content": "a"}]}"#,
+        "messages[0].role",
+        "messages[0].role: 'tool' is not a role",
+    ),
     (r#"{"messages": [{"role": "user"}]}"#, "messages[0].content", "missing"),
     (r#"{"messages": [{"content": "a"}]}"#, "messages[0].role", "missing"),
     (

@@ -4,6 +4,7 @@
 
 mod model;
 mod monitor;
+mod reason;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use windlass_proto::v1::{InfoResponse, ModelInfo, TokenizerResponse};
+use windlass_proto::v1::{ModelInfo, TokenizerResponse};
 
 pub(crate) use model::{DepthLimit, Model};
+pub(crate) use reason::reason;
 pub(crate) use worker::{WorkGuard, Worker, WorkerState};
 
 use crate::error::CoordinatorError;
@@ -62,9 +64,11 @@ impl Registry {
         self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What is known of every model, by name.
-    pub(crate) fn model_infos(&self) -> Vec<ModelInfo> {
-        self.models().values().map(|model| model.info.clone()).collect()
+    /// The models with a ready worker, by name.
+    pub(crate) fn served_models(&self) -> BTreeMap<String, Arc<Model>> {
+        let mut models = self.models();
+        models.retain(|name, _| self.workers.iter().any(|worker| worker.serves(name)));
+        models
     }
 
     /// The ready workers of a model, best first.
@@ -91,8 +95,7 @@ impl Registry {
     }
 
     /// Takes a worker's word for what it serves. Blocks while it reads a tokenizer.
-    fn register(&self, worker: &Worker, info: &InfoResponse, files: TokenizerResponse) -> Result<(), String> {
-        let info = info.model.clone().ok_or("the worker's Info names no model")?;
+    fn register(&self, worker: &Worker, info: ModelInfo, files: TokenizerResponse) -> Result<(), String> {
         let name = info.name.clone();
         let _registering = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.models().remove(&name);

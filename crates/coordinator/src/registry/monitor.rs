@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tonic::{Response, Status};
-use windlass_proto::v1::{HealthRequest, InfoRequest, LoadRequest, TokenizerRequest};
+use windlass_proto::v1::{HealthRequest, InfoRequest, LoadRequest, ModelInfo, TokenizerRequest};
 
+use super::reason::reason;
 use super::{Registry, Worker, WorkerState};
 use crate::random::jitter;
 
@@ -20,10 +21,10 @@ pub(super) async fn monitor(registry: Arc<Registry>, worker: Arc<Worker>, poll_i
     let mut pause = FIRST_PAUSE;
     loop {
         let reason = match introduce(&registry, &worker).await {
-            Ok(()) => {
+            Ok(model) => {
                 tracing::info!(worker = worker.address, "worker is ready");
                 pause = FIRST_PAUSE;
-                poll(&worker, poll_interval).await
+                poll(&worker, &model, poll_interval).await
             }
             Err(reason) => reason,
         };
@@ -38,24 +39,38 @@ pub(super) async fn monitor(registry: Arc<Registry>, worker: Arc<Worker>, poll_i
 }
 
 /// Learns what the worker serves; it is ready afterwards.
-async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<(), String> {
+async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<ModelInfo, String> {
     let mut client = worker.client();
-    let info = answer(ANSWER_TIMEOUT, client.info(InfoRequest {})).await?;
+    let info = model(worker).await?;
     let files = answer(TOKENIZER_TIMEOUT, client.tokenizer(TokenizerRequest {})).await?;
     ask(worker).await?;
     let (registry, worker) = (Arc::clone(registry), Arc::clone(worker));
-    let registered = tokio::task::spawn_blocking(move || registry.register(&worker, &info, files));
-    registered.await.map_err(|error| error.to_string())?
+    let introduced = info.clone();
+    let registered = tokio::task::spawn_blocking(move || registry.register(&worker, info, files));
+    registered.await.map_err(|error| error.to_string())??;
+    Ok(introduced)
 }
 
-/// Asks until there is no answer; returns why.
-async fn poll(worker: &Worker, interval: Duration) -> String {
+/// Asks until there is no answer, or one about another model; returns why.
+///
+/// The channel connects again by itself, so a worker that was restarted in between is known by its model only.
+async fn poll(worker: &Worker, introduced: &ModelInfo, interval: Duration) -> String {
     loop {
         sleep(interval).await;
+        match model(worker).await {
+            Ok(model) if model == *introduced => {}
+            Ok(_) => return format!("it no longer serves model '{}' as introduced", introduced.name),
+            Err(reason) => return reason,
+        }
         if let Err(reason) = ask(worker).await {
             return reason;
         }
     }
+}
+
+async fn model(worker: &Worker) -> Result<ModelInfo, String> {
+    let info = answer(ANSWER_TIMEOUT, worker.client().info(InfoRequest {})).await?;
+    info.model.ok_or_else(|| "its Info names no model".to_owned())
 }
 
 async fn ask(worker: &Worker) -> Result<(), String> {
@@ -73,7 +88,7 @@ async fn answer<T>(
 ) -> Result<T, String> {
     match timeout(limit, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(status.message().to_owned()),
+        Ok(Err(status)) => Err(reason(&status)),
         Err(_) => Err(format!("no answer within {limit:?}")),
     }
 }

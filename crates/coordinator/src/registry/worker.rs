@@ -5,6 +5,7 @@ use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, LoadResponse};
 
+use super::reason::reason;
 use crate::config::endpoint;
 use crate::error::CoordinatorError;
 use crate::routing::Work;
@@ -92,7 +93,7 @@ impl Worker {
         }
         match tokio::time::timeout(timeout, self.client().health(HealthRequest {})).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) => Err(format!("{}: {}", self.address, status.message())),
+            Ok(Err(status)) => Err(format!("{}: {}", self.address, reason(&status))),
             Err(_) => Err(format!("{}: no answer within {timeout:?}", self.address)),
         }
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use crate::support::{FakeWorker, Front, Script, eventually};
 use futures::StreamExt;
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_types::{ErrorDetails, StatusExt};
 use windlass_client::{
     Client, ClientError, Depth, Event, FinishReason, GenerateOptions, GenerateRequest, Kv, Message, Prompt,
 };
@@ -32,6 +34,7 @@ async fn a_generation_says_text_tokens_depths_and_finish() {
     assert_eq!(answer.depths(), [4, 5]);
     assert_eq!(answer.finish.reason, FinishReason::Length);
     assert_eq!(answer.finish.usage.prompt_tokens, 5);
+    assert!(answer.finish.seed < 1 << 53, "JavaScript can send the seed back");
     let sent = worker.requests().remove(0);
     let parameters = sent.parameters.unwrap();
     assert_eq!(parameters.depth, Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(8)) }));
@@ -61,10 +64,27 @@ async fn errors_are_told_apart() {
         matches!(&error, ClientError::InvalidArgument { field: Some(field), .. } if field == "stop"),
         "{error:?}"
     );
+    assert!(error.to_string().contains("stop: a stop string is empty"), "{error}");
+    let messages = vec![Message { role: "robot".into(), content: "1".into() }];
+    let request = GenerateRequest { prompt: Prompt::Chat(messages), ..GenerateRequest::text("") };
+    let error = client.generate_whole(request).await.unwrap_err().to_string();
+    assert!(error.contains("messages[0].role: 'robot' is not a role"), "{error}");
     let error =
         client.generate_whole(GenerateRequest { model: "x".into(), ..GenerateRequest::text("1") }).await;
     assert!(matches!(error, Err(ClientError::NotFound { .. })));
     assert!(matches!(Client::connect("127.0.0.1:9").await, Err(ClientError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_workers_refusal_names_the_field_as_grpc_does() {
+    let details = ErrorDetails::with_bad_request_violation("reasoning_effort", "'x' is not an effort");
+    let refusal = Status::with_error_details(Code::InvalidArgument, "bad request", details);
+    let worker = FakeWorker::start(Script { refusal: Some(refusal), ..Script::says("") }).await;
+    let front = Front::ready(&[&worker]).await;
+    let error = client(&front).await.generate_whole(GenerateRequest::text("1")).await.unwrap_err();
+    let ClientError::InvalidArgument { field, message } = error else { panic!("{error:?}") };
+    assert_eq!(field.as_deref(), Some("effort"));
+    assert_eq!(message, "effort: 'x' is not an effort");
 }
 
 #[tokio::test]

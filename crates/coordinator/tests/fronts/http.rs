@@ -32,7 +32,7 @@ async fn a_whole_completion_has_text_usage_and_what_was_asked_for_of_its_tokens(
     let usage = json!({
         "prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7,
         "completion_tokens_details": {"reasoning_tokens": 0},
-        "core_iterations": {"prompt": 80, "completion": 9, "completion_limit": 32},
+        "core_iterations": {"prompt": 64, "completion": 9, "completion_limit": 32},
     });
     assert_eq!(answer["usage"], usage);
     assert_eq!(worker.requests()[0].prompt, [1, 12, 15, 10, 19]);
@@ -128,7 +128,7 @@ async fn a_stop_string_ends_the_text_before_it_and_the_generation() {
     assert_eq!(answer["usage"]["completion_tokens"], 4);
     assert_eq!(
         answer["usage"]["core_iterations"],
-        json!({"prompt": 32, "completion": 22, "completion_limit": 64})
+        json!({"prompt": 16, "completion": 22, "completion_limit": 64})
     );
     crate::support::eventually(|| async {
         worker.seen.aborted.load(std::sync::atomic::Ordering::SeqCst) == 1
@@ -159,22 +159,20 @@ async fn choices_of_all_prompts_are_numbered_in_order_and_seeded_one_after_the_o
 
 #[tokio::test]
 async fn a_workers_refusal_names_the_requests_own_field() {
-    let details = ErrorDetails::with_bad_request_violation(
-        "max_tokens",
-        "max_tokens 0 is out of range: use at least 1",
-    );
+    let details = ErrorDetails::with_bad_request_violation("max_tokens", "0 is out of range: use at least 1");
     let mut script = Script::says("");
     script.refusal = Some(Status::with_error_details(Code::InvalidArgument, "bad request", details));
     let worker = FakeWorker::start(script).await;
     let front = Front::ready(&[&worker]).await;
     let (status, answer) = front.post("/v1/completions", &json!({"prompt": "1", "max_tokens": 0})).await;
     assert_eq!(status, 400);
-    let expected = json!({"error": {"message": "max_tokens 0 is out of range: use at least 1",
+    let expected = json!({"error": {"message": "max_tokens: 0 is out of range: use at least 1",
         "type": "invalid_request_error", "param": "max_tokens", "code": "invalid_request"}});
     assert_eq!(answer, expected);
     let body = json!({"messages": [{"role": "user", "content": "1"}], "max_completion_tokens": 0});
     let (_, answer) = front.post("/v1/chat/completions", &body).await;
     assert_eq!(answer["error"]["param"], "max_completion_tokens");
+    assert_eq!(answer["error"]["message"], "max_completion_tokens: 0 is out of range: use at least 1");
 }
 
 #[tokio::test]
@@ -236,6 +234,9 @@ async fn models_are_listed_and_found_by_name() {
     let one: Value = serde_json::from_str(&front.get("/v1/models/demo").await.1).unwrap();
     assert_eq!((one["object"].as_str(), one["max_model_len"].as_u64()), (Some("model"), Some(256)));
     assert_eq!(front.get("/v1/models/org%2Fother").await.0, 404);
+    let (status, answer) = front.get("/v1/models/%ff").await;
+    assert_eq!(status, 400);
+    assert!(answer.contains("invalid_request_error"), "{answer}");
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ pub(crate) struct Seen {
     pub(crate) aborted: AtomicUsize,
     /// Answer Health.
     pub(crate) healthy: AtomicBool,
+    /// The model served, by name and fingerprint.
+    pub(crate) model: Mutex<(String, String)>,
 }
 
 pub(crate) struct FakeWorker {
@@ -75,12 +77,18 @@ impl FakeWorker {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let seen = Arc::new(Seen { healthy: AtomicBool::new(true), ..Seen::default() });
+        let model = Mutex::new(("demo".to_owned(), "a".to_owned()));
+        let seen = Arc::new(Seen { healthy: AtomicBool::new(true), model, ..Seen::default() });
         let service = Service { script, tokenizer, seen: Arc::clone(&seen) };
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server = Server::builder().add_service(WorkerServer::new(service));
         runtime.spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
         Self { address, seen, runtime: Some(runtime) }
+    }
+
+    /// As after a restart with another model, which the coordinator's channel does not notice.
+    pub(crate) fn turn_to(&self, name: &str, fingerprint: &str) {
+        *self.seen.model.lock().unwrap() = (name.to_owned(), fingerprint.to_owned());
     }
 
     pub(crate) fn requests(&self) -> Vec<GenerateTaskRequest> {
@@ -125,6 +133,9 @@ impl Worker for Service {
     async fn generate(&self, request: Request<GenerateTaskRequest>) -> Result<Response<Responses>, Status> {
         let request = request.into_inner();
         self.seen.requests.lock().unwrap().push(request.clone());
+        if request.fingerprint != self.seen.model.lock().unwrap().1 {
+            return Err(Status::unavailable("another model is served here"));
+        }
         if let Some(status) = &self.script.refusal {
             return Err(status.clone());
         }
@@ -157,8 +168,9 @@ impl Worker for Service {
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         let fixed = |depth| Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(depth)) });
+        let (name, fingerprint) = self.seen.model.lock().unwrap().clone();
         let model = ModelInfo {
-            name: "demo".into(),
+            name,
             context_length: 256,
             vocabulary: 64,
             default_depth: 16,
@@ -166,6 +178,7 @@ impl Worker for Service {
             efforts: vec![Effort { name: "high".into(), depth: fixed(16) }],
             default_effort: "high".into(),
             parameters: 856_000,
+            fingerprint,
         };
         Ok(Response::new(InfoResponse { model: Some(model), version: "0".into(), kv: None }))
     }
@@ -218,7 +231,7 @@ fn finish(script: &Script, request: &GenerateTaskRequest) -> Finish {
         usage: Some(Usage {
             prompt_tokens: request.prompt.len() as u32,
             completion_tokens: count,
-            prompt_core_iterations: 16 * request.prompt.len() as u64,
+            prompt_core_iterations: 16 * (request.prompt.len() as u64 - 1),
             completion_core_iterations: depths.into(),
             completion_core_iterations_limit: u64::from(16 * count),
         }),

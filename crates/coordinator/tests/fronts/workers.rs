@@ -72,7 +72,7 @@ async fn a_dead_worker_makes_the_server_unready_but_alive() {
     front.wait_for_workers(0).await;
     let (status, _) = front.post("/v1/completions", &json!({"prompt": "1"})).await;
     assert_eq!(status, 503);
-    assert!(front.get("/v1/models").await.1.contains("demo"), "the model is still known");
+    assert!(!front.get("/v1/models").await.1.contains("demo"), "no worker serves the model");
 }
 
 #[tokio::test]
@@ -90,6 +90,60 @@ async fn a_worker_with_another_tokenizer_is_refused() {
     front.wait_for_workers(1).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     front.wait_for_workers(1).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_turned_to_another_model_does_not_get_requests_for_the_old_one() {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    let front = Front::start_with(vec![worker.address.clone()], |config| {
+        config.poll_interval = Duration::from_secs(60)
+    })
+    .await;
+    front.wait_for_workers(1).await;
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    worker.turn_to("demo", "b");
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_worker_with_another_model_is_introduced_anew() {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&worker]).await;
+    let answers = || async { front.post("/v1/completions", &json!({"prompt": "1"})).await.0 == 200 };
+    assert!(answers().await);
+    worker.turn_to("demo", "b");
+    eventually(answers).await;
+    assert_eq!(worker.requests().pop().unwrap().fingerprint, "b");
+    worker.turn_to("other", "b");
+    eventually(|| async { front.get("/v1/models").await.1.contains("other") }).await;
+    assert!(!front.get("/v1/models").await.1.contains("demo"), "no worker serves it any more");
+    assert!(answers().await, "the only model served needs no name");
+    assert_eq!(front.get("/v1/models/demo").await.0, 503);
+}
+
+#[tokio::test]
+async fn where_several_models_are_served_a_request_must_name_one() {
+    let workers = [FakeWorker::start(Script::says("4")).await, FakeWorker::start(Script::says("4")).await];
+    workers[1].turn_to("other", "b");
+    let front = Front::ready(&[&workers[0], &workers[1]]).await;
+    let (status, answer) = front.post("/v1/completions", &json!({"prompt": "1"})).await;
+    assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("model")));
+    let message = "model: it is required where several models are served: use one of demo, other";
+    assert_eq!(answer["error"]["message"], message);
+}
+
+#[tokio::test]
+async fn why_a_worker_is_not_ready_is_told() {
+    let peer = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&peer]).await;
+    let gone = FakeWorker::start(Script::says("4")).await.address.clone();
+    let others = [gone, front.http.clone(), front.grpc.clone()];
+    let second = Front::start(others.to_vec()).await;
+    for reason in ["refused", "it does not speak windlass.v1.Worker"] {
+        eventually(|| async { second.get("/ready").await.1.contains(reason) }).await;
+    }
+    let told = |page: String| page.matches("it does not speak windlass.v1.Worker").count();
+    eventually(|| async { told(second.get("/ready").await.1) == 2 }).await;
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub(super) struct RawGeneration {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a token id or a list of token ids")]
 enum Tokens {
     One(u32),
     Several(Vec<u32>),

@@ -1,10 +1,13 @@
 //! What a worker says of itself, and what it refuses to start with.
 
+use tonic::Code;
 use windlass_model::ModelFolder;
-use windlass_proto::v1::{HealthRequest, InfoRequest, TokenizerRequest, depth_policy};
+use windlass_proto::v1::{
+    GenerateTaskRequest, GenerationParameters, HealthRequest, InfoRequest, TokenizerRequest, depth_policy,
+};
 use windlass_worker::{Worker, WorkerConfig};
 
-use crate::server::{Server, config};
+use crate::server::{Server, config, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_tells_its_model_its_kv_plan_and_its_tokenizer() {
@@ -33,10 +36,18 @@ type Spoil = fn(&mut WorkerConfig);
 
 #[test]
 fn a_worker_does_not_start_with_limits_that_make_no_sense() {
-    let cases: [(Spoil, &str); 4] = [
+    let cases: [(Spoil, &str); 6] = [
         (|config| config.threads = 0, "threads is 0: use at least 1"),
         (|config| config.inbox = 0, "inbox is 0: use at least 1"),
         (|config| config.engine.max_lanes = 0, "max_lanes is 0: use at least 1"),
+        (
+            |config| config.engine.kv_bytes = 40_000,
+            "kv_bytes 40000 holds no request: two K/V blocks take 65536 bytes, use at least that",
+        ),
+        (
+            |config| config.engine.max_lanes = 1 << 40,
+            "kv_bytes, max_lanes, max_rows and prefill_positions need",
+        ),
         (
             |config| config.engine.max_depth = 16,
             "max_depth 16 is less than the model's effort 'high' needs: use at least 32",
@@ -45,6 +56,21 @@ fn a_worker_does_not_start_with_limits_that_make_no_sense() {
     for (spoil, expected) in cases {
         let mut config = config();
         spoil(&mut config);
-        assert_eq!(Worker::load(&config, &mut |_| {}).unwrap_err().to_string(), expected);
+        let error = Worker::load(&config, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_for_another_model_is_sent_on() {
+    let other = WorkerConfig { latent_seed: 9, ..config() };
+    let [server, other] = [Server::start(&config()).await, Server::start(&other).await];
+    let [own, foreign] = [&server, &other].map(|server| async {
+        let info = server.client().info(InfoRequest {}).await.unwrap().into_inner();
+        info.model.unwrap().fingerprint
+    });
+    let task = |fingerprint| GenerateTaskRequest { fingerprint, ..task(GenerationParameters::default()) };
+    server.client().generate(task(own.await)).await.unwrap();
+    let status = server.client().generate(task(foreign.await)).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
 }

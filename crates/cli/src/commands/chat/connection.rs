@@ -1,3 +1,4 @@
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,20 @@ pub(super) struct Delta {
 pub(super) struct Deltas {
     events: Events,
 }
+
+/// What the coordinator says of a request that it does not take; it may take the next.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    message: String,
+}
+
+impl Display for Refusal {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 #[derive(Deserialize)]
 struct Models {
@@ -78,14 +93,16 @@ impl Turn {
 }
 
 impl Connection {
-    /// Asks the coordinator at `url` for its models, and takes `model` or the first.
+    /// Asks the coordinator at `url`, which is HTTP where it has no scheme, for its models, and takes `model` or the
+    /// first.
     pub(super) async fn open(
         url: &str,
         model: Option<String>,
         effort: Option<String>,
         temperature: Option<f32>,
     ) -> Result<Self> {
-        let url = url.trim_end_matches('/').to_owned();
+        let scheme = if url.contains("://") { "" } else { "http://" };
+        let url = format!("{scheme}{}", url.trim_end_matches('/'));
         let client = Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
         let response = client.get(format!("{url}/v1/models")).send().await.with_context(|| {
             format!("cannot reach a coordinator at {url}: is `windlass serve` running there?")
@@ -154,7 +171,7 @@ fn read_chunk(data: &str) -> Result<Delta> {
         .map_or_else(Delta::default, |choice| Delta { text: choice.delta.content, depths: choice.depths }))
 }
 
-/// The response, if it is no error.
+/// The response, if it is no error. A [`Refusal`] if the request is to blame.
 async fn accepted(response: Response) -> Result<Response> {
     let status = response.status();
     if status.is_success() {
@@ -162,10 +179,14 @@ async fn accepted(response: Response) -> Result<Response> {
     }
     let body = response.text().await.unwrap_or_default();
     let value: Value = serde_json::from_str(&body).unwrap_or_default();
-    match value.pointer("/error/message").and_then(Value::as_str) {
-        Some(message) => bail!("{message}"),
-        None => bail!("the server answers {status}: {body}"),
+    let message = match value.pointer("/error/message").and_then(Value::as_str) {
+        Some(message) => message.to_owned(),
+        None => format!("the server answers {status}: {body}"),
+    };
+    if status.is_client_error() {
+        return Err(Refusal { message }.into());
     }
+    bail!("{message}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What `windlass generate` writes.
 
-use std::io::Write;
+use std::io::{Write, stderr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ impl<W: Write> Output<W> {
         }
         match self.json {
             Some(fields) => {
-                serde_json::to_writer(&mut self.to, &line(token, &text, fields))?;
-                writeln!(self.to)?;
+                let line = serde_json::to_string(&line(token, &text, fields))?;
+                writeln!(self.to, "{line}")?;
             }
             None => write!(self.to, "{text}")?,
         }
@@ -93,10 +93,11 @@ impl<W: Write> Output<W> {
         };
         let seconds = took.as_secs_f64();
         let rate = f64::from(tokens) / seconds;
-        eprintln!(
+        writeln!(
+            stderr(),
             "{tokens} tokens in {seconds:.2} s ({rate:.1} tokens/s), mean depth {mean_depth:.1}, prompt of {} tokens, ended by {end}",
             usage.prompt_tokens
-        );
+        )?;
         Ok(())
     }
 }
