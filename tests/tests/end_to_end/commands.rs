@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use windlass_tests::binary;
+use windlass_tests::{Server, binary};
 
 #[test]
 fn the_demo_answers_puzzles_and_reports_what_depth_buys() -> Result<()> {
@@ -35,5 +35,16 @@ fn an_unknown_key_in_the_configuration_is_an_error_that_names_it() -> Result<()>
     std::fs::remove_file(&file)?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(!output.status.success() && error.contains("threds"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_example_configuration_is_one_that_servers_take() -> Result<()> {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/windlass.toml");
+    let mut worker = Server::windlass(&["worker", "--config", file, "--listen", "127.0.0.1:0"])?;
+    let listen = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
+    let mut coordinator =
+        Server::windlass(&[&["coordinator", "--config", file], listen.as_slice()].concat())?;
+    ensure!(worker.terminate()? && coordinator.terminate()?, "a server did not end with 0");
     Ok(())
 }
