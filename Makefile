@@ -27,4 +27,4 @@ docs:
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 
 bench:
-	cargo bench --locked --package windlass-engine --bench engine
+	RAYON_NUM_THREADS=1 cargo bench --locked --package windlass-engine --bench engine
