@@ -99,16 +99,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// `count` workers of the demo model with more arguments, and a coordinator, ready.
+    /// `count` workers of the demo model with more arguments, and a coordinator, all ready.
     pub async fn start(count: usize, arguments: &[&str]) -> Result<Self> {
         let worker = || {
             let fixed = ["worker", "--listen", "127.0.0.1:0", "--model", "demo", "--threads", "1"];
             Server::windlass(&[&fixed, arguments].concat())
         };
-        Self::of((0..count).map(|_| worker()).collect::<Result<_>>()?).await
+        let cluster = Self::of((0..count).map(|_| worker()).collect::<Result<_>>()?).await?;
+        cluster.all_ready().await?;
+        Ok(cluster)
     }
 
-    /// A coordinator for these workers, ready.
+    /// A coordinator for these workers, ready as soon as one of them is.
     pub async fn of(workers: Vec<Server>) -> Result<Self> {
         let addresses =
             workers.iter().map(|worker| worker.address("listening on ")).collect::<Result<Vec<_>>>()?;
@@ -123,6 +125,16 @@ impl Cluster {
         })
         .await?;
         Ok(cluster)
+    }
+
+    /// Waits until the coordinator has every worker; before, all requests go to those it has.
+    pub async fn all_ready(&self) -> Result<()> {
+        let all = format!("windlass_workers{{state=\"ready\"}} {}\n", self.workers.len());
+        eventually("all workers are ready", || async {
+            let metrics = reqwest::get(format!("{}/metrics", self.http)).await?;
+            Ok(metrics.text().await?.contains(&all))
+        })
+        .await
     }
 
     /// Posts JSON and returns status and body.
