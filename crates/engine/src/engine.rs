@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use windlass_kernels::{Backend, KvRow, LatentChange};
+use windlass_kernels::{Backend, KvRow, KvRows, KvTable, LatentChange};
 use windlass_model::exit::log_softmax;
 use windlass_model::latent::initial_latent;
 use windlass_model::{Capacity, Launch, Network, Workspace};
@@ -39,6 +39,8 @@ pub struct Engine<B: Backend> {
     waiting: VecDeque<(RequestId, Request)>,
     /// In order of admission.
     lanes: Vec<Lane>,
+    /// Block tables, `[max_lanes]`.
+    tables: Vec<KvTable>,
     blocks: Pool,
     latents: Pool,
     counters: Load,
@@ -62,6 +64,7 @@ impl<B: Backend> Engine<B> {
             scheduler: Scheduler::new(&config),
             waiting: VecDeque::new(),
             lanes: Vec::new(),
+            tables: vec![KvTable::default(); config.max_lanes],
             blocks: Pool::new(blocks),
             latents: Pool::new(latents),
             counters: Load::default(),
@@ -150,7 +153,9 @@ impl<B: Backend> Engine<B> {
             && let Some((id, request)) =
                 waiting.pop_front_if(|(_, request)| Lane::fits(request, blocks, latents))
         {
-            lanes.push(Lane::open(id, request, blocks, latents));
+            let is_free = |table: &usize| lanes.iter().all(|lane| lane.table != *table);
+            let table = (0..).find(is_free).expect("a table per lane");
+            lanes.push(Lane::open(id, request, table, blocks, latents));
         }
     }
 
@@ -160,9 +165,10 @@ impl<B: Backend> Engine<B> {
             return Vec::new();
         }
         for span in plan {
-            self.lanes[span.lane].prepare(*span, &mut self.blocks);
+            let lane = &mut self.lanes[span.lane];
+            lane.prepare(*span, &mut self.tables[lane.table], &mut self.blocks);
         }
-        let Self { network, workspace, lanes, counters, .. } = self;
+        let Self { network, workspace, lanes, tables, counters, .. } = self;
         let entering: Vec<Span> = plan.iter().copied().filter(|span| lanes[span.lane].depth() == 0).collect();
         if !entering.is_empty() {
             let hidden = network.config().hidden;
@@ -177,11 +183,13 @@ impl<B: Backend> Engine<B> {
             }
             counters.prelude_rows_total += tokens.len() as u64;
             let rows = LaunchRows::new(lanes, &entering, |_| 0);
-            network.prelude(workspace, &tokens, &initial, rows.launch());
+            network.prelude(workspace, &tokens, &initial, rows.launch(tables));
         }
         let rows = LaunchRows::new(lanes, plan, Lane::core_slot);
         counters.count_core_rows(rows.latents.len());
-        network.core(workspace, rows.launch())
+        let mut changes = Vec::new();
+        network.core(workspace, rows.launch(tables), &mut changes);
+        changes
     }
 
     /// Counts the iteration and decides who goes through the coda now.
@@ -230,7 +238,9 @@ impl<B: Backend> Engine<B> {
         }
         self.counters.coda_rows_total += u64::from(rows);
         let rows = LaunchRows::new(&self.lanes, &spans, |_| 0);
-        self.network.coda(&mut self.workspace, rows.launch(), &wanted)
+        let mut logits = Vec::new();
+        self.network.coda(&mut self.workspace, rows.launch(&self.tables), &wanted, &mut logits);
+        logits
     }
 
     /// Settles probes, draws tokens, ends what is done.
@@ -285,32 +295,32 @@ impl<B: Backend> Engine<B> {
 
     fn close(&mut self, index: usize) {
         let mut lane = self.lanes.remove(index);
-        lane.close(&mut self.blocks, &mut self.latents);
+        lane.close(&mut self.tables[lane.table], &mut self.blocks, &mut self.latents);
     }
 }
 
 /// The rows of some spans, as a network wants them.
-struct LaunchRows<'a> {
+struct LaunchRows {
     latents: Vec<u32>,
-    kv: Vec<KvRow<'a>>,
+    kv: Vec<KvRow>,
 }
 
-impl<'a> LaunchRows<'a> {
-    fn new(lanes: &'a [Lane], spans: &[Span], slot: impl Fn(&Lane) -> u32) -> Self {
+impl LaunchRows {
+    fn new(lanes: &[Lane], spans: &[Span], slot: impl Fn(&Lane) -> u32) -> Self {
         let (mut latents, mut kv) = (Vec::new(), Vec::new());
         for span in spans {
             let lane = &lanes[span.lane];
             let slot = slot(lane);
             for position in span.positions() {
                 latents.push(lane.latent(position));
-                kv.push(KvRow { position, slot, table: &lane.table });
+                kv.push(KvRow { table: lane.table as u32, position: position as u32, slot });
             }
         }
         Self { latents, kv }
     }
 
-    fn launch(&self) -> Launch<'_> {
-        Launch { latents: &self.latents, kv: &self.kv }
+    fn launch<'a>(&'a self, tables: &'a [KvTable]) -> Launch<'a> {
+        Launch { latents: &self.latents, kv: KvRows { rows: &self.kv, tables } }
     }
 }
 

@@ -16,7 +16,8 @@ pub(crate) struct Lane {
     pub(crate) request: Request,
     /// Prompt and generated tokens.
     pub(crate) tokens: Vec<u32>,
-    pub(crate) table: KvTable,
+    /// Index of its block table; the table itself lives beside the others.
+    pub(crate) table: usize,
     /// Blocks promised to this lane and not taken yet.
     promised_blocks: usize,
     /// In prefill one row per prompt position, in decode one.
@@ -69,13 +70,19 @@ impl Lane {
     }
 
     /// A lane for a request that [`Self::fits`].
-    pub(crate) fn open(id: RequestId, request: Request, blocks: &mut Pool, latents: &mut Pool) -> Self {
+    pub(crate) fn open(
+        id: RequestId,
+        request: Request,
+        table: usize,
+        blocks: &mut Pool,
+        latents: &mut Pool,
+    ) -> Self {
         let (promised_blocks, rows) = (request.kv_blocks(), request.prompt.len());
         assert!(blocks.reserve(promised_blocks) && latents.reserve(rows), "a lane without memory for it");
         Self {
             id,
             tokens: request.prompt.clone(),
-            table: KvTable::default(),
+            table,
             promised_blocks,
             latents: (0..rows).map(|_| latents.take()).collect(),
             stage: Stage::Prefill { depth: 0, next: 0 },
@@ -86,8 +93,8 @@ impl Lane {
     }
 
     /// Gives all memory back.
-    pub(crate) fn close(&mut self, blocks: &mut Pool, latents: &mut Pool) {
-        blocks.release(self.table.drain());
+    pub(crate) fn close(&mut self, table: &mut KvTable, blocks: &mut Pool, latents: &mut Pool) {
+        blocks.release(table.drain());
         blocks.unreserve(std::mem::take(&mut self.promised_blocks));
         latents.release(self.latents.drain(..));
     }
@@ -113,23 +120,23 @@ impl Lane {
     }
 
     /// Takes the blocks that a launch of `span` at the current depth writes to, and marks its positions as written.
-    pub(crate) fn prepare(&mut self, span: Span, blocks: &mut Pool) {
+    pub(crate) fn prepare(&mut self, span: Span, table: &mut KvTable, blocks: &mut Pool) {
         let (slot, depth) = (self.core_slot(), self.depth());
         let top_slot = self.request.kv.slots(depth + 1);
         for position in span.positions() {
             if depth == 0 {
-                self.ensure_block(0, position, blocks);
+                self.ensure_block(0, position, table, blocks);
             }
-            self.ensure_block(slot, position, blocks);
-            self.table.set_top_slot(position, top_slot);
+            self.ensure_block(slot, position, table, blocks);
+            table.set_top_slot(position, top_slot);
         }
     }
 
-    fn ensure_block(&mut self, slot: u32, position: usize, blocks: &mut Pool) {
-        if self.table.block(slot, position).is_none() {
+    fn ensure_block(&mut self, slot: u32, position: usize, table: &mut KvTable, blocks: &mut Pool) {
+        if table.block(slot, position).is_none() {
             assert!(self.promised_blocks > 0, "a lane needs more blocks than it was promised");
             self.promised_blocks -= 1;
-            self.table.set_block(slot, position, blocks.take());
+            table.set_block(slot, position, blocks.take());
         }
     }
 

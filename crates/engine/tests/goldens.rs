@@ -5,7 +5,7 @@ mod common;
 
 use common::{alone, config, goldens_folder, network};
 use windlass_engine::{Engine, Request, TokenOutput};
-use windlass_kernels::{Backend, Cpu, KvRow, KvTable, Plain};
+use windlass_kernels::{Backend, Cpu, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
 use windlass_model::{Capacity, KvPolicy, Launch, OracleToken};
 
@@ -59,32 +59,33 @@ fn forward_states_and_logits_are_those_recorded() {
     for start in ["zero", "s0"] {
         let initial = if start == "zero" { vec![0.0; count * hidden] } else { goldens.tensor("forward.s0") };
         let mut workspace = network.workspace(Capacity { rows: count, latents: count, blocks: 64 });
-        let mut table = KvTable::default();
+        let mut tables = [KvTable::default()];
         let mut block = 0..;
         for slot in 0..=16 {
             for position in (0..count).step_by(windlass_kernels::BLOCK_POSITIONS) {
-                table.set_block(slot, position, block.next().unwrap());
+                tables[0].set_block(slot, position, block.next().unwrap());
             }
         }
         let latents: Vec<u32> = (0..count as u32).collect();
-        fn rows(table: &KvTable, slot: u32, count: usize) -> Vec<KvRow<'_>> {
-            (0..count).map(|position| KvRow { position, slot, table }).collect()
+        let rows = |slot| -> Vec<KvRow> {
+            (0..count as u32).map(|position| KvRow { table: 0, position, slot }).collect()
+        };
+        let (at_slot_0, mut changes, mut logits) = (rows(0), Vec::new(), Vec::new());
+        fn launch<'a>(latents: &'a [u32], rows: &'a [KvRow], tables: &'a [KvTable]) -> Launch<'a> {
+            Launch { latents, kv: KvRows { rows, tables } }
         }
-        (0..count).for_each(|position| table.set_top_slot(position, 0));
-        let kv = rows(&table, 0, count);
-        network.prelude(&mut workspace, &ids, &initial, Launch { latents: &latents, kv: &kv });
+        (0..count).for_each(|position| tables[0].set_top_slot(position, 0));
+        network.prelude(&mut workspace, &ids, &initial, launch(&latents, &at_slot_0, &tables));
         let states = goldens.tensor(&format!("forward.{start}.states"));
         for depth in 0..16 {
             let slot = KvPolicy::Full.slot(depth) + 1;
-            (0..count).for_each(|position| table.set_top_slot(position, slot));
-            let kv = rows(&table, slot, count);
-            network.core(&mut workspace, Launch { latents: &latents, kv: &kv });
+            (0..count).for_each(|position| tables[0].set_top_slot(position, slot));
+            network.core(&mut workspace, launch(&latents, &rows(slot), &tables), &mut changes);
             if let Some(expected) = states.chunks_exact(count * hidden).nth(depth as usize) {
                 close(&network.latents(&workspace, count), expected, LOGITS_TOLERANCE).unwrap();
             }
             if (depth + 1).is_power_of_two() {
-                let kv = rows(&table, 0, count);
-                let logits = network.coda(&mut workspace, Launch { latents: &latents, kv: &kv }, &latents);
+                network.coda(&mut workspace, launch(&latents, &at_slot_0, &tables), &latents, &mut logits);
                 let expected = goldens.tensor(&format!("forward.{start}.logits.r{}", depth + 1));
                 close(&logits, &expected, LOGITS_TOLERANCE).unwrap();
             }

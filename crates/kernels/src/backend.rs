@@ -1,6 +1,6 @@
 //! The operations a device must offer.
 
-use crate::kv::{KvRow, KvShape};
+use crate::kv::{KvRows, KvShape};
 
 /// Which rows of a buffer an operation reads or writes.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +68,8 @@ pub trait Backend: Send + 'static {
 
     /// Copies `values` (`[rows, width]`) into `rows` of `to`.
     fn upload(&self, values: &[f32], to: &mut Self::Buffer, rows: Rows<'_>);
-    /// The first `rows` rows of `from`, `[rows, width]`.
-    fn download(&self, from: &Self::Buffer, rows: usize) -> Vec<f32>;
+    /// Replaces `to` by the first `rows` rows of `from`, `[rows, width]`.
+    fn download(&self, from: &Self::Buffer, rows: usize, to: &mut Vec<f32>);
     /// Copies the first rows of `from` into `rows` of `to`.
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>);
 
@@ -107,7 +107,7 @@ pub trait Backend: Send + 'static {
         qkv: &mut Self::Buffer,
         bias: Option<&[f32]>,
         rotary: &Self::Buffer,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &mut Self::KvCache,
     );
@@ -116,12 +116,17 @@ pub trait Backend: Send + 'static {
     fn attention(
         &self,
         qkv: &Self::Buffer,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &Self::KvCache,
         out: &mut Self::Buffer,
     );
-    /// `latent[rows[i]] = x[i]`, and how far each row moved.
-    fn commit_latent(&self, x: &Self::Buffer, latent: &mut Self::Buffer, rows: Rows<'_>)
-    -> Vec<LatentChange>;
+    /// `latent[rows[i]] = x[i]`; replaces `changes` by how far each row moved.
+    fn commit_latent(
+        &self,
+        x: &Self::Buffer,
+        latent: &mut Self::Buffer,
+        rows: Rows<'_>,
+        changes: &mut Vec<LatentChange>,
+    );
 }

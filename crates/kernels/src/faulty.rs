@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::backend::{Backend, LatentChange, Rows};
 use crate::cpu::Cpu;
-use crate::kv::{KvRow, KvShape};
+use crate::kv::{KvRows, KvShape};
 
 type Buffer = <Cpu as Backend>::Buffer;
 type Matrix = <Cpu as Backend>::Matrix;
@@ -49,8 +49,8 @@ impl Backend for Faulty {
         self.cpu.upload(values, to, rows);
     }
 
-    fn download(&self, from: &Buffer, rows: usize) -> Vec<f32> {
-        self.cpu.download(from, rows)
+    fn download(&self, from: &Buffer, rows: usize, to: &mut Vec<f32>) {
+        self.cpu.download(from, rows, to);
     }
 
     fn scatter(&self, from: &Buffer, to: &mut Buffer, rows: Rows<'_>) {
@@ -88,18 +88,24 @@ impl Backend for Faulty {
         qkv: &mut Buffer,
         bias: Option<&[f32]>,
         rotary: &Buffer,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &mut KvCache,
     ) {
         self.cpu.rotate_and_store(qkv, bias, rotary, rows, layer, cache);
     }
 
-    fn attention(&self, qkv: &Buffer, rows: &[KvRow<'_>], layer: usize, cache: &KvCache, out: &mut Buffer) {
+    fn attention(&self, qkv: &Buffer, rows: KvRows<'_>, layer: usize, cache: &KvCache, out: &mut Buffer) {
         self.cpu.attention(qkv, rows, layer, cache, out);
     }
 
-    fn commit_latent(&self, x: &Buffer, latent: &mut Buffer, rows: Rows<'_>) -> Vec<LatentChange> {
-        self.cpu.commit_latent(x, latent, rows)
+    fn commit_latent(
+        &self,
+        x: &Buffer,
+        latent: &mut Buffer,
+        rows: Rows<'_>,
+        changes: &mut Vec<LatentChange>,
+    ) {
+        self.cpu.commit_latent(x, latent, rows, changes);
     }
 }

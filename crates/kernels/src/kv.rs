@@ -97,12 +97,45 @@ impl KvTable {
 }
 
 /// Where one row writes its keys and values, and reads those of its lane.
-#[derive(Debug, Clone, Copy)]
-pub struct KvRow<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvRow {
+    /// Index of its lane's table.
+    pub table: u32,
     /// The row's position in its lane.
-    pub position: usize,
+    pub position: u32,
     /// The slot it writes, and wants from earlier positions, as an index of the table.
     pub slot: u32,
-    /// Its lane's blocks. `top_slot` of every position up to its own must cover what this launch writes.
-    pub table: &'a KvTable,
+}
+
+/// The rows of a launch and the tables of their lanes. `top_slot` of every position up to a row's own must cover what
+/// the launch writes.
+#[derive(Debug, Clone, Copy)]
+pub struct KvRows<'a> {
+    /// One per row of the launch.
+    pub rows: &'a [KvRow],
+    /// One per lane, as [`KvRow::table`] counts them.
+    pub tables: &'a [KvTable],
+}
+
+impl<'a> KvRows<'a> {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// A row's lane's table.
+    pub(crate) fn table(&self, row: &KvRow) -> &'a KvTable {
+        &self.tables[row.table as usize]
+    }
+
+    /// The block that `row` writes to.
+    pub(crate) fn written_block(&self, row: &KvRow) -> usize {
+        let block = self.table(row).block(row.slot, row.position as usize);
+        block.expect("a block before its first write") as usize
+    }
 }

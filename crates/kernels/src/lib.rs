@@ -19,5 +19,5 @@ pub use backend::{Backend, LatentChange, Rows};
 pub use cpu::{Cpu, Isa};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
-pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvShape, KvTable};
+pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};
 pub use plain::Plain;

@@ -1,7 +1,7 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
 use crate::backend::{Backend, LatentChange, Rows};
-use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
+use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 
 /// What the other backends are tested against. Slow.
 #[derive(Debug)]
@@ -53,8 +53,8 @@ impl Backend for Plain {
         }
     }
 
-    fn download(&self, from: &PlainMatrix, rows: usize) -> Vec<f32> {
-        from[..rows].concat()
+    fn download(&self, from: &PlainMatrix, rows: usize, to: &mut Vec<f32>) {
+        *to = from[..rows].concat();
     }
 
     fn scatter(&self, from: &PlainMatrix, to: &mut PlainMatrix, rows: Rows<'_>) {
@@ -121,25 +121,24 @@ impl Backend for Plain {
         qkv: &mut PlainMatrix,
         bias: Option<&[f32]>,
         rotary: &PlainMatrix,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &mut PlainCache,
     ) {
         let KvShape { heads, head_dim, .. } = cache.shape;
         let width = heads * head_dim;
-        for (row, qkv) in rows.iter().zip(qkv) {
+        for (row, qkv) in rows.rows.iter().zip(qkv) {
             for j in 0..2 * width {
                 qkv[j] += bias.map_or(0.0, |bias| bias[j]);
             }
             for j in (0..2 * width).step_by(2) {
-                let [cos, sin] = [0, 1].map(|part| rotary[row.position][j % head_dim + part]);
+                let [cos, sin] = [0, 1].map(|part| rotary[row.position as usize][j % head_dim + part]);
                 let [x, y] = [qkv[j], qkv[j + 1]];
                 qkv[j] = x.mul_add(cos, -(y * sin));
                 qkv[j + 1] = x.mul_add(sin, y * cos);
             }
-            let block =
-                row.table.block(row.slot, row.position).expect("a block before its first write") as usize;
-            let position = row.position % BLOCK_POSITIONS;
+            let block = rows.written_block(row);
+            let position = row.position as usize % BLOCK_POSITIONS;
             cache.keys[block][layer][position] = qkv[width..2 * width].to_vec();
             cache.values[block][layer][position] = qkv[2 * width..].to_vec();
         }
@@ -148,36 +147,41 @@ impl Backend for Plain {
     fn attention(
         &self,
         qkv: &PlainMatrix,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &PlainCache,
         out: &mut PlainMatrix,
     ) {
         let KvShape { heads, head_dim, .. } = cache.shape;
-        for ((row, qkv), out) in rows.iter().zip(qkv).zip(out) {
-            let block =
-                |position| row.table.readable_block(row.table.readable_slot(row.slot, position), position);
+        for ((row, qkv), out) in rows.rows.iter().zip(qkv).zip(out) {
+            let (table, last) = (rows.table(row), row.position as usize);
+            let block = |position| table.readable_block(table.readable_slot(row.slot, position), position);
             for head in 0..heads {
                 let own = head * head_dim..(head + 1) * head_dim;
                 let score = |position| {
                     let keys = &cache.keys[block(position)][layer][position % BLOCK_POSITIONS];
                     dot(&qkv[own.clone()], &keys[own.clone()]) / (head_dim as f32).sqrt()
                 };
-                let scores: Vec<f32> = (0..=row.position).map(score).collect();
+                let scores: Vec<f32> = (0..=last).map(score).collect();
                 let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let weights: Vec<f32> = scores.iter().map(|score| (score - largest).exp()).collect();
                 let total: f32 = weights.iter().sum();
                 for j in own {
                     let value =
                         |position: usize| cache.values[block(position)][layer][position % BLOCK_POSITIONS][j];
-                    out[j] =
-                        (0..=row.position).map(|position| weights[position] / total * value(position)).sum();
+                    out[j] = (0..=last).map(|position| weights[position] / total * value(position)).sum();
                 }
             }
         }
     }
 
-    fn commit_latent(&self, x: &PlainMatrix, latent: &mut PlainMatrix, rows: Rows<'_>) -> Vec<LatentChange> {
+    fn commit_latent(
+        &self,
+        x: &PlainMatrix,
+        latent: &mut PlainMatrix,
+        rows: Rows<'_>,
+        changes: &mut Vec<LatentChange>,
+    ) {
         let commit = |i: usize| {
             let (current, previous) = (&x[i], &mut latent[rows.index(i)]);
             let difference: Vec<f32> = current.iter().zip(&*previous).map(|(a, b)| a - b).collect();
@@ -190,6 +194,6 @@ impl Backend for Plain {
             previous.clone_from(current);
             change
         };
-        (0..rows.len()).map(commit).collect()
+        *changes = (0..rows.len()).map(commit).collect();
     }
 }

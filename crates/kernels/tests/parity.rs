@@ -1,7 +1,7 @@
 //! Every operation of the CPU backend against its plain twin, and the same bits for every batch, thread count and
 //! instruction set.
 
-use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, Isa, KvRow, KvShape, KvTable, Plain, Rows};
+use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, Isa, KvRow, KvRows, KvShape, KvTable, Plain, Rows};
 
 /// Relative error allowed between sums in different orders.
 const TOLERANCE: f32 = 2e-5;
@@ -20,6 +20,12 @@ fn filled<B: Backend>(backend: &B, rows: usize, width: usize, seed: u64) -> B::B
     let mut buffer = backend.buffer(rows, width);
     backend.upload(&values(rows * width, seed), &mut buffer, Rows::First(rows));
     buffer
+}
+
+fn download<B: Backend>(backend: &B, buffer: &B::Buffer, rows: usize) -> Vec<f32> {
+    let mut values = Vec::new();
+    backend.download(buffer, rows, &mut values);
+    values
 }
 
 /// The backends that must agree bit for bit.
@@ -59,7 +65,7 @@ fn products<B: Backend>(backend: &B) -> Vec<f32> {
         let x = filled(backend, rows, inputs, 5);
         let mut out = backend.buffer(rows, outputs);
         backend.matmul(&x, rows, &weight, &mut out);
-        all.extend(backend.download(&out, rows));
+        all.extend(download(backend, &out, rows));
     }
     all
 }
@@ -72,7 +78,7 @@ fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
     let rows = [7, 0, 3, 8, 1];
     let mut out = backend.buffer(rows.len(), width);
     backend.adapter((&latent, &a), (&embedding, &b), Rows::At(&rows), &mut out);
-    backend.download(&out, rows.len())
+    download(backend, &out, rows.len())
 }
 parity!(the_adapter_matches_the_twin, adapted);
 
@@ -86,8 +92,9 @@ fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
     backend.rms_norm(&half, Rows::At(&[4, 2, 0, 1, 3]), &weight, 1e-6, &mut normed);
     backend.add_rms_norm(&mut normed, &half, rows, &weight, 1e-6);
     let mut latent = filled(backend, 8, width, 7);
-    let changes = backend.commit_latent(&normed, &mut latent, Rows::At(&[6, 0, 2, 7, 1]));
-    let mut out = backend.download(&latent, 8);
+    let mut changes = Vec::new();
+    backend.commit_latent(&normed, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
+    let mut out = download(backend, &latent, 8);
     for change in changes {
         out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
     }
@@ -121,18 +128,19 @@ fn shape(positions: usize, heads: usize, head_dim: usize) -> KvShape {
 /// Queries at every position, reading earlier ones at slots they may not have.
 fn attended<B: Backend>(backend: &B, positions: usize, heads: usize, head_dim: usize) -> Vec<f32> {
     let width = heads * head_dim;
-    let table = lane(positions);
+    let tables = [lane(positions)];
     let mut cache = backend.kv_cache(shape(positions, heads, head_dim));
     let rotary = filled(backend, positions, head_dim, 1);
     let bias = values(2 * width, 2);
     let mut out = Vec::new();
     for slot in 0..=SLOTS {
-        let rows: Vec<_> = (0..positions).map(|position| KvRow { position, slot, table: &table }).collect();
+        let rows: Vec<_> = (0..positions as u32).map(|position| KvRow { table: 0, position, slot }).collect();
+        let rows = KvRows { rows: &rows, tables: &tables };
         let mut qkv = filled(backend, positions, 3 * width, 10 + u64::from(slot));
-        backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, &rows, 1, &mut cache);
+        backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, rows, 1, &mut cache);
         let mut attended = backend.buffer(positions, width);
-        backend.attention(&qkv, &rows, 1, &cache, &mut attended);
-        out.extend(backend.download(&attended, positions));
+        backend.attention(&qkv, rows, 1, &cache, &mut attended);
+        out.extend(download(backend, &attended, positions));
     }
     out
 }
@@ -160,7 +168,7 @@ fn a_row_has_the_same_bits_in_every_batch() {
             cpu.upload(rows, &mut buffer, Rows::First(count));
             let mut out = cpu.buffer(count, outputs);
             cpu.matmul(&buffer, count, &weight, &mut out);
-            cpu.download(&out, count)
+            download(&cpu, &out, count)
         };
         let alone: Vec<f32> = x.chunks(inputs).flat_map(product).collect();
         for batch in 2..=rows {
@@ -175,23 +183,25 @@ fn unseen_garbage_in_a_block_never_reaches_attention() {
     let cpu = Cpu::new(1);
     let (positions, heads, head_dim) = (41, 5, 16);
     let width = heads * head_dim;
-    let table = lane(positions);
+    let tables = [lane(positions)];
     let rotary = filled(&cpu, positions, head_dim, 1);
     let attend = |garbage: f32| {
         let mut cache = cpu.kv_cache(shape(positions, heads, head_dim));
-        let everywhere: Vec<_> = (0..positions)
+        let everywhere: Vec<_> = (0..positions as u32)
             .flat_map(|position| (0..=SLOTS).map(move |slot| (position, slot)))
-            .map(|(position, slot)| KvRow { position, slot, table: &table })
+            .map(|(position, slot)| KvRow { table: 0, position, slot })
             .collect();
+        let everywhere = KvRows { rows: &everywhere, tables: &tables };
         let mut qkv = cpu.buffer(everywhere.len(), 3 * width);
         cpu.upload(&vec![garbage; everywhere.len() * 3 * width], &mut qkv, Rows::First(everywhere.len()));
-        cpu.rotate_and_store(&mut qkv, None, &rotary, &everywhere, 0, &mut cache);
-        let rows: Vec<_> = (0..20).map(|position| KvRow { position, slot: 0, table: &table }).collect();
+        cpu.rotate_and_store(&mut qkv, None, &rotary, everywhere, 0, &mut cache);
+        let rows: Vec<_> = (0..20).map(|position| KvRow { table: 0, position, slot: 0 }).collect();
+        let rows = KvRows { rows: &rows, tables: &tables };
         let mut qkv = filled(&cpu, 20, 3 * width, 3);
-        cpu.rotate_and_store(&mut qkv, None, &rotary, &rows, 0, &mut cache);
+        cpu.rotate_and_store(&mut qkv, None, &rotary, rows, 0, &mut cache);
         let mut out = cpu.buffer(20, width);
-        cpu.attention(&qkv, &rows, 0, &cache, &mut out);
-        cpu.download(&out, 20)
+        cpu.attention(&qkv, rows, 0, &cache, &mut out);
+        download(&cpu, &out, 20)
     };
     assert_eq!(attend(0.0), attend(f32::NAN));
 }

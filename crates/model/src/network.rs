@@ -5,7 +5,7 @@
 
 mod layer;
 
-use windlass_kernels::{Backend, KvRow, KvShape, LatentChange, Rows};
+use windlass_kernels::{Backend, KvRows, KvShape, LatentChange, Rows};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -74,7 +74,7 @@ pub struct Launch<'a> {
     /// Rows of the workspace's latents.
     pub latents: &'a [u32],
     /// One per row.
-    pub kv: &'a [KvRow<'a>],
+    pub kv: KvRows<'a>,
 }
 
 impl Launch<'_> {
@@ -145,21 +145,27 @@ impl<B: Backend> Network<B> {
         self.backend.scatter(x, embeddings, launch.rows());
     }
 
-    /// One core iteration of every row, at whatever depth each is. Returns how far each latent moved.
-    pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>) -> Vec<LatentChange> {
+    /// One core iteration of every row, at whatever depth each is. Replaces `changes` by how far each latent moved.
+    pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
         let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
         let (on_latent, on_embedding) = &self.adapter;
         self.backend.adapter((latents, on_latent), (embeddings, on_embedding), launch.rows(), x);
         for (i, layer) in self.core.iter().enumerate() {
             layer.forward(self, x, scratch, cache, launch.kv, i);
         }
-        self.backend.commit_latent(x, latents, launch.rows())
+        self.backend.commit_latent(x, latents, launch.rows(), changes);
     }
 
-    /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Returns their logits,
+    /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Replaces `logits` by theirs,
     /// `[wanted, vocabulary]`.
-    pub fn coda(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, wanted: &[u32]) -> Vec<f32> {
-        let Workspace { latents, cache, x, scratch, logits, .. } = workspace;
+    pub fn coda(
+        &self,
+        workspace: &mut Workspace<B>,
+        launch: Launch<'_>,
+        wanted: &[u32],
+        logits: &mut Vec<f32>,
+    ) {
+        let Workspace { latents, cache, x, scratch, logits: on_device, .. } = workspace;
         let eps = self.config.norm_eps as f32;
         self.backend.rms_norm(latents, launch.rows(), &self.final_norm, eps, x);
         for (i, layer) in self.coda.iter().enumerate() {
@@ -167,13 +173,15 @@ impl<B: Backend> Network<B> {
         }
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, eps, normed);
-        self.backend.matmul(normed, wanted.len(), &self.head, logits);
-        self.backend.download(logits, wanted.len())
+        self.backend.matmul(normed, wanted.len(), &self.head, on_device);
+        self.backend.download(on_device, wanted.len(), logits);
     }
 
     /// All latents, `[latents, hidden]`, for inspection.
     pub fn latents(&self, workspace: &Workspace<B>, count: usize) -> Vec<f32> {
-        self.backend.download(&workspace.latents, count)
+        let mut latents = Vec::new();
+        self.backend.download(&workspace.latents, count, &mut latents);
+        latents
     }
 }
 

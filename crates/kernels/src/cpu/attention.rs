@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::isa::{Isa, by_isa};
 use super::math::{exp, sum_lanes};
 use super::simd::{LANES, Simd};
-use crate::kv::{BLOCK_POSITIONS, KvRow, KvShape};
+use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
 /// Multiply-adds below which attention stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 22;
@@ -33,11 +33,10 @@ impl KvCache {
         block * self.shape.block_len() + layer * 2 * self.shape.side_len() + head * head_dim * BLOCK_POSITIONS
     }
 
-    /// Writes one position's keys and values (`[heads · head_dim]` each) into its row's slot.
-    fn store(&mut self, row: &KvRow<'_>, layer: usize, keys: &[f32], values: &[f32]) {
+    /// Writes one position's keys and values (`[heads · head_dim]` each) into `block`.
+    fn store(&mut self, block: usize, position: usize, layer: usize, keys: &[f32], values: &[f32]) {
         let KvShape { heads, head_dim, .. } = self.shape;
-        let block = row.table.block(row.slot, row.position).expect("a block before its first write") as usize;
-        let offset = row.position % BLOCK_POSITIONS;
+        let offset = position % BLOCK_POSITIONS;
         for head in 0..heads {
             let at = self.keys_at(block, layer, head);
             let own = head * head_dim..(head + 1) * head_dim;
@@ -56,17 +55,18 @@ pub(super) fn rotate_and_store(
     qkv: &mut [f32],
     bias: Option<&[f32]>,
     rotary: &[f32],
-    rows: &[KvRow<'_>],
+    rows: KvRows<'_>,
     layer: usize,
     cache: &mut KvCache,
 ) {
     let KvShape { heads, head_dim, .. } = cache.shape;
     let width = heads * head_dim;
-    for (row, qkv) in rows.iter().zip(qkv.chunks_exact_mut(3 * width)) {
+    for (row, qkv) in rows.rows.iter().zip(qkv.chunks_exact_mut(3 * width)) {
         let (queries_keys, values) = qkv.split_at_mut(2 * width);
-        let angles = &rotary[row.position * head_dim..][..head_dim];
+        let position = row.position as usize;
+        let angles = &rotary[position * head_dim..][..head_dim];
         rotate(isa, queries_keys, bias, angles);
-        cache.store(row, layer, &queries_keys[width..], values);
+        cache.store(rows.written_block(row), position, layer, &queries_keys[width..], values);
     }
 }
 
@@ -94,25 +94,26 @@ fn rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]) {
 pub(super) fn attention(
     (isa, pool): (Isa, &rayon::ThreadPool),
     qkv: &[f32],
-    rows: &[KvRow<'_>],
+    rows: KvRows<'_>,
     layer: usize,
     cache: &KvCache,
     out: &mut [f32],
 ) {
     let KvShape { heads, head_dim, .. } = cache.shape;
     let width = heads * head_dim;
-    let work: usize = rows.iter().map(|row| (row.position + 1) * 2 * width).sum();
-    let one = |scratch: &mut Scratch, ((row, qkv), out): ((&KvRow<'_>, &[f32]), &mut [f32])| {
-        scratch.prepare(row, layer, cache);
+    let work: usize = rows.rows.iter().map(|row| (row.position as usize + 1) * 2 * width).sum();
+    let one = |scratch: &mut Scratch, ((row, qkv), out): ((&KvRow, &[f32]), &mut [f32])| {
+        scratch.prepare(row, rows.table(row), layer, cache);
         attend(isa, &qkv[..width], cache, scratch, out);
     };
     let out = &mut out[..rows.len() * width];
     if pool.current_num_threads() == 1 || work < PARALLEL_FROM {
         let mut scratch = Scratch::default();
-        let each = rows.iter().zip(qkv.chunks_exact(3 * width)).zip(out.chunks_exact_mut(width));
+        let each = rows.rows.iter().zip(qkv.chunks_exact(3 * width)).zip(out.chunks_exact_mut(width));
         each.for_each(|item| one(&mut scratch, item));
     } else {
-        let each = rows.par_iter().zip(qkv.par_chunks_exact(3 * width)).zip(out.par_chunks_exact_mut(width));
+        let each =
+            rows.rows.par_iter().zip(qkv.par_chunks_exact(3 * width)).zip(out.par_chunks_exact_mut(width));
         pool.install(|| each.for_each_init(Scratch::default, one));
     }
 }
@@ -127,13 +128,13 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    fn prepare(&mut self, row: &KvRow<'_>, layer: usize, cache: &KvCache) {
-        let seen = row.position + 1;
+    fn prepare(&mut self, row: &KvRow, table: &KvTable, layer: usize, cache: &KvCache) {
+        let seen = row.position as usize + 1;
         self.scores.resize(seen.next_multiple_of(BLOCK_POSITIONS), 0.0);
         self.blocks.clear();
         self.blocks.extend((0..seen).map(|position| {
-            let slot = row.table.readable_slot(row.slot, position);
-            cache.keys_at(row.table.readable_block(slot, position), layer, 0)
+            let slot = table.readable_slot(row.slot, position);
+            cache.keys_at(table.readable_block(slot, position), layer, 0)
         }));
     }
 }

@@ -12,7 +12,7 @@ pub use isa::Isa;
 use matmul::{Input, PackedMatrix};
 
 use crate::backend::{Backend, LatentChange, Rows};
-use crate::kv::{KvRow, KvShape};
+use crate::kv::{KvRows, KvShape};
 
 /// Runs on this machine's cores.
 #[derive(Debug)]
@@ -94,8 +94,9 @@ impl Backend for Cpu {
         }
     }
 
-    fn download(&self, from: &CpuBuffer, rows: usize) -> Vec<f32> {
-        from.data[..rows * from.width].to_vec()
+    fn download(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
+        to.clear();
+        to.extend_from_slice(&from.data[..rows * from.width]);
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {
@@ -157,7 +158,7 @@ impl Backend for Cpu {
         qkv: &mut CpuBuffer,
         bias: Option<&[f32]>,
         rotary: &CpuBuffer,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &mut KvCache,
     ) {
@@ -167,7 +168,7 @@ impl Backend for Cpu {
     fn attention(
         &self,
         qkv: &CpuBuffer,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         layer: usize,
         cache: &KvCache,
         out: &mut CpuBuffer,
@@ -175,13 +176,20 @@ impl Backend for Cpu {
         attention::attention(self.team(), &qkv.data, rows, layer, cache, &mut out.data);
     }
 
-    fn commit_latent(&self, x: &CpuBuffer, latent: &mut CpuBuffer, rows: Rows<'_>) -> Vec<LatentChange> {
+    fn commit_latent(
+        &self,
+        x: &CpuBuffer,
+        latent: &mut CpuBuffer,
+        rows: Rows<'_>,
+        changes: &mut Vec<LatentChange>,
+    ) {
         let commit = |i| {
             let (current, latent) = (x.row(i), latent.row_mut(rows.index(i)));
             let change = rowwise::latent_change(self.isa, current, latent);
             latent.copy_from_slice(current);
             change
         };
-        (0..rows.len()).map(commit).collect()
+        changes.clear();
+        changes.extend((0..rows.len()).map(commit));
     }
 }

@@ -1,6 +1,6 @@
 //! One sandwich block: attention and MLP, each with a norm before it and one after its residual.
 
-use windlass_kernels::{Backend, KvRow, Rows};
+use windlass_kernels::{Backend, KvRows, Rows};
 
 use super::Network;
 use crate::config::ModelConfig;
@@ -72,7 +72,7 @@ impl<B: Backend> Layer<B> {
         x: &mut B::Buffer,
         scratch: &mut Scratch<B>,
         cache: &mut B::KvCache,
-        rows: &[KvRow<'_>],
+        rows: KvRows<'_>,
         kv_layer: usize,
     ) {
         let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
