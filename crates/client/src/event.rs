@@ -64,6 +64,8 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context's end.
     Length,
+    /// `timeout_ms`; the answer is what there was.
+    Timeout,
 }
 
 /// What a generation used.
@@ -131,6 +133,7 @@ impl From<v1::Finish> for Finish {
     fn from(finish: v1::Finish) -> Self {
         let reason = match finish.reason() {
             v1::FinishReason::Length => FinishReason::Length,
+            v1::FinishReason::Timeout => FinishReason::Timeout,
             v1::FinishReason::Stop | v1::FinishReason::Unspecified => FinishReason::Stop,
         };
         let usage = finish.usage.unwrap_or_default();

@@ -65,6 +65,10 @@ pub struct GenerateOptions {
     pub latent_seed: Option<u64>,
     /// Factor on the initial latents, 0 for the zero state. Absent: 1.
     pub init_scale: Option<f32>,
+    /// Of the waiting requests, those of higher priority go first. Absent: 0.
+    pub priority: Option<i32>,
+    /// From the moment the worker takes the request, at least 1; then the answer ends with what it has.
+    pub timeout_ms: Option<u32>,
 }
 
 /// How many core iterations a token gets.
@@ -124,6 +128,8 @@ pub enum Kv {
     Full,
     /// This many, used in turn.
     Ring(u32),
+    /// This many for the first depths, and one more that all deeper ones use.
+    Anchor(u32),
 }
 
 /// How a token is drawn. What is absent does nothing.
@@ -178,6 +184,7 @@ impl GenerateOptions {
         let kv = self.kv.map(|kv| match kv {
             Kv::Full => kv_policy::Policy::Full(v1::FullKv {}),
             Kv::Ring(slots) => kv_policy::Policy::Ring(slots),
+            Kv::Anchor(slots) => kv_policy::Policy::Anchor(slots),
         });
         let parameters = v1::GenerationParameters {
             max_tokens: self.max_tokens,
@@ -191,6 +198,8 @@ impl GenerateOptions {
             exit_values: self.exit_values,
             latent_seed: self.latent_seed,
             init_scale: self.init_scale,
+            priority: self.priority,
+            timeout_ms: self.timeout_ms,
         };
         (self.stop, parameters)
     }

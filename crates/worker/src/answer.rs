@@ -49,6 +49,7 @@ pub(crate) fn load(load: &Load) -> v1::LoadResponse {
         coda_rows_total: load.coda_rows_total,
         core_rows_histogram: load.core_rows_histogram.to_vec(),
         core_rows_bounds: CORE_ROWS_BOUNDS.to_vec(),
+        ..v1::LoadResponse::default()
     }
 }
 

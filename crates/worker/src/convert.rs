@@ -31,6 +31,8 @@ pub(crate) fn request(
         exit_values: _, // The stream's business: the engine always tells them.
         latent_seed,
         init_scale,
+        priority: _,   // Nothing is ordered by it yet.
+        timeout_ms: _, // Nothing is ended by it yet.
     } = parameters.unwrap_or_default();
     let room = || model.config.context_length.saturating_sub(prompt.len()).max(1);
     Ok(Request {
@@ -110,6 +112,9 @@ fn kv_policy(kv: v1::KvPolicy) -> Result<KvPolicy, InvalidRequest> {
     match kv.policy {
         Some(v1::kv_policy::Policy::Full(v1::FullKv {})) => Ok(KvPolicy::Full),
         Some(v1::kv_policy::Policy::Ring(slots)) => Ok(KvPolicy::Ring(slots)),
+        Some(v1::kv_policy::Policy::Anchor(_)) => {
+            Err(InvalidRequest::new("kv", "anchor is not served by this worker: use full or ring"))
+        }
         None => Err(InvalidRequest::new("kv", "it is empty: use full or ring")),
     }
 }

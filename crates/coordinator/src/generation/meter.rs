@@ -63,7 +63,11 @@ impl Meter {
     }
 
     pub(super) fn finish(&mut self, reason: FinishReason, usage: &Usage) {
-        let reason = if reason == FinishReason::Length { "length" } else { "stop" };
+        let reason = match reason {
+            FinishReason::Length => "length",
+            FinishReason::Timeout => "timeout",
+            FinishReason::Stop | FinishReason::Unspecified => "stop",
+        };
         metrics::success(&self.model.info.name, reason, self.received.elapsed());
         self.end(usage);
     }

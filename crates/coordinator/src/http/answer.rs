@@ -181,6 +181,7 @@ impl ChoiceWriter {
 pub(super) fn finish_reason(finish: &Finish) -> &'static str {
     match finish.reason() {
         FinishReason::Length => "length",
+        FinishReason::Timeout => "timeout",
         FinishReason::Stop | FinishReason::Unspecified => "stop",
     }
 }

@@ -125,6 +125,8 @@ fn parameters(body: &mut Body, logprobs: Option<u32>) -> GenerationParameters {
         exit_values: body.return_exit_values == Some(true),
         latent_seed: body.latent_seed,
         init_scale: body.init_scale,
+        priority: body.priority,
+        timeout_ms: body.timeout_ms,
     }
 }
 
@@ -157,6 +159,7 @@ fn kv(kv: Kv) -> KvPolicy {
     let policy = match kv {
         Kv::Full => kv_policy::Policy::Full(FullKv {}),
         Kv::Ring(slots) => kv_policy::Policy::Ring(slots),
+        Kv::Anchor(slots) => kv_policy::Policy::Anchor(slots),
     };
     KvPolicy { policy: Some(policy) }
 }

@@ -33,6 +33,8 @@ pub(super) struct Body {
     pub(super) kv: Option<Kv>,
     pub(super) latent_seed: Option<u64>,
     pub(super) init_scale: Option<f32>,
+    pub(super) priority: Option<i32>,
+    pub(super) timeout_ms: Option<u32>,
     pub(super) return_depths: Option<bool>,
     pub(super) return_exit_values: Option<bool>,
     pub(super) return_token_ids: Option<bool>,
@@ -108,6 +110,7 @@ pub(super) enum Criterion {
 pub(super) enum Kv {
     Full,
     Ring(u32),
+    Anchor(u32),
 }
 
 #[derive(Debug, Deserialize)]
