@@ -40,7 +40,7 @@ impl FromStr for DepthArgument {
     }
 }
 
-/// `full`, or `ring:4`.
+/// `full`, `ring:4` or `anchor:4`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct KvArgument(pub(crate) KvPolicy);
 
@@ -51,7 +51,8 @@ impl FromStr for KvArgument {
         match argument.split_once(':') {
             None if argument == "full" => Ok(Self(KvPolicy::Full)),
             Some(("ring", slots)) => Ok(Self(KvPolicy::Ring(number("number of slots", slots)?))),
-            _ => Err("use full or ring:SLOTS".to_owned()),
+            Some(("anchor", slots)) => Ok(Self(KvPolicy::Anchor(number("number of slots", slots)?))),
+            _ => Err("use full, ring:SLOTS or anchor:SLOTS".to_owned()),
         }
     }
 }
@@ -107,8 +108,9 @@ mod tests {
             assert!(message.starts_with(expected), "{text}: {message}");
         }
         assert_eq!("ring:2".parse(), Ok(KvArgument(KvPolicy::Ring(2))));
+        assert_eq!("anchor:3".parse(), Ok(KvArgument(KvPolicy::Anchor(3))));
         assert_eq!("full".parse(), Ok(KvArgument(KvPolicy::Full)));
-        assert_eq!("ring".parse::<KvArgument>().unwrap_err(), "use full or ring:SLOTS");
+        assert_eq!("ring".parse::<KvArgument>().unwrap_err(), "use full, ring:SLOTS or anchor:SLOTS");
         assert_eq!("ring:".parse::<KvArgument>().unwrap_err(), "'' is not a number of slots");
     }
 }

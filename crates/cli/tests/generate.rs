@@ -51,6 +51,7 @@ fn run(case: &GoldenCase) -> Vec<OracleToken> {
     let kv = match case.kv {
         KvPolicy::Full => "full".to_owned(),
         KvPolicy::Ring(slots) => format!("ring:{slots}"),
+        KvPolicy::Anchor(slots) => format!("anchor:{slots}"),
     };
     let max_tokens = case.tokens.len().to_string();
     let lines = lines_of(&[

@@ -35,7 +35,7 @@ fn main() {
             let measure = |schedule| {
                 let config = EngineConfig { max_lanes, max_rows: 256, schedule, ..common::config() };
                 let config = EngineConfig { prefill_positions: 4096, kv_bytes: 1 << 30, ..config };
-                let mut engine = Engine::new(common::network(Cpu::new(threads), &folder), config).unwrap();
+                let mut engine = common::engine(common::network(Cpu::new(threads), &folder), config);
                 tokens_per_second(&mut engine, distribution)
             };
             let rounds = (0..ROUNDS).map(|_| (measure(Schedule::Depth), measure(Schedule::Lockstep)));
@@ -72,7 +72,7 @@ fn tokens_per_second(engine: &mut Engine<Cpu>, distribution: Distribution) -> f6
     let start = Instant::now();
     let mut tokens = 0;
     while !engine.is_idle() {
-        tokens += engine.tick().iter().filter(|event| matches!(event, Event::Token(..))).count();
+        tokens += common::tick(engine).iter().filter(|event| matches!(event, Event::Token(..))).count();
     }
     tokens as f64 / start.elapsed().as_secs_f64()
 }
@@ -81,7 +81,7 @@ fn tokens_per_second(engine: &mut Engine<Cpu>, distribution: Distribution) -> f6
 fn against_the_oracle(folder: &ModelFolder) {
     let config = folder.config().unwrap();
     let oracle = Oracle::load(&folder.checkpoint().unwrap(), &config).unwrap();
-    let mut engine = Engine::new(common::network(Cpu::new(1), folder), common::config()).unwrap();
+    let mut engine = common::engine(common::network(Cpu::new(1), folder), common::config());
     let prompt: Vec<u32> = (0..16).map(|i| 5 + i % 40).collect();
     let (depth, kv, max_tokens) = (DepthPolicy::Fixed(16), KvPolicy::Full, 32);
     let request = Request {

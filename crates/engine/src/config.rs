@@ -1,5 +1,8 @@
-//! Limits of one engine.
+//! Limits of one engine, and how it schedules.
 
+use std::str::FromStr;
+
+use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::network::kv_shape;
 use windlass_model::{Capacity, ModelConfig};
 
@@ -10,18 +13,50 @@ pub enum Schedule {
     Depth,
     /// Rows start together and wait for the deepest of them: what servers that batch by token do. For comparison.
     Lockstep,
+    /// Rows of one depth share a launch, those of the depth that most are at: what loop-level batchers do. For comparison.
+    Homogeneous,
 }
 
-/// Limits of one engine. [`EngineConfig::validate`] before use.
+/// How long a row that is done iterating may wait for others, to share prelude and coda with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coalesce {
+    /// It leaves at once.
+    Off,
+    /// It leaves once it, or one that waits with it, has waited this many ticks.
+    Fixed(u32),
+    /// As long as it pays by the launches' measured costs.
+    Auto,
+}
+
+impl FromStr for Coalesce {
+    type Err = ParseCoalesceError;
+
+    /// `off`, `auto`, or a number of ticks.
+    fn from_str(text: &str) -> Result<Self, ParseCoalesceError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            ticks => ticks.parse().map(Self::Fixed).map_err(|_| ParseCoalesceError(text.to_owned())),
+        }
+    }
+}
+
+/// A text that is no [`Coalesce`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("coalesce is '{0}': use off, auto or a number of ticks")]
+pub struct ParseCoalesceError(String);
+
+/// Limits of one engine, and how it schedules. [`EngineConfig::validate`] before use. Only `prefill_segment` can change an
+/// answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
     /// Sequences served at once.
     pub max_lanes: usize,
     /// Rows of one tick.
     pub max_rows: usize,
-    /// Prompt positions of one lane in one tick.
+    /// Positions of one lane in one tick.
     pub prefill_chunk: usize,
-    /// Prompt positions of all lanes in prefill, at most; a longer prompt is refused.
+    /// Prompt positions of all lanes in flight, at most; a longer prompt is refused.
     pub prefill_positions: usize,
     /// Requests that wait for a lane.
     pub max_waiting: usize,
@@ -31,6 +66,15 @@ pub struct EngineConfig {
     pub max_depth: u32,
     /// Which rows share a launch.
     pub schedule: Schedule,
+    /// Whether rows wait to share prelude and coda.
+    pub coalesce: Coalesce,
+    /// Most ticks that a row waits to share them.
+    pub coalesce_limit: u32,
+    /// Whether K/V of prompts are kept for prompts that begin alike.
+    pub prefix_cache: bool,
+    /// Under K/V policies that reuse slots, prompt positions that move through the depths together, counted from position
+    /// 0, a multiple of [`BLOCK_POSITIONS`]; none for whole prompts, whose K/V are not kept then.
+    pub prefill_segment: Option<usize>,
 }
 
 /// A configuration that cannot be run.
@@ -50,6 +94,14 @@ pub enum EngineConfigError {
         /// What two blocks take: one for prelude and coda, one for the core.
         least: usize,
     },
+    /// Segments would not end where blocks do.
+    #[error(
+        "prefill_segment {segment} is not a multiple of {BLOCK_POSITIONS}: use one, or leave it out for whole prompts"
+    )]
+    Segment {
+        /// The setting.
+        segment: usize,
+    },
 }
 
 /// Bytes of one K/V block of a model.
@@ -58,6 +110,26 @@ pub fn block_bytes(model: &ModelConfig) -> usize {
 }
 
 impl EngineConfig {
+    /// Defaults for `model`, up to policies of `max_depth`.
+    pub fn new(model: &ModelConfig, max_depth: u32) -> Self {
+        /// Shortest limit on prompt positions in flight.
+        const PREFILL_POSITIONS: usize = 4096;
+        Self {
+            max_lanes: 64,
+            max_rows: 256,
+            prefill_chunk: 128,
+            prefill_positions: model.context_length.max(PREFILL_POSITIONS),
+            max_waiting: 1024,
+            kv_bytes: 1 << 30,
+            max_depth,
+            schedule: Schedule::Depth,
+            coalesce: Coalesce::Auto,
+            coalesce_limit: 16,
+            prefix_cache: true,
+            prefill_segment: None,
+        }
+    }
+
     /// Checks every limit for this model.
     pub fn validate(&self, model: &ModelConfig) -> Result<(), EngineConfigError> {
         let counts = [
@@ -67,9 +139,15 @@ impl EngineConfig {
             ("prefill_positions", self.prefill_positions),
             ("max_waiting", self.max_waiting),
             ("max_depth", self.max_depth as usize),
+            ("coalesce_limit", self.coalesce_limit as usize),
+            ("prefill_segment", self.prefill_segment.unwrap_or(BLOCK_POSITIONS)),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
             return Err(EngineConfigError::Zero { field });
+        }
+        if let Some(segment) = self.prefill_segment.filter(|segment| !segment.is_multiple_of(BLOCK_POSITIONS))
+        {
+            return Err(EngineConfigError::Segment { segment });
         }
         let least = 2 * block_bytes(model);
         if self.kv_bytes < least {
@@ -81,7 +159,7 @@ impl EngineConfig {
     /// The memory these limits ask for.
     pub fn capacity(&self, model: &ModelConfig) -> Capacity {
         Capacity {
-            // Lanes that wait in lockstep leave beside a full prefill chunk.
+            // Rows that wait to leave do so beside a full launch.
             rows: self.max_rows.saturating_add(self.max_lanes),
             latents: self.prefill_positions.saturating_add(self.max_lanes),
             blocks: self.kv_bytes / block_bytes(model),

@@ -1,20 +1,27 @@
 //! The engine: plan, run, apply, tick after tick.
 
-use std::collections::VecDeque;
+use std::time::Duration;
 
-use windlass_kernels::{Backend, KvRow, KvRows, KvTable, LatentChange};
-use windlass_model::exit::log_softmax;
+use windlass_kernels::{Backend, LatentChange};
 use windlass_model::latent::initial_latent;
-use windlass_model::{Capacity, Launch, Network, Workspace};
+use windlass_model::{Capacity, Network, Workspace};
 
+use crate::clock::Clock;
 use crate::config::{EngineConfig, EngineConfigError};
+use crate::cost::Costs;
 use crate::event::{Event, FinishReason, TokenOutput};
 use crate::exit::Verdict;
-use crate::lane::{Lane, Span, Stage};
+use crate::lane::{Grouping, Lane, Span, Stage};
+use crate::launch::{LaunchRecord, Phase};
+use crate::launch_rows::LaunchRows;
 use crate::load::Load;
-use crate::pool::Pool;
+use crate::logprobs::logprobs;
+use crate::memory::Memory;
 use crate::request::{InvalidRequest, Request, RequestId, RequestLimits};
+use crate::sampler::SamplerScratch;
 use crate::scheduler::Scheduler;
+use crate::sequence::Sequence;
+use crate::waiting::Waiting;
 
 /// Why a request was not accepted. Nothing of it stays behind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +42,34 @@ pub struct Engine<B: Backend> {
     network: Network<B>,
     workspace: Workspace<B>,
     config: EngineConfig,
+    clock: Box<dyn Clock>,
     scheduler: Scheduler,
-    waiting: VecDeque<(RequestId, Request)>,
+    costs: Costs,
+    waiting: Waiting,
     /// In order of admission.
     lanes: Vec<Lane>,
-    /// Block tables, `[max_lanes]`.
-    tables: Vec<KvTable>,
-    blocks: Pool,
-    latents: Pool,
+    memory: Memory,
+    /// Requests accepted so far.
+    arrivals: u64,
     counters: Load,
+    launches: Vec<LaunchRecord>,
+    work: Work,
+}
+
+/// What one tick hands from step to step; kept between ticks for its memory alone.
+#[derive(Debug, Default)]
+struct Work {
+    plan: Vec<Span>,
+    entering: Vec<Span>,
+    departures: Vec<Departure>,
+    rows: LaunchRows,
+    tokens: Vec<u32>,
+    initial: Vec<f32>,
+    changes: Vec<LatentChange>,
+    wanted: Vec<u32>,
+    logits: Vec<f32>,
+    sampler: SamplerScratch,
+    finished: Vec<RequestId>,
 }
 
 /// Rows on their way through the coda.
@@ -56,21 +82,28 @@ struct Departure {
 
 impl<B: Backend> Engine<B> {
     /// An engine with all its memory.
-    pub fn new(network: Network<B>, config: EngineConfig) -> Result<Self, EngineConfigError> {
+    pub fn new(
+        network: Network<B>,
+        config: EngineConfig,
+        clock: Box<dyn Clock>,
+    ) -> Result<Self, EngineConfigError> {
         config.validate(network.config())?;
         let capacity @ Capacity { latents, blocks, .. } = config.capacity(network.config());
         let workspace = network.workspace(capacity);
         Ok(Self {
             scheduler: Scheduler::new(&config),
-            waiting: VecDeque::new(),
-            lanes: Vec::new(),
-            tables: vec![KvTable::default(); config.max_lanes],
-            blocks: Pool::new(blocks),
-            latents: Pool::new(latents),
+            costs: Costs::default(),
+            waiting: Waiting::default(),
+            lanes: Vec::with_capacity(config.max_lanes),
+            memory: Memory::new(&config, blocks, latents),
+            arrivals: 0,
             counters: Load::default(),
+            launches: Vec::new(),
+            work: Work::default(),
             network,
             workspace,
             config,
+            clock,
         })
     }
 
@@ -86,7 +119,7 @@ impl<B: Backend> Engine<B> {
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
     pub fn submit(&mut self, id: RequestId, request: Request) -> Result<(), SubmitError> {
         request.validate(self.limits())?;
-        let (needed, total) = (request.kv_blocks(), self.blocks.total());
+        let (needed, total) = (request.kv_blocks(), self.memory.blocks.total());
         if needed > total {
             let reason = format!(
                 "prompt, max_tokens and depth need {needed} K/V blocks and there are {total}: ask for fewer tokens, \
@@ -97,14 +130,15 @@ impl<B: Backend> Engine<B> {
         if self.waiting.len() >= self.config.max_waiting {
             return Err(SubmitError::QueueFull { limit: self.config.max_waiting });
         }
-        self.waiting.push_back((id, request));
+        self.arrivals += 1;
+        self.waiting.push(Sequence::new(id, request, self.arrivals, self.clock.now()));
         Ok(())
     }
 
     /// Forgets a request and frees all it holds. One that is unknown or over is left alone.
     pub fn cancel(&mut self, id: RequestId) {
-        self.waiting.retain(|(waiting, _)| *waiting != id);
-        if let Some(index) = self.lanes.iter().position(|lane| lane.id == id) {
+        self.waiting.remove(id);
+        if let Some(index) = self.lanes.iter().position(|lane| lane.sequence.id == id) {
             self.close(index);
         }
     }
@@ -114,226 +148,312 @@ impl<B: Backend> Engine<B> {
         self.lanes.is_empty() && self.waiting.is_empty()
     }
 
-    /// Advances every row in flight by one core iteration and returns what came of it.
-    pub fn tick(&mut self) -> Vec<Event> {
+    /// Advances every row in flight by one core iteration and appends what came of it to `events`.
+    pub fn tick(&mut self, events: &mut Vec<Event>) {
+        let mut work = std::mem::take(&mut self.work);
+        self.launches.clear();
+        self.end_late(events);
         self.admit();
-        let plan = self.scheduler.plan(&self.lanes);
-        let changes = self.run_core(&plan);
-        let departures = self.advance(&plan, &changes);
-        let logits = self.run_coda(&departures);
-        let events = self.apply(&departures, &logits);
+        self.plan(&mut work);
+        self.run_core(&mut work);
+        self.advance(&mut work);
+        self.run_coda(&mut work);
+        self.apply(&mut work, events);
+        self.work = work;
         if self.lanes.is_empty() {
-            assert!(
-                self.blocks.is_whole() && self.latents.is_whole(),
-                "memory leaked from lanes that are gone"
-            );
+            assert!(self.memory.is_whole(), "memory leaked from lanes that are gone");
         }
-        events
+    }
+
+    /// What ran in the last tick.
+    pub fn launches(&self) -> &[LaunchRecord] {
+        &self.launches
     }
 
     /// How busy the engine is.
     pub fn load(&self) -> Load {
-        let waiting = self.waiting.iter().map(|(_, request)| request.core_iterations_limit());
+        let waiting = self.waiting.iter().map(|sequence| sequence.owed_from(0));
         let running = self.lanes.iter().map(Lane::owed_core_iterations);
         Load {
             running: self.lanes.len(),
             waiting: self.waiting.len(),
-            rows: self.latents.used(),
-            blocks_used: self.blocks.used(),
-            blocks_total: self.blocks.total(),
+            rows: self.memory.latents.used(),
+            blocks_used: self.memory.blocks.used(),
+            blocks_cached: self.memory.blocks.cached(),
+            blocks_total: self.memory.blocks.total(),
             queued_core_iterations: waiting.chain(running).sum(),
             ..self.counters.clone()
         }
     }
 
-    /// Opens lanes in order of arrival, as long as the next one fits.
-    fn admit(&mut self) {
-        let Self { lanes, blocks, latents, waiting, .. } = self;
-        while lanes.len() < self.config.max_lanes
-            && let Some((id, request)) =
-                waiting.pop_front_if(|(_, request)| Lane::fits(request, blocks, latents))
-        {
-            let is_free = |table: &usize| lanes.iter().all(|lane| lane.table != *table);
-            let table = (0..).find(is_free).expect("a table per lane");
-            lanes.push(Lane::open(id, request, table, blocks, latents));
+    /// Ends requests whose deadline has passed.
+    fn end_late(&mut self, events: &mut Vec<Event>) {
+        let now = self.clock.now();
+        while let Some(sequence) = self.waiting.pop_late(now) {
+            events.push(Event::Finished(sequence.id, FinishReason::Timeout, sequence.usage()));
         }
+        while let Some(index) = self.lanes.iter().position(|lane| lane.sequence.is_late(now)) {
+            let sequence = self.close(index);
+            events.push(Event::Finished(sequence.id, FinishReason::Timeout, sequence.usage()));
+        }
+    }
+
+    /// Opens lanes for waiting sequences in their turn, as long as the next one fits; one of lower priority makes room.
+    fn admit(&mut self) {
+        while let Some(priority) = self.waiting.first().map(|sequence| sequence.request.priority) {
+            if self.open_first() {
+                continue;
+            }
+            match self.last_lane().filter(|&lane| self.lanes[lane].sequence.request.priority < priority) {
+                Some(lane) => self.preempt(lane),
+                None => return,
+            }
+        }
+    }
+
+    /// Opens a lane for the first waiting sequence, if there is memory.
+    fn open_first(&mut self) -> bool {
+        let grouping = self.grouping();
+        let first = self.waiting.first();
+        let place = first.and_then(|first| self.memory.place(first, grouping, self.lanes.is_empty()));
+        let Some(place) = place else { return false };
+        let sequence = self.waiting.pop_first().expect("the first was placed");
+        if sequence.generated() == 0 && sequence.prefix_granularity(grouping.segment).is_some() {
+            self.counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
+            self.counters.prefix_hit_positions_total += place.reused as u64;
+        }
+        self.lanes.push(Lane::open(sequence, place, grouping));
+        true
+    }
+
+    /// Fills the plan. Lanes that come last make room until there are blocks for it; a lane alone always has room, since its
+    /// request was accepted.
+    fn plan(&mut self, work: &mut Work) {
+        self.scheduler.next_turn();
+        loop {
+            self.scheduler.plan(&self.lanes, &mut work.plan);
+            let tables = &self.memory.tables;
+            let missing = |span: &Span| {
+                let lane = &self.lanes[span.lane];
+                lane.blocks_missing(*span, &tables[lane.table])
+            };
+            if work.plan.iter().map(missing).sum::<usize>() <= self.memory.blocks.available() {
+                return;
+            }
+            assert!(self.lanes.len() > 1, "an accepted request does not fit alone");
+            let last = self.last_lane().expect("several are open");
+            self.preempt(last);
+        }
+    }
+
+    /// The lane that comes last: of the lowest priority, the youngest.
+    fn last_lane(&self) -> Option<usize> {
+        (0..self.lanes.len()).max_by_key(|&lane| self.lanes[lane].sequence.turn())
+    }
+
+    /// Takes a lane away; its sequence waits to be replayed.
+    fn preempt(&mut self, index: usize) {
+        self.counters.preemptions_total += 1;
+        let sequence = self.close(index);
+        self.waiting.push(sequence);
     }
 
     /// Prelude for the rows that enter, then one core iteration for all.
-    fn run_core(&mut self, plan: &[Span]) -> Vec<LatentChange> {
-        if plan.is_empty() {
-            return Vec::new();
+    fn run_core(&mut self, work: &mut Work) {
+        let Work { plan, entering, rows, tokens, initial, changes, .. } = work;
+        let Memory { tables, blocks, .. } = &mut self.memory;
+        for span in &*plan {
+            let lane = &self.lanes[span.lane];
+            lane.prepare(*span, &mut tables[lane.table], blocks);
         }
-        for span in plan {
-            let lane = &mut self.lanes[span.lane];
-            lane.prepare(*span, &mut self.tables[lane.table], &mut self.blocks);
-        }
-        let Self { network, workspace, lanes, tables, counters, .. } = self;
-        let entering: Vec<Span> = plan.iter().copied().filter(|span| lanes[span.lane].depth() == 0).collect();
+        entering.clear();
+        entering.extend(plan.iter().filter(|span| self.lanes[span.lane].depth() == 0));
         if !entering.is_empty() {
-            let hidden = network.config().hidden;
-            let (mut tokens, mut initial) = (Vec::new(), Vec::new());
-            for span in &entering {
-                let Lane { tokens: all, request, .. } = &lanes[span.lane];
-                tokens.extend_from_slice(&all[span.positions()]);
-                for position in span.positions() {
-                    let (seed, scale) = (request.latent_seed, request.init_scale);
-                    initial.extend(initial_latent(seed, position as u32, scale, hidden));
-                }
-            }
-            counters.prelude_rows_total += tokens.len() as u64;
-            let rows = LaunchRows::new(lanes, &entering, |_| 0);
-            network.prelude(workspace, &tokens, &initial, rows.launch(tables));
+            let start = self.clock.now();
+            self.enter(entering, tokens, initial);
+            rows.ends(&self.lanes, entering.iter().copied());
+            self.counters.prelude_rows_total += rows.len() as u64;
+            self.network.prelude(&mut self.workspace, tokens, initial, rows.launch(&self.memory.tables));
+            self.record(Phase::Prelude, rows.len(), start);
         }
-        let rows = LaunchRows::new(lanes, plan, Lane::core_slot);
-        counters.count_core_rows(rows.latents.len());
-        let mut changes = Vec::new();
-        network.core(workspace, rows.launch(tables), &mut changes);
-        changes
+        rows.core(&self.lanes, plan);
+        changes.clear();
+        if rows.len() > 0 {
+            let start = self.clock.now();
+            self.counters.count_core_rows(rows.len());
+            self.network.core(&mut self.workspace, rows.launch(&self.memory.tables), changes);
+            self.record(Phase::Core, rows.len(), start);
+        }
+    }
+
+    /// Tokens and initial latents of the rows that enter.
+    fn enter(&self, entering: &[Span], tokens: &mut Vec<u32>, initial: &mut Vec<f32>) {
+        tokens.clear();
+        initial.clear();
+        for span in entering {
+            let Sequence { tokens: all, request, .. } = &self.lanes[span.lane].sequence;
+            tokens.extend_from_slice(&all[span.positions()]);
+            for position in span.positions() {
+                let (seed, scale) = (request.latent_seed, request.init_scale);
+                initial.extend(initial_latent(seed, position as u32, scale, self.network.config().hidden));
+            }
+        }
     }
 
     /// Counts the iteration and decides who goes through the coda now.
-    fn advance(&mut self, plan: &[Span], changes: &[LatentChange]) -> Vec<Departure> {
-        let mut departures = Vec::new();
+    fn advance(&mut self, work: &mut Work) {
+        let Work { plan, changes, departures, .. } = work;
+        departures.clear();
         let mut changes = changes.iter();
-        for &span in plan {
+        for &span in &*plan {
             let lane = &mut self.lanes[span.lane];
-            let (prompt, last_depth) = (lane.request.prompt.len(), lane.request.depth.max());
-            let change = changes.by_ref().take(span.count).last().expect("a change per row");
+            let change = changes.by_ref().take(lane.iterating(span).count()).last();
+            let generated = lane.sequence.generated();
             match &mut lane.stage {
-                Stage::Prefill { depth, next } => {
+                Stage::Settled { group, last_depth, depth, next } => {
                     *next += span.count;
-                    if *depth + 1 == last_depth {
-                        departures.push(Departure { span, wants_logits: *next == prompt });
-                    } else if *next == prompt {
-                        (*depth, *next) = (*depth + 1, 0);
+                    if *depth + 1 == *last_depth {
+                        let wants_logits = generated == 0 && *next == lane.sequence.request.prompt.len();
+                        departures.push(Departure { span, wants_logits });
+                    } else if *next == group.end {
+                        (*depth, *next) = (*depth + 1, group.start);
                     }
                 }
                 Stage::Decode { depth, exit, leaving } => {
                     *depth += 1;
-                    match exit.after_core(*depth, change) {
+                    match exit.after_core(*depth, change.expect("a decoding lane has a row")) {
                         Verdict::Iterate => {}
                         Verdict::Probe => departures.push(Departure { span, wants_logits: true }),
-                        Verdict::Leave => *leaving = true,
+                        Verdict::Leave => *leaving = Some(0),
                     }
                 }
             }
         }
-        let leaving = self.scheduler.leaving(&self.lanes);
-        departures.extend(leaving.into_iter().map(|span| Departure { span, wants_logits: true }));
-        departures
-    }
-
-    /// Coda for the departing rows. Returns logits, `[rows that want them, vocabulary]`.
-    fn run_coda(&mut self, departures: &[Departure]) -> Vec<f32> {
-        if departures.is_empty() {
-            return Vec::new();
-        }
-        let spans: Vec<Span> = departures.iter().map(|departure| departure.span).collect();
-        let mut wanted = Vec::new();
-        let mut rows = 0;
-        for departure in departures {
-            rows += departure.span.count as u32;
-            wanted.extend(departure.wants_logits.then_some(rows - 1));
-        }
-        self.counters.coda_rows_total += u64::from(rows);
-        let rows = LaunchRows::new(&self.lanes, &spans, |_| 0);
-        let mut logits = Vec::new();
-        self.network.coda(&mut self.workspace, rows.launch(&self.tables), &wanted, &mut logits);
-        logits
-    }
-
-    /// Settles probes, draws tokens, ends what is done.
-    fn apply(&mut self, departures: &[Departure], logits: &[f32]) -> Vec<Event> {
-        let vocabulary = self.network.config().vocabulary;
-        let mut events = Vec::new();
-        let mut finished = Vec::new();
-        let wanting = departures.iter().filter(|departure| departure.wants_logits);
-        for (departure, logits) in wanting.zip(logits.chunks_exact(vocabulary)) {
-            let index = departure.span.lane;
-            if self.lanes[index].settle_probe(logits) {
-                let token = self.emit(index, logits);
-                let id = self.lanes[index].id;
-                let reason = self.finish_reason(index, &token);
-                events.push(Event::Token(id, token));
-                if let Some(reason) = reason {
-                    events.push(Event::Finished(id, reason, self.lanes[index].usage()));
-                    finished.push(id);
+        let leave = self.scheduler.leave(&self.lanes, !departures.is_empty(), &self.costs);
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let from = lane.sequence.settled();
+            if let Stage::Decode { leaving: Some(waited), .. } = &mut lane.stage {
+                *waited += 1;
+                if leave {
+                    let span = Span { lane: index, from, count: 1 };
+                    departures.push(Departure { span, wants_logits: true });
                 }
             }
         }
-        for id in finished {
+    }
+
+    /// Coda for the departing rows, and logits for those that want them, `[rows that want them, vocabulary]`.
+    fn run_coda(&mut self, work: &mut Work) {
+        let Work { departures, rows, wanted, logits, .. } = work;
+        logits.clear();
+        if departures.is_empty() {
+            return;
+        }
+        let start = self.clock.now();
+        wanted.clear();
+        let mut count = 0;
+        for departure in &*departures {
+            count += departure.span.count as u32;
+            wanted.extend(departure.wants_logits.then_some(count - 1));
+        }
+        rows.ends(&self.lanes, departures.iter().map(|departure| departure.span));
+        self.counters.coda_rows_total += rows.len() as u64;
+        self.network.coda(&mut self.workspace, rows.launch(&self.memory.tables), wanted, logits);
+        self.record(Phase::Coda, rows.len(), start);
+    }
+
+    /// Settles probes, draws tokens, ends what is done.
+    fn apply(&mut self, work: &mut Work, events: &mut Vec<Event>) {
+        let Work { departures, logits, wanted, sampler, finished, .. } = work;
+        if departures.is_empty() {
+            return;
+        }
+        let start = self.clock.now();
+        let mut logits = logits.chunks_exact(self.network.config().vocabulary);
+        finished.clear();
+        for departure in &*departures {
+            let index = departure.span.lane;
+            if departure.wants_logits {
+                let logits = logits.next().expect("a row of logits per row that wants them");
+                if self.lanes[index].settle_probe(logits) {
+                    let token = self.emit(index, logits, sampler);
+                    let (id, reason) = (self.lanes[index].sequence.id, self.finish_reason(index, &token));
+                    events.push(Event::Token(id, token));
+                    if let Some(reason) = reason {
+                        events.push(Event::Finished(id, reason, self.lanes[index].sequence.usage()));
+                        finished.push(id);
+                    }
+                }
+            }
+            self.finish_group(departure.span);
+        }
+        for id in finished.drain(..) {
             self.cancel(id);
         }
-        events
+        self.record(Phase::Sample, wanted.len(), start);
+    }
+
+    /// Goes on after the group that `span` is the end of, if it is. What is done of the prompt by then is kept for others.
+    fn finish_group(&mut self, span: Span) {
+        let grouping = self.grouping();
+        let Memory { tables, blocks, latents, .. } = &mut self.memory;
+        let lane = &mut self.lanes[span.lane];
+        let Stage::Settled { group, .. } = &lane.stage else { return };
+        if span.positions().end < group.end {
+            return;
+        }
+        let Sequence { request, .. } = &lane.sequence;
+        if group.contains(&(request.prompt.len() - 1))
+            && let Some(granularity) = lane.sequence.prefix_granularity(grouping.segment)
+        {
+            blocks.keep(request, granularity, &tables[lane.table]);
+        }
+        lane.finish_group(latents, grouping);
     }
 
     /// Draws the lane's next token.
-    fn emit(&mut self, index: usize, logits: &[f32]) -> TokenOutput {
-        let Self { network, lanes, latents, .. } = self;
-        let lane = &mut lanes[index];
-        let token = lane.sampler.sample(logits, lane.tokens.len() as u32);
-        let (depth, exit_values) = lane.exit_record();
-        let mut output = TokenOutput { token, depth, exit_values, ..TokenOutput::default() };
-        if let Some(count) = lane.request.logprobs {
+    fn emit(&mut self, index: usize, logits: &[f32], scratch: &mut SamplerScratch) -> TokenOutput {
+        let grouping = self.grouping();
+        let lane = &mut self.lanes[index];
+        let (depth, exit_value, exit_values) = lane.exit_record();
+        let sequence = &mut lane.sequence;
+        let token = sequence.sampler.sample(logits, sequence.tokens.len() as u32, scratch);
+        let request = &sequence.request;
+        let mut output = TokenOutput { token, depth, exit_value, exit_values, ..TokenOutput::default() };
+        if let Some(count) = request.logprobs {
             (output.logprob, output.top_logprobs) = logprobs(logits, token, count);
         }
-        output.logits = lane.request.report_logits.then(|| logits.to_vec());
-        output.is_stop = lane.request.stop_tokens.contains(&token)
-            || (!lane.request.ignore_model_stops && network.config().stop_tokens.contains(&token));
-        lane.push(token, depth, logits.len(), latents);
+        output.logits = request.report_logits.then(|| logits.to_vec());
+        output.is_stop = request.stop_tokens.contains(&token)
+            || (!request.ignore_model_stops && self.network.config().stop_tokens.contains(&token));
+        lane.push(token, depth, grouping);
         output
     }
 
     fn finish_reason(&self, index: usize, token: &TokenOutput) -> Option<FinishReason> {
-        let lane = &self.lanes[index];
+        let sequence = &self.lanes[index].sequence;
         if token.is_stop {
             return Some(FinishReason::Stop);
         }
-        (lane.generated() == lane.request.max_tokens).then_some(FinishReason::Length)
+        (sequence.generated() == sequence.request.max_tokens).then_some(FinishReason::Length)
     }
 
-    fn close(&mut self, index: usize) {
-        let mut lane = self.lanes.remove(index);
-        lane.close(&mut self.tables[lane.table], &mut self.blocks, &mut self.latents);
+    fn close(&mut self, index: usize) -> Sequence {
+        self.memory.close(self.lanes.remove(index))
     }
-}
 
-/// The rows of some spans, as a network wants them.
-struct LaunchRows {
-    latents: Vec<u32>,
-    kv: Vec<KvRow>,
-}
-
-impl LaunchRows {
-    fn new(lanes: &[Lane], spans: &[Span], slot: impl Fn(&Lane) -> u32) -> Self {
-        let (mut latents, mut kv) = (Vec::new(), Vec::new());
-        for span in spans {
-            let lane = &lanes[span.lane];
-            let slot = slot(lane);
-            for position in span.positions() {
-                latents.push(lane.latent(position));
-                kv.push(KvRow { table: lane.table as u32, position: position as u32, slot });
-            }
+    fn grouping(&self) -> Grouping {
+        Grouping {
+            segment: self.config.prefill_segment,
+            most: self.config.prefill_positions,
+            vocabulary: self.network.config().vocabulary,
         }
-        Self { latents, kv }
     }
 
-    fn launch<'a>(&'a self, tables: &'a [KvTable]) -> Launch<'a> {
-        Launch { latents: &self.latents, kv: KvRows { rows: &self.kv, tables } }
+    /// Notes a launch that began at `start` and has just ended.
+    fn record(&mut self, phase: Phase, rows: usize, start: Duration) {
+        let launch = LaunchRecord { phase, rows: rows as u32, start, end: self.clock.now() };
+        self.costs.observe(&launch);
+        self.launches.push(launch);
     }
-}
-
-/// The log-probability of `token` and the `count` most likely tokens with theirs.
-fn logprobs(logits: &[f32], token: u32, count: usize) -> (Option<f32>, Vec<(u32, f32)>) {
-    let all = log_softmax(logits);
-    let mut order: Vec<u32> = (0..all.len() as u32).collect();
-    let by_likelihood = |a: &u32, b: &u32| all[*b as usize].total_cmp(&all[*a as usize]).then(a.cmp(b));
-    if count > 0 && count < order.len() {
-        order.select_nth_unstable_by(count - 1, by_likelihood);
-    }
-    order.truncate(count);
-    order.sort_unstable_by(by_likelihood);
-    let top = order.into_iter().map(|token| (token, all[token as usize] as f32)).collect();
-    (Some(all[token as usize] as f32), top)
 }

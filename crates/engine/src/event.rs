@@ -20,7 +20,9 @@ pub struct TokenOutput {
     pub token: u32,
     /// Core iterations it took. The first token's are those of the last prompt position.
     pub depth: Depth,
-    /// The exit criterion's value at every check; empty for a fixed depth and for the first token.
+    /// The exit criterion's value at the last check; none for a fixed depth and for the first token.
+    pub exit_value: Option<f64>,
+    /// Its value at every check, if asked for.
     pub exit_values: Vec<f64>,
     /// Natural logarithm of its probability before any sampling transform, if asked for.
     pub logprob: Option<f32>,
@@ -39,6 +41,8 @@ pub enum FinishReason {
     Stop,
     /// As many tokens as were asked for.
     Length,
+    /// Its time was over.
+    Timeout,
 }
 
 /// What a request cost.

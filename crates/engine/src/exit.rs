@@ -4,6 +4,8 @@ use windlass_kernels::LatentChange;
 use windlass_model::exit::{ExitState, is_checked, may_stop};
 use windlass_model::{AdaptiveDepth, Criterion, Depth, DepthPolicy};
 
+use crate::request::Request;
+
 /// What becomes of a row after a core iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -19,8 +21,11 @@ pub(crate) enum Verdict {
 #[derive(Debug)]
 pub(crate) struct Exit {
     rule: Rule,
-    /// The criterion's value at every check so far.
+    /// The criterion's value at the last check.
+    pub(crate) value: Option<f64>,
+    /// Its value at every check so far, if they are kept.
     pub(crate) values: Vec<f64>,
+    keeps_values: bool,
 }
 
 #[derive(Debug)]
@@ -32,16 +37,16 @@ enum Rule {
 }
 
 impl Exit {
-    /// The exit of a row under `policy`; `recorded` is its depth where that was decided before.
-    pub(crate) fn new(policy: &DepthPolicy, recorded: Option<Depth>, vocabulary: usize) -> Self {
-        let rule = match (policy, recorded) {
+    /// The exit of one of the request's rows; `recorded` is its depth where that was decided before.
+    pub(crate) fn new(request: &Request, recorded: Option<Depth>, vocabulary: usize) -> Self {
+        let rule = match (&request.depth, recorded) {
             (_, Some(depth)) => Rule::At(depth),
             (DepthPolicy::Fixed(depth), None) => Rule::At(*depth),
             (DepthPolicy::Adaptive(adaptive), None) => {
                 Rule::Adaptive(*adaptive, ExitState::new(adaptive.criterion, vocabulary))
             }
         };
-        Self { rule, values: Vec::new() }
+        Self { rule, value: None, values: Vec::new(), keeps_values: request.exit_values }
     }
 
     /// After the iteration that completed `depth`.
@@ -58,7 +63,7 @@ impl Exit {
         if checked {
             let value = latent_value(policy.criterion, change);
             stops |= may_stop(&policy, depth, value);
-            self.values.push(value);
+            self.record(value);
         }
         if stops { Verdict::Leave } else { Verdict::Iterate }
     }
@@ -69,8 +74,16 @@ impl Exit {
             panic!("only an adaptive row is probed");
         };
         let value = state.update_logits(logits);
-        self.values.push(value);
-        depth == policy.max || may_stop(policy, depth, value)
+        let stops = depth == policy.max || may_stop(policy, depth, value);
+        self.record(value);
+        stops
+    }
+
+    fn record(&mut self, value: f64) {
+        self.value = Some(value);
+        if self.keeps_values {
+            self.values.push(value);
+        }
     }
 }
 

@@ -1,38 +1,38 @@
 //! One sequence being served.
 
-use windlass_kernels::KvTable;
+use std::ops::Range;
+
+use windlass_kernels::{BLOCK_POSITIONS, KvTable};
 use windlass_model::Depth;
 
-use crate::event::Usage;
+use crate::blocks::Blocks;
 use crate::exit::Exit;
+use crate::memory::Place;
 use crate::pool::Pool;
-use crate::request::{Request, RequestId};
-use crate::sampler::Sampler;
+use crate::sequence::Sequence;
 
-/// A sequence with its memory: K/V blocks, and rows of the latent buffer for positions in flight.
+/// A sequence with its memory: a table of K/V blocks, and rows of the latent buffer for positions in flight.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) id: RequestId,
-    pub(crate) request: Request,
-    /// Prompt and generated tokens.
-    pub(crate) tokens: Vec<u32>,
+    pub(crate) sequence: Sequence,
     /// Index of its block table; the table itself lives beside the others.
     pub(crate) table: usize,
-    /// Blocks promised to this lane and not taken yet.
-    promised_blocks: usize,
-    /// In prefill one row per prompt position, in decode one.
+    /// While positions move together one row for each of the largest group, in decode one.
     latents: Vec<u32>,
     pub(crate) stage: Stage,
-    pub(crate) sampler: Sampler,
-    completion_core_iterations: u64,
 }
 
 /// What a lane's positions in flight are doing.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// The prompt moves depth by depth: all positions have completed `depth`, those before `next` one more.
-    Prefill {
-        /// Iterations that every prompt position has completed.
+    /// A group of settled positions moves depth by depth: all have completed `depth` or are done, those before `next` one
+    /// more.
+    Settled {
+        /// The positions.
+        group: Range<usize>,
+        /// The most iterations that any of them takes.
+        last_depth: Depth,
+        /// Iterations that all positions have completed, or as many as they take.
         depth: Depth,
         /// First position that has yet to run at this depth.
         next: usize,
@@ -43,8 +43,8 @@ pub(crate) enum Stage {
         depth: Depth,
         /// When it stops.
         exit: Exit,
-        /// Whether it is done iterating and waits for the coda.
-        leaving: bool,
+        /// Ticks it has waited for the coda, once it is done iterating.
+        leaving: Option<u32>,
     },
 }
 
@@ -58,143 +58,181 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    pub(crate) fn positions(&self) -> std::ops::Range<usize> {
+    pub(crate) fn positions(&self) -> Range<usize> {
         self.from..self.from + self.count
     }
 }
 
+/// What the engine offers a lane, and how it groups positions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grouping {
+    /// Positions of a segment that moves together where slots are overwritten; none for whole prompts.
+    pub(crate) segment: Option<usize>,
+    /// Most positions that move together where it makes no difference.
+    pub(crate) most: usize,
+    /// Length of a row of logits.
+    pub(crate) vocabulary: usize,
+}
+
 impl Lane {
-    /// Whether there is memory for `request` now.
-    pub(crate) fn fits(request: &Request, blocks: &Pool, latents: &Pool) -> bool {
-        request.kv_blocks() <= blocks.available() && request.prompt.len() <= latents.available()
+    /// A lane for a sequence, in the memory taken for it.
+    pub(crate) fn open(sequence: Sequence, place: Place, grouping: Grouping) -> Self {
+        let Place { table, latents, reused } = place;
+        let stage = Stage::after(&sequence, reused, grouping);
+        Self { sequence, table, latents, stage }
     }
 
-    /// A lane for a request that [`Self::fits`].
-    pub(crate) fn open(
-        id: RequestId,
-        request: Request,
-        table: usize,
-        blocks: &mut Pool,
-        latents: &mut Pool,
-    ) -> Self {
-        let (promised_blocks, rows) = (request.kv_blocks(), request.prompt.len());
-        assert!(blocks.reserve(promised_blocks) && latents.reserve(rows), "a lane without memory for it");
-        Self {
-            id,
-            tokens: request.prompt.clone(),
-            table,
-            promised_blocks,
-            latents: (0..rows).map(|_| latents.take()).collect(),
-            stage: Stage::Prefill { depth: 0, next: 0 },
-            sampler: Sampler::new(request.sampling.clone(), &request.prompt),
-            completion_core_iterations: 0,
-            request,
-        }
-    }
-
-    /// Gives all memory back.
-    pub(crate) fn close(&mut self, table: &mut KvTable, blocks: &mut Pool, latents: &mut Pool) {
-        blocks.release(table.drain());
-        blocks.unreserve(std::mem::take(&mut self.promised_blocks));
-        latents.release(self.latents.drain(..));
+    /// Gives all memory back; what is left is the sequence.
+    pub(crate) fn close(self, table: &mut KvTable, blocks: &mut Blocks, latents: &mut Pool) -> Sequence {
+        blocks.release(table);
+        self.latents.into_iter().for_each(|row| latents.release(row));
+        self.sequence
     }
 
     /// Iterations completed by the positions that run next.
     pub(crate) fn depth(&self) -> Depth {
         match self.stage {
-            Stage::Prefill { depth, .. } | Stage::Decode { depth, .. } => depth,
+            Stage::Settled { depth, .. } | Stage::Decode { depth, .. } => depth,
         }
+    }
+
+    /// Whether the lane's one row iterates or waits to leave.
+    pub(crate) fn decodes(&self) -> bool {
+        matches!(self.stage, Stage::Decode { .. })
+    }
+
+    /// Ticks that the lane's row has waited to leave, if it does.
+    pub(crate) fn leaving(&self) -> Option<u32> {
+        match self.stage {
+            Stage::Decode { leaving, .. } => leaving,
+            Stage::Settled { .. } => None,
+        }
+    }
+
+    /// Whether the lane decodes and its row has begun to iterate.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.stage, Stage::Decode { depth, .. } if depth > 0)
     }
 
     /// The row of the latent buffer that belongs to `position`.
     pub(crate) fn latent(&self, position: usize) -> u32 {
-        match self.stage {
-            Stage::Prefill { .. } => self.latents[position],
+        match &self.stage {
+            Stage::Settled { group, .. } => self.latents[position - group.start],
             Stage::Decode { .. } => self.latents[0],
         }
     }
 
+    /// The positions of `span` that take another iteration.
+    pub(crate) fn iterating(&self, span: Span) -> impl Iterator<Item = usize> {
+        let depth = self.depth();
+        span.positions().filter(move |&position| self.decodes() || self.sequence.depth_at(position) > depth)
+    }
+
     /// The table slot that core layers write at the current depth.
     pub(crate) fn core_slot(&self) -> u32 {
-        self.request.kv.slot(self.depth()) + 1
+        self.sequence.request.kv.slot(self.depth()) + 1
+    }
+
+    /// Blocks that a launch of `span` at the current depth writes to and the table lacks.
+    pub(crate) fn blocks_missing(&self, span: Span, table: &KvTable) -> usize {
+        let missing = |slot| {
+            let first = span.from / BLOCK_POSITIONS * BLOCK_POSITIONS;
+            let blocks = (first..span.from + span.count).step_by(BLOCK_POSITIONS);
+            blocks.filter(|&position| table.block(slot, position).is_none()).count()
+        };
+        missing(self.core_slot()) + if self.depth() == 0 { missing(0) } else { 0 }
     }
 
     /// Takes the blocks that a launch of `span` at the current depth writes to, and marks its positions as written.
-    pub(crate) fn prepare(&mut self, span: Span, table: &mut KvTable, blocks: &mut Pool) {
+    pub(crate) fn prepare(&self, span: Span, table: &mut KvTable, blocks: &mut Blocks) {
         let (slot, depth) = (self.core_slot(), self.depth());
-        let top_slot = self.request.kv.slots(depth + 1);
-        for position in span.positions() {
+        let top_slot = self.sequence.request.kv.slots(depth + 1);
+        for position in self.iterating(span) {
             if depth == 0 {
-                self.ensure_block(0, position, table, blocks);
+                ensure_block(0, position, table, blocks);
             }
-            self.ensure_block(slot, position, table, blocks);
+            ensure_block(slot, position, table, blocks);
             table.set_top_slot(position, top_slot);
         }
     }
 
-    fn ensure_block(&mut self, slot: u32, position: usize, table: &mut KvTable, blocks: &mut Pool) {
-        if table.block(slot, position).is_none() {
-            assert!(self.promised_blocks > 0, "a lane needs more blocks than it was promised");
-            self.promised_blocks -= 1;
-            table.set_block(slot, position, blocks.take());
+    /// Goes on with what follows the group that is done, and frees the rows that are not needed any more.
+    pub(crate) fn finish_group(&mut self, latents: &mut Pool, grouping: Grouping) {
+        let Stage::Settled { group, .. } = &self.stage else { panic!("a lane that decodes has no group") };
+        self.stage = Stage::after(&self.sequence, group.end, grouping);
+        if self.decodes() {
+            self.latents.drain(1..).for_each(|row| latents.release(row));
         }
     }
 
-    /// Appends a generated token that took `depth` iterations, and makes its position the one in flight.
-    pub(crate) fn push(&mut self, token: u32, depth: Depth, vocabulary: usize, latents: &mut Pool) {
-        self.tokens.push(token);
-        self.completion_core_iterations += u64::from(depth);
-        // Any row will do for the next position: it starts from a latent of its own.
-        latents.release(self.latents.drain(1..));
-        let recorded = self.request.recorded_depths.as_ref();
-        let recorded = recorded.and_then(|depths| depths.get(self.generated())).copied();
-        let exit = Exit::new(&self.request.depth, recorded, vocabulary);
-        self.stage = Stage::Decode { depth: 0, exit, leaving: false };
+    /// Appends a generated token that took `depth` iterations; a row that decodes goes on with its position.
+    pub(crate) fn push(&mut self, token: u32, depth: Depth, grouping: Grouping) {
+        self.sequence.push(token, depth);
+        if self.decodes() {
+            self.stage = Stage::after(&self.sequence, self.sequence.settled(), grouping);
+        }
     }
 
     /// Whether the lane's row leaves, now that its `logits` are known.
     pub(crate) fn settle_probe(&mut self, logits: &[f32]) -> bool {
         match &mut self.stage {
-            Stage::Decode { depth, exit, leaving: false } => exit.after_probe(*depth, logits),
+            Stage::Decode { depth, exit, leaving: None } => exit.after_probe(*depth, logits),
             _ => true,
         }
     }
 
-    /// The depth of the row that leaves, and its criterion's values.
-    pub(crate) fn exit_record(&mut self) -> (Depth, Vec<f64>) {
+    /// The depth of the row that leaves, its criterion's last value, and all of them if they were kept.
+    pub(crate) fn exit_record(&mut self) -> (Depth, Option<f64>, Vec<f64>) {
         match &mut self.stage {
-            Stage::Prefill { .. } => (self.request.depth.max(), Vec::new()),
-            Stage::Decode { depth, exit, .. } => (*depth, std::mem::take(&mut exit.values)),
-        }
-    }
-
-    /// How many tokens were generated.
-    pub(crate) fn generated(&self) -> usize {
-        self.tokens.len() - self.request.prompt.len()
-    }
-
-    /// What the lane has cost so far.
-    pub(crate) fn usage(&self) -> Usage {
-        let (max, prompt) = (u64::from(self.request.depth.max()), self.request.prompt.len());
-        Usage {
-            prompt_tokens: prompt as u32,
-            completion_tokens: self.generated() as u32,
-            prompt_core_iterations: (prompt as u64 - 1) * max,
-            completion_core_iterations: self.completion_core_iterations,
-            completion_core_iterations_limit: self.generated() as u64 * max,
+            Stage::Settled { .. } => (self.sequence.request.depth.max(), None, Vec::new()),
+            Stage::Decode { depth, exit, .. } => (*depth, exit.value, std::mem::take(&mut exit.values)),
         }
     }
 
     /// Core iterations still owed at most.
     pub(crate) fn owed_core_iterations(&self) -> u64 {
-        let max = u64::from(self.request.depth.max());
-        let tokens_after = (self.request.max_tokens - self.generated()) as u64 - 1;
-        let in_flight = match &self.stage {
-            Stage::Prefill { depth, next } => {
-                self.request.prompt.len() as u64 * (max - u64::from(*depth)) - *next as u64
+        match &self.stage {
+            Stage::Settled { group, depth, next, .. } => {
+                let done = group.len() as u64 * u64::from(*depth) + (*next - group.start) as u64;
+                self.sequence.owed_from(group.start).saturating_sub(done)
             }
-            Stage::Decode { depth, .. } => max - u64::from(*depth),
-        };
-        in_flight + tokens_after * max
+            Stage::Decode { depth, .. } => {
+                self.sequence.owed_from(self.sequence.settled()).saturating_sub(u64::from(*depth))
+            }
+        }
     }
+}
+
+impl Stage {
+    /// What a lane does whose positions before `done` are done.
+    fn after(sequence: &Sequence, done: usize, grouping: Grouping) -> Self {
+        if done < sequence.settled() {
+            let group = sequence.group(done, grouping.segment, grouping.most);
+            let last_depth = group.clone().map(|position| sequence.depth_at(position)).max();
+            let last_depth = last_depth.expect("a group has a position");
+            return Self::Settled { next: group.start, group, last_depth, depth: 0 };
+        }
+        let recorded = sequence.request.recorded_depths.as_ref();
+        let recorded = recorded.and_then(|depths| depths.get(sequence.generated())).copied();
+        let exit = Exit::new(&sequence.request, recorded, grouping.vocabulary);
+        Self::Decode { depth: 0, exit, leaving: None }
+    }
+}
+
+fn ensure_block(slot: u32, position: usize, table: &mut KvTable, blocks: &mut Blocks) {
+    if table.block(slot, position).is_none() {
+        table.set_block(slot, position, blocks.take());
+    }
+}
+
+/// Rows of the latent buffer that the largest group of a sequence takes, whose first `done` positions are done; one if it
+/// has none.
+pub(crate) fn latents_needed(sequence: &Sequence, done: usize, grouping: Grouping) -> usize {
+    let (mut from, mut largest) = (done, 1);
+    while from < sequence.settled() {
+        let group = sequence.group(from, grouping.segment, grouping.most);
+        largest = largest.max(group.len());
+        from = group.end;
+    }
+    largest
 }

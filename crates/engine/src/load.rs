@@ -12,8 +12,10 @@ pub struct Load {
     pub waiting: usize,
     /// Positions in flight: each decoding lane's one, each prefilling lane's prompt.
     pub rows: usize,
-    /// K/V blocks in use.
+    /// K/V blocks that lanes hold.
     pub blocks_used: usize,
+    /// K/V blocks kept for prompts to come; a lane that needs one gets it.
+    pub blocks_cached: usize,
     /// K/V blocks there are.
     pub blocks_total: usize,
     /// Core iterations still owed, at most, to all requests.
@@ -26,6 +28,12 @@ pub struct Load {
     pub core_rows_total: u64,
     /// Rows through the coda.
     pub coda_rows_total: u64,
+    /// Times a lane was taken from a request, which is replayed later.
+    pub preemptions_total: u64,
+    /// Prompt positions of requests that could have found a beginning in the prefix cache.
+    pub prefix_query_positions_total: u64,
+    /// Those of them that were found.
+    pub prefix_hit_positions_total: u64,
     /// Ticks by rows in the core launch; the last bucket has no upper bound.
     pub core_rows_histogram: [u64; CORE_ROWS_BOUNDS.len() + 1],
 }

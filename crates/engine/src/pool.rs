@@ -1,69 +1,88 @@
 //! Exact accounting of ids handed out: K/V blocks, rows of the latent buffer.
 
-/// A fixed set of ids, each free or taken. Ids can be promised before they are taken, so that what was admitted never
-/// runs out half way.
+/// A fixed set of ids, each free or held by one or more.
+///
+/// An id can be kept: a cache holds it too, and while nobody else does it is idle, to be given up when ids run short.
 #[derive(Debug)]
 pub(crate) struct Pool {
     free: Vec<u32>,
-    taken: Vec<bool>,
-    /// Free ids promised to someone.
-    reserved: usize,
+    /// How many hold each id, the cache included.
+    holders: Vec<u32>,
+    kept: Vec<bool>,
+    /// Ids that only the cache holds.
+    idle: usize,
 }
 
 impl Pool {
     /// Ids `0..total`, all free.
     pub(crate) fn new(total: usize) -> Self {
-        Self { free: (0..total as u32).rev().collect(), taken: vec![false; total], reserved: 0 }
+        let free = (0..total as u32).rev().collect();
+        Self { free, holders: vec![0; total], kept: vec![false; total], idle: 0 }
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.taken.len()
+        self.holders.len()
     }
 
+    /// Ids that nobody holds.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Ids that only the cache holds.
+    pub(crate) fn idle(&self) -> usize {
+        self.idle
+    }
+
+    /// Ids held by others than the cache.
     pub(crate) fn used(&self) -> usize {
-        self.taken.len() - self.free.len()
+        self.total() - self.free.len() - self.idle
     }
 
-    /// Ids that are neither taken nor promised.
-    pub(crate) fn available(&self) -> usize {
-        self.free.len() - self.reserved
+    /// A free id, if there is one.
+    pub(crate) fn take(&mut self) -> Option<u32> {
+        let id = self.free.pop()?;
+        self.holders[id as usize] = 1;
+        Some(id)
     }
 
-    /// Promises `count` ids, or does nothing and returns false.
-    pub(crate) fn reserve(&mut self, count: usize) -> bool {
-        let fits = count <= self.available();
-        if fits {
-            self.reserved += count;
-        }
-        fits
+    /// Makes one more hold `id`.
+    pub(crate) fn share(&mut self, id: u32) {
+        self.idle -= usize::from(self.is_idle(id));
+        assert!(self.holders[id as usize] > 0, "id {id} is shared and free");
+        self.holders[id as usize] += 1;
     }
 
-    /// Gives back promises that were not used.
-    pub(crate) fn unreserve(&mut self, count: usize) {
-        assert!(count <= self.reserved, "gave back {count} promises of {}", self.reserved);
-        self.reserved -= count;
+    /// Makes the cache hold `id`, which somebody holds now.
+    pub(crate) fn keep(&mut self, id: u32) {
+        assert!(!self.kept[id as usize], "id {id} is kept twice");
+        self.share(id);
+        self.kept[id as usize] = true;
     }
 
-    /// Takes one promised id.
-    pub(crate) fn take(&mut self) -> u32 {
-        assert!(self.reserved > 0, "took an id that was not promised");
-        self.reserved -= 1;
-        let id = self.free.pop().expect("promised ids are free");
-        self.taken[id as usize] = true;
-        id
-    }
-
-    /// Frees taken ids.
-    pub(crate) fn release(&mut self, ids: impl IntoIterator<Item = u32>) {
-        for id in ids {
-            assert!(std::mem::replace(&mut self.taken[id as usize], false), "id {id} freed twice");
+    /// Takes one holder other than the cache off `id`, which is free when none is left.
+    pub(crate) fn release(&mut self, id: u32) {
+        assert!(!self.is_idle(id), "id {id} is released by someone who does not hold it");
+        let holders = &mut self.holders[id as usize];
+        *holders = holders.checked_sub(1).unwrap_or_else(|| panic!("id {id} is freed twice"));
+        if *holders == 0 {
             self.free.push(id);
         }
+        self.idle += usize::from(self.is_idle(id));
     }
 
-    /// Whether every id is free and nothing is promised.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.used() == 0 && self.reserved == 0
+    /// Takes the cache off `id`, which is idle.
+    pub(crate) fn give_up(&mut self, id: u32) {
+        assert!(self.is_idle(id), "id {id} is in use and given up");
+        self.idle -= 1;
+        self.kept[id as usize] = false;
+        self.holders[id as usize] = 0;
+        self.free.push(id);
+    }
+
+    /// Whether only the cache holds `id`.
+    pub(crate) fn is_idle(&self, id: u32) -> bool {
+        self.kept[id as usize] && self.holders[id as usize] == 1
     }
 }
 
@@ -73,45 +92,89 @@ mod tests {
     use windlass_model::random::{Stream, draw};
 
     #[test]
-    fn freed_ids_are_reused_and_promises_are_kept() {
-        let mut pool = Pool::new(3);
-        assert!(pool.reserve(2) && !pool.reserve(2));
-        let first = pool.take();
-        pool.release([first]);
-        assert_eq!((pool.available(), pool.used()), (2, 0));
-        pool.unreserve(1);
-        assert!(pool.is_whole() && pool.reserve(3));
+    fn freed_ids_are_reused() {
+        let mut pool = Pool::new(2);
+        let (first, second) = (pool.take().expect("two are free"), pool.take().expect("one is free"));
+        assert_eq!((pool.take(), pool.used()), (None, 2));
+        pool.release(first);
+        assert_eq!(pool.take(), Some(first));
+        [first, second].into_iter().for_each(|id| pool.release(id));
+        assert_eq!((pool.free(), pool.used()), (2, 0));
+    }
+
+    #[test]
+    fn a_kept_id_outlives_its_holders_and_is_given_up_when_idle() {
+        let mut pool = Pool::new(1);
+        let id = pool.take().expect("one is free");
+        pool.keep(id);
+        pool.release(id);
+        assert_eq!((pool.free(), pool.idle(), pool.used()), (0, 1, 0));
+        pool.share(id);
+        assert_eq!((pool.free(), pool.idle(), pool.used()), (0, 0, 1));
+        pool.release(id);
+        pool.give_up(id);
+        assert_eq!((pool.free(), pool.idle(), pool.used()), (1, 0, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "does not hold it")]
+    fn the_cache_s_hold_cannot_be_released_by_a_lane() {
+        let mut pool = Pool::new(1);
+        let id = pool.take().expect("one is free");
+        pool.keep(id);
+        pool.release(id);
+        pool.release(id);
     }
 
     /// Against a naive oracle: lists of who holds what.
     #[test]
     fn random_operations_keep_the_books_of_a_naive_pool() {
-        const TOTAL: usize = 40;
-        let mut pool = Pool::new(TOTAL);
-        let mut held: Vec<u32> = Vec::new();
-        let mut promised = 0;
-        for step in 0..20_000 {
-            let [what, amount, ..] = draw(9, Stream::Sampling, step, 0);
-            let amount = amount as usize % 8;
-            match what % 4 {
-                0 => {
-                    let fits = held.len() + promised + amount <= TOTAL;
-                    assert_eq!(pool.reserve(amount), fits);
-                    promised += if fits { amount } else { 0 };
+        const TOTAL: u32 = 40;
+        let mut pool = Pool::new(TOTAL as usize);
+        let (mut held, mut kept): (Vec<u32>, Vec<u32>) = (Vec::new(), Vec::new());
+        for step in 0..40_000 {
+            let [what, which, ..] = draw(9, Stream::Sampling, step, 0);
+            let pick = |ids: &[u32]| ids.get(which as usize % ids.len().max(1)).copied();
+            let idle: Vec<u32> = kept.iter().copied().filter(|id| !held.contains(id)).collect();
+            match what % 6 {
+                0 | 1 => {
+                    let known: Vec<u32> = held.iter().chain(&kept).copied().collect();
+                    match pool.take() {
+                        Some(id) => {
+                            assert!(!known.contains(&id), "id {id} given to two");
+                            held.push(id);
+                        }
+                        None => assert!((0..TOTAL).all(|id| known.contains(&id)), "a free id is not given"),
+                    }
                 }
-                1 if promised > 0 => {
-                    let id = pool.take();
-                    assert!(!held.contains(&id), "id {id} given to two");
-                    held.push(id);
-                    promised -= 1;
+                2 => {
+                    if let Some(id) = pick(&[held.as_slice(), &idle].concat()) {
+                        pool.share(id);
+                        held.push(id);
+                    }
                 }
-                2 => pool.release(held.split_off(held.len().saturating_sub(amount))),
+                3 => {
+                    if let Some(id) = pick(&held).filter(|id| !kept.contains(id)) {
+                        pool.keep(id);
+                        kept.push(id);
+                    }
+                }
+                4 => {
+                    if !held.is_empty() {
+                        pool.release(held.swap_remove(which as usize % held.len()));
+                    }
+                }
                 _ => {
-                    pool.unreserve(amount.min(promised));
-                    promised -= amount.min(promised);
+                    if let Some(id) = pick(&idle) {
+                        pool.give_up(id);
+                        kept.retain(|kept| *kept != id);
+                    }
                 }
             }
-            assert_eq!((pool.used(), pool.available()), (held.len(), TOTAL - held.len() - promised));
+            let used = (0..TOTAL).filter(|id| held.contains(id)).count();
+            let idle = kept.iter().filter(|id| !held.contains(id)).count();
+            assert_eq!((pool.used(), pool.idle()), (used, idle));
+            assert_eq!(pool.free(), TOTAL as usize - used - idle);
         }
     }
 }

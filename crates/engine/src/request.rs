@@ -1,6 +1,7 @@
 //! What a client asks for, and the one place where it is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
@@ -31,6 +32,8 @@ pub struct Request {
     pub ignore_model_stops: bool,
     /// Alternatives to report per token, with log-probabilities.
     pub logprobs: Option<usize>,
+    /// Whether to report the exit criterion's value at every check, not only the last.
+    pub exit_values: bool,
     /// Whether to report raw logits.
     pub report_logits: bool,
     /// Key of the initial latents.
@@ -40,6 +43,10 @@ pub struct Request {
     /// Depth of each generated token, decided already: by an earlier run that is replayed. Then the depth policy only
     /// bounds them and gives the depth of the prompt, and with it of the first token.
     pub recorded_depths: Option<Vec<Depth>>,
+    /// Who goes first when not all fit: the higher number. Changes when the answer comes, never what it is.
+    pub priority: i32,
+    /// Ends the request this long after it was submitted, with what it has.
+    pub timeout: Option<Duration>,
 }
 
 /// How tokens are drawn from logits, in the order of the fields; the default takes the most likely token.
@@ -121,10 +128,13 @@ impl Request {
             stop_tokens: BTreeSet::new(),
             ignore_model_stops: false,
             logprobs: None,
+            exit_values: false,
             report_logits: false,
             latent_seed: 0,
             init_scale: 1.0,
             recorded_depths: None,
+            priority: 0,
+            timeout: None,
         }
     }
 
@@ -141,7 +151,7 @@ impl Request {
     }
 
     /// Positions that run: the last token is never read back.
-    fn positions(&self) -> usize {
+    pub(crate) fn positions(&self) -> usize {
         (self.prompt.len() + self.max_tokens).saturating_sub(1)
     }
 
@@ -151,12 +161,7 @@ impl Request {
         self.depth
             .validate(limits.max_depth)
             .map_err(|error| InvalidRequest::new(error.field(), error.to_string()))?;
-        if let KvPolicy::Ring(slots) = self.kv
-            && !(1..=limits.max_depth).contains(&slots)
-        {
-            let max = limits.max_depth;
-            return Err(InvalidRequest::new("kv", format!("ring {slots} is out of range: use 1 to {max}")));
-        }
+        validate_kv(self.kv, limits.max_depth)?;
         let vocabulary = limits.model.vocabulary;
         for (field, token) in [
             ("prompt", unknown(self.prompt.iter(), vocabulary)),
@@ -171,6 +176,10 @@ impl Request {
         if let Some(count) = self.logprobs.filter(|count| *count > MAX_LOGPROBS) {
             let reason = format!("{count} alternatives are too many: use 0 to {MAX_LOGPROBS}");
             return Err(InvalidRequest::new("logprobs", reason));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            let reason = "0 is out of range: use at least 1, or leave it out";
+            return Err(InvalidRequest::new("timeout_ms", reason));
         }
         check("init_scale", self.init_scale, self.init_scale >= 0.0, "a finite number of at least 0")?;
         self.validate_recorded_depths()?;
@@ -237,6 +246,18 @@ impl Sampling {
         }
         Ok(())
     }
+}
+
+fn validate_kv(kv: KvPolicy, max: Depth) -> Result<(), InvalidRequest> {
+    let (name, slots) = match kv {
+        KvPolicy::Full => return Ok(()),
+        KvPolicy::Ring(slots) => ("ring", slots),
+        KvPolicy::Anchor(slots) => ("anchor", slots),
+    };
+    if (1..=max).contains(&slots) {
+        return Ok(());
+    }
+    Err(InvalidRequest::new("kv", format!("{name} {slots} is out of range: use 1 to {max}")))
 }
 
 /// The first token that is not below `vocabulary`.

@@ -1,5 +1,6 @@
 //! From logits to a token.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use windlass_model::exit::argmax;
@@ -7,7 +8,7 @@ use windlass_model::random::{Stream, draw, uniform};
 
 use crate::request::Sampling;
 
-/// Draws one lane's tokens. The draw for a position depends on the seed, the position and the logits alone.
+/// Draws one sequence's tokens. The draw for a position depends on the seed, the position and the logits alone.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     sampling: Sampling,
@@ -15,35 +16,57 @@ pub(crate) struct Sampler {
     seen: HashMap<u32, u32>,
 }
 
+/// Working memory of a draw, which all samplers can share.
+#[derive(Debug, Default)]
+pub(crate) struct SamplerScratch {
+    /// After bias and penalties, `[vocabulary]`.
+    logits: Vec<f32>,
+    candidates: Vec<Candidate>,
+}
+
 /// A token that may be drawn.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     token: u32,
-    /// Its logit, then its unnormalised probability.
+    /// Its logit, then its probability over that of the most likely token.
     weight: f64,
 }
 
 impl Sampler {
     pub(crate) fn new(sampling: Sampling, prompt: &[u32]) -> Self {
-        Self { sampling, seen: prompt.iter().map(|&token| (token, 0)).collect() }
+        let seen = if has_penalties(&sampling) { prompt } else { &[] };
+        Self { sampling, seen: seen.iter().map(|&token| (token, 0)).collect() }
     }
 
     /// The token at `position`, given its `logits`, `[vocabulary]`.
-    pub(crate) fn sample(&mut self, logits: &[f32], position: u32) -> u32 {
-        let logits = self.adjusted(logits);
-        let token = if self.sampling.temperature == 0.0 {
-            argmax(&logits) as u32
+    pub(crate) fn sample(&mut self, logits: &[f32], position: u32, scratch: &mut SamplerScratch) -> u32 {
+        let SamplerScratch { logits: adjusted, candidates } = scratch;
+        let logits = if self.takes_logits_as_they_are() {
+            logits
         } else {
-            self.draw(&logits, position)
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            self.adjust(adjusted);
+            adjusted
         };
-        *self.seen.entry(token).or_default() += 1;
+        let token = if self.sampling.temperature == 0.0 {
+            argmax(logits) as u32
+        } else {
+            self.draw(logits, position, candidates)
+        };
+        if has_penalties(&self.sampling) {
+            *self.seen.entry(token).or_default() += 1;
+        }
         token
     }
 
-    /// Logits after bias and penalties.
-    fn adjusted(&self, logits: &[f32]) -> Vec<f32> {
+    fn takes_logits_as_they_are(&self) -> bool {
+        self.sampling.logit_bias.is_empty() && !has_penalties(&self.sampling)
+    }
+
+    /// Applies bias and penalties.
+    fn adjust(&self, logits: &mut [f32]) {
         let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.sampling;
-        let mut logits = logits.to_vec();
         for (&token, bias) in &self.sampling.logit_bias {
             logits[token as usize] += bias;
         }
@@ -54,15 +77,14 @@ impl Sampler {
                 *logit -= presence_penalty + frequency_penalty * count as f32;
             }
         }
-        logits
     }
 
-    fn draw(&self, logits: &[f32], position: u32) -> u32 {
-        let candidates = self.candidates(logits);
+    fn draw(&self, logits: &[f32], position: u32, candidates: &mut Vec<Candidate>) -> u32 {
+        self.choose(logits, candidates);
         let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
         let [high, low, ..] = draw(self.sampling.seed, Stream::Sampling, position, 0);
         let mut left = uniform(high, low) * total;
-        for candidate in &candidates {
+        for candidate in &*candidates {
             left -= candidate.weight;
             if left < 0.0 {
                 return candidate.token;
@@ -71,33 +93,72 @@ impl Sampler {
         candidates.last().expect("the most likely token always stays").token
     }
 
-    /// What top-k, top-p and min-p leave, most likely first, equals by id.
-    fn candidates(&self, logits: &[f32]) -> Vec<Candidate> {
+    /// Fills `candidates` with what top-k, top-p and min-p leave: by id where they leave all, else the most likely first,
+    /// equals by id.
+    fn choose(&self, logits: &[f32], candidates: &mut Vec<Candidate>) {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
-        let mut candidates: Vec<Candidate> = (0..)
-            .zip(logits)
-            .map(|(token, &logit)| Candidate { token, weight: f64::from(logit) / f64::from(temperature) })
-            .collect();
-        candidates.sort_unstable_by(|a, b| b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token)));
-        candidates.truncate(top_k.unwrap_or(usize::MAX));
-        let largest = candidates[0].weight;
-        for candidate in &mut candidates {
+        candidates.clear();
+        candidates.extend((0..).zip(logits).map(|(token, &logit)| {
+            let weight = f64::from(logit) / f64::from(temperature);
+            Candidate { token, weight }
+        }));
+        if let Some(top_k) = top_k.filter(|top_k| *top_k < candidates.len()) {
+            candidates.select_nth_unstable_by(top_k - 1, Candidate::by_likelihood);
+            candidates.truncate(top_k);
+        }
+        let largest = candidates.iter().map(|candidate| candidate.weight).fold(f64::NEG_INFINITY, f64::max);
+        for candidate in candidates.iter_mut() {
             candidate.weight = (candidate.weight - largest).exp();
         }
+        if top_p < 1.0 || min_p > 0.0 {
+            self.truncate(candidates);
+        } else if top_k.is_some() {
+            candidates.sort_unstable_by(Candidate::by_likelihood);
+        }
+    }
+
+    /// Keeps what top-p and min-p leave. Sorts no more than it has to look at.
+    fn truncate(&self, candidates: &mut Vec<Candidate>) {
+        let Sampling { top_p, min_p, .. } = self.sampling;
         let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
-        let mut before = 0.0;
-        let mut kept = 0;
-        for candidate in &candidates {
+        let (mut before, mut kept, mut sorted) = (0.0, 0, 0);
+        while kept < candidates.len() {
+            if kept == sorted {
+                sorted = sort_more(candidates, sorted);
+            }
             // The most likely token has weight 1, so min-p compares with weights as they are.
-            if kept > 0 && (before >= f64::from(top_p) * total || candidate.weight < f64::from(min_p)) {
+            let weight = candidates[kept].weight;
+            if kept > 0 && (before >= f64::from(top_p) * total || weight < f64::from(min_p)) {
                 break;
             }
-            before += candidate.weight;
+            before += weight;
             kept += 1;
         }
         candidates.truncate(kept);
-        candidates
     }
+}
+
+impl Candidate {
+    fn by_likelihood(a: &Self, b: &Self) -> Ordering {
+        b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
+    }
+}
+
+/// Sorts on from the first `sorted` candidates, which are in their place; returns how many are then.
+fn sort_more(candidates: &mut [Candidate], sorted: usize) -> usize {
+    let until = (4 * sorted).max(64).min(candidates.len());
+    let rest = &mut candidates[sorted..];
+    let next = until - sorted;
+    if next < rest.len() {
+        rest.select_nth_unstable_by(next - 1, Candidate::by_likelihood);
+    }
+    rest[..next].sort_unstable_by(Candidate::by_likelihood);
+    until
+}
+
+fn has_penalties(sampling: &Sampling) -> bool {
+    let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = *sampling;
+    repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0
 }
 
 #[cfg(test)]
@@ -114,18 +175,24 @@ mod tests {
         Sampling { temperature: 1.0, ..sampling }
     }
 
+    impl Sampler {
+        fn token(&mut self, logits: &[f32], position: u32) -> u32 {
+            self.sample(logits, position, &mut SamplerScratch::default())
+        }
+    }
+
     /// How often each of four tokens is drawn.
     fn shares(sampling: &Sampling) -> [f64; 4] {
         let mut counts = [0.0; 4];
         for position in 0..20_000 {
-            counts[sampler(sampling.clone()).sample(&LOGITS, position) as usize] += 1.0 / 20_000.0;
+            counts[sampler(sampling.clone()).token(&LOGITS, position) as usize] += 1.0 / 20_000.0;
         }
         counts
     }
 
     #[test]
     fn greedy_takes_the_first_of_equals() {
-        assert_eq!(sampler(Sampling::default()).sample(&LOGITS, 0), 1);
+        assert_eq!(sampler(Sampling::default()).token(&LOGITS, 0), 1);
     }
 
     #[test]
@@ -148,13 +215,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_does_not_depend_on_how_far_it_was_sorted() {
+        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * 0.01).collect();
+        for top_p in [0.01, 0.3, 0.9, 0.999] {
+            let sampler = sampler(hot(Sampling { top_p, ..Sampling::default() }));
+            let mut candidates = Vec::new();
+            sampler.choose(&logits, &mut candidates);
+            let mut order: Vec<u32> = (0..1000).collect();
+            order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+            let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+            let sum = |kept: usize| {
+                order[..kept].iter().map(|&token| f64::from(logits[token as usize]).exp()).sum::<f64>()
+                    / total
+            };
+            assert!(
+                candidates.iter().map(|candidate| candidate.token).eq(order[..candidates.len()].to_vec())
+            );
+            assert!(sum(candidates.len()) >= f64::from(top_p) - 1e-9);
+            assert!(sum(candidates.len() - 1) < f64::from(top_p) + 1e-9, "more than top_p {top_p} needs");
+        }
+    }
+
+    #[test]
     fn bias_and_penalties_move_the_choice() {
         let bias = Sampling { logit_bias: [(0, 5.0)].into(), ..Sampling::default() };
-        assert_eq!(sampler(bias).sample(&LOGITS, 0), 0);
+        assert_eq!(sampler(bias).token(&LOGITS, 0), 0);
         let repetition = Sampling { repetition_penalty: 2.0, ..Sampling::default() };
-        assert_eq!(Sampler::new(repetition, &[1, 3]).sample(&LOGITS, 0), 2);
+        assert_eq!(Sampler::new(repetition, &[1, 3]).token(&LOGITS, 0), 2);
         let mut frequency = sampler(Sampling { frequency_penalty: 0.6, ..Sampling::default() });
-        let tokens: Vec<u32> = (0..5).map(|position| frequency.sample(&LOGITS, position)).collect();
+        let tokens: Vec<u32> = (0..5).map(|position| frequency.token(&LOGITS, position)).collect();
         assert_eq!(tokens, [1, 3, 1, 3, 2]);
     }
 
@@ -162,7 +251,7 @@ mod tests {
     fn a_draw_depends_on_seed_and_position_only() {
         let draws = |seed| {
             let mut sampler = sampler(hot(Sampling { seed, ..Sampling::default() }));
-            (0..64).map(|position| sampler.sample(&[0.0; 64], position)).collect::<Vec<_>>()
+            (0..64).map(|position| sampler.token(&[0.0; 64], position)).collect::<Vec<_>>()
         };
         assert_eq!(draws(1), draws(1));
         assert_ne!(draws(1), draws(2));

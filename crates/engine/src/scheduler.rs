@@ -1,6 +1,12 @@
-//! Which rows run in a tick. Pure: it reads lanes and decides.
+//! Which rows run in a tick. It reads lanes and decides; nothing else changes.
 
+use std::cmp::Reverse;
+
+use windlass_model::Depth;
+
+use crate::coalesce::{Coalescer, Waiting};
 use crate::config::{EngineConfig, Schedule};
+use crate::cost::Costs;
 use crate::lane::{Lane, Span, Stage};
 
 /// Shares a tick's rows among lanes.
@@ -9,61 +15,87 @@ pub(crate) struct Scheduler {
     schedule: Schedule,
     max_rows: usize,
     prefill_chunk: usize,
+    coalescer: Coalescer,
     /// Grows every tick, so that lanes take turns at being first when not all fit.
     turn: usize,
+    /// Working memory: lanes in the order in which they are asked.
+    order: Vec<usize>,
 }
 
 impl Scheduler {
     pub(crate) fn new(config: &EngineConfig) -> Self {
-        let EngineConfig { schedule, max_rows, prefill_chunk, .. } = *config;
-        Self { schedule, max_rows, prefill_chunk, turn: 0 }
+        let EngineConfig { schedule, max_rows, prefill_chunk, coalesce, coalesce_limit, .. } = *config;
+        let coalescer = Coalescer::new(coalesce, coalesce_limit);
+        let order = Vec::with_capacity(config.max_lanes);
+        Self { schedule, max_rows, prefill_chunk, coalescer, turn: 0, order }
     }
 
-    /// The rows of the next core launch, at most one span per lane. Decoding lanes come first; prefill takes what they leave,
-    /// and never less than one row.
-    pub(crate) fn plan(&mut self, lanes: &[Lane]) -> Vec<Span> {
+    /// A new tick: other lanes are first.
+    pub(crate) fn next_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
-        let order = (0..lanes.len()).map(|i| (i + self.turn) % lanes.len());
-        let (prefilling, decoding): (Vec<_>, Vec<_>) =
-            order.partition(|&lane| matches!(lanes[lane].stage, Stage::Prefill { .. }));
-        let mut budget = self.max_rows - usize::from(!prefilling.is_empty());
-        let may_start = self.schedule == Schedule::Depth || !lanes.iter().any(is_under_way);
-        let mut plan = Vec::new();
-        for lane in decoding {
-            let Stage::Decode { depth, leaving, .. } = lanes[lane].stage else { continue };
-            if budget > 0 && !leaving && (depth > 0 || may_start) {
-                plan.push(Span { lane, from: lanes[lane].tokens.len() - 1, count: 1 });
+    }
+
+    /// Fills `plan` with the rows of the next core launch, at most one span per lane. Decoding lanes come first; prefill
+    /// takes what they leave, and never less than one row.
+    pub(crate) fn plan(&mut self, lanes: &[Lane], plan: &mut Vec<Span>) {
+        plan.clear();
+        self.sort(lanes);
+        let only = self.only_depth(lanes);
+        let may_run = |lane: &Lane| match self.schedule {
+            Schedule::Depth => true,
+            Schedule::Lockstep => lane.depth() > 0 || !lanes.iter().any(Lane::is_under_way),
+            Schedule::Homogeneous => Some(lane.depth()) == only,
+        };
+        let prefills = lanes.iter().any(|lane| !lane.decodes() && may_run(lane));
+        let mut budget = self.max_rows - usize::from(prefills);
+        for &index in &self.order {
+            let lane = &lanes[index];
+            if budget > 0 && lane.decodes() && lane.leaving().is_none() && may_run(lane) {
+                plan.push(Span { lane: index, from: lane.sequence.settled(), count: 1 });
                 budget -= 1;
             }
         }
-        budget += usize::from(!prefilling.is_empty());
-        for lane in prefilling {
-            let Stage::Prefill { next, .. } = lanes[lane].stage else { continue };
-            let count = (lanes[lane].request.prompt.len() - next).min(self.prefill_chunk).min(budget);
-            if count > 0 {
-                plan.push(Span { lane, from: next, count });
+        budget += usize::from(prefills);
+        for &index in &self.order {
+            let Stage::Settled { group, next, .. } = &lanes[index].stage else { continue };
+            let count = (group.end - next).min(self.prefill_chunk).min(budget);
+            if count > 0 && (self.schedule == Schedule::Lockstep || may_run(&lanes[index])) {
+                plan.push(Span { lane: index, from: *next, count });
                 budget -= count;
             }
         }
-        plan
     }
 
-    /// Which of the decoding lanes that are done iterating go through the coda now.
-    pub(crate) fn leaving(&self, lanes: &[Lane]) -> Vec<Span> {
-        let is_iterating = |lane: &Lane| is_under_way(lane) && !is_leaving(lane);
-        if self.schedule == Schedule::Lockstep && lanes.iter().any(is_iterating) {
-            return Vec::new();
+    /// Whether the decoding lanes that are done iterating go through the coda in this tick. `departing`: others do anyway.
+    pub(crate) fn leave(&mut self, lanes: &[Lane], departing: bool, costs: &Costs) -> bool {
+        let rows = lanes.iter().filter(|lane| lane.leaving().is_some()).count();
+        let iterating = lanes.iter().filter(|lane| lane.decodes() && lane.leaving().is_none());
+        let under_way = iterating.clone().any(Lane::is_under_way);
+        if self.schedule == Schedule::Lockstep {
+            return rows > 0 && !under_way;
         }
-        let leaving = (0..lanes.len()).filter(|&lane| is_leaving(&lanes[lane]));
-        leaving.map(|lane| Span { lane, from: lanes[lane].tokens.len() - 1, count: 1 }).collect()
+        let oldest = lanes.iter().filter_map(Lane::leaving).max().unwrap_or(0);
+        let waiting = Waiting { rows, oldest, iterating: iterating.count() };
+        self.coalescer.leave(waiting, costs) || (departing && rows > 0)
     }
-}
 
-fn is_leaving(lane: &Lane) -> bool {
-    matches!(lane.stage, Stage::Decode { leaving: true, .. })
-}
+    /// Puts lanes in the order in which they get rows: by priority, and among equals in turns.
+    fn sort(&mut self, lanes: &[Lane]) {
+        let Self { order, turn, .. } = self;
+        order.clear();
+        order.extend(0..lanes.len());
+        order.sort_unstable_by_key(|&lane| {
+            let turn = (lane + lanes.len() - *turn % lanes.len()) % lanes.len();
+            (Reverse(lanes[lane].sequence.request.priority), turn)
+        });
+    }
 
-/// Whether the lane decodes and its row has begun to iterate.
-fn is_under_way(lane: &Lane) -> bool {
-    matches!(lane.stage, Stage::Decode { depth, .. } if depth > 0)
+    /// The depth that most rows are at, the least of several; none where rows of all depths may run.
+    fn only_depth(&self, lanes: &[Lane]) -> Option<Depth> {
+        if self.schedule != Schedule::Homogeneous {
+            return None;
+        }
+        let depths = || lanes.iter().filter(|lane| lane.leaving().is_none()).map(Lane::depth);
+        depths().max_by_key(|&depth| (depths().filter(|other| *other == depth).count(), Reverse(depth)))
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{alone, collect, config, tiny};
+use common::{alone, collect, config, tick, tiny};
 use windlass_engine::{EngineConfig, InvalidRequest, Request, RequestId, Sampling, SubmitError};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
 
@@ -20,14 +20,14 @@ fn a_cancelled_request_leaves_before_the_next_tick() {
     for ticks in 1..8 {
         engine.submit(RequestId(1), request()).unwrap();
         for _ in 0..ticks {
-            engine.tick();
+            tick(&mut engine);
         }
         assert!(engine.load().blocks_used > 0);
         engine.cancel(RequestId(1));
         let load = engine.load();
         assert_eq!((load.running, load.blocks_used, load.rows, load.queued_core_iterations), (0, 0, 0, 0));
         // The tick also asserts that no promise was kept.
-        assert_eq!(engine.tick(), []);
+        assert_eq!(tick(&mut engine), []);
     }
 }
 
@@ -38,7 +38,7 @@ fn the_queue_is_bounded_and_says_so() {
         engine.submit(RequestId(id), request()).unwrap();
     }
     assert_eq!(engine.submit(RequestId(2), request()), Err(SubmitError::QueueFull { limit: 2 }));
-    engine.tick();
+    tick(&mut engine);
     engine.submit(RequestId(2), request()).unwrap();
 }
 
@@ -51,7 +51,7 @@ fn requests_wait_for_blocks_and_all_finish() {
     }
     let mut answers = BTreeMap::new();
     while !engine.is_idle() {
-        collect(&mut answers, engine.tick());
+        collect(&mut answers, tick(&mut engine));
         assert!(engine.load().blocks_used <= 5);
     }
     assert!(answers.len() == 6 && answers.values().all(|answer| answer.end.is_some()));
@@ -74,13 +74,13 @@ fn decoding_lanes_advance_every_tick_beside_a_long_prefill() {
     engine.submit(RequestId(0), Request { max_tokens: 20, ..request() }).unwrap();
     let mut answers = BTreeMap::new();
     while answers.is_empty() {
-        collect(&mut answers, engine.tick());
+        collect(&mut answers, tick(&mut engine));
     }
     let long = Request { prompt: vec![7; 200], ..request() };
     engine.submit(RequestId(1), long).unwrap();
     let mut ticks = 0;
     while answers[&RequestId(0)].end.is_none() {
-        collect(&mut answers, engine.tick());
+        collect(&mut answers, tick(&mut engine));
         ticks += 1;
     }
     assert_eq!(ticks, 19 * 3, "a token takes as many ticks as its depth");
@@ -94,7 +94,7 @@ fn the_work_owed_counts_down_to_nothing() {
     let mut owed = engine.load().queued_core_iterations;
     assert_eq!(owed, (3 + 3) * 3);
     while !engine.is_idle() {
-        engine.tick();
+        tick(&mut engine);
         let now = engine.load().queued_core_iterations;
         assert!(now < owed, "{now} after {owed}");
         owed = now;

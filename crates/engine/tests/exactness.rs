@@ -1,7 +1,9 @@
 //! What a request gets is a function of the request alone.
 //!
-//! Random schedules: requests of mixed prompts, depth policies, K/V policies and seeds arrive at random ticks at an
-//! engine with random limits, some are cancelled. Every answer must equal, bit for bit, that of the same request alone.
+//! Random schedules: requests of mixed prompts, depth policies, K/V policies, priorities and seeds arrive at random ticks
+//! at an engine with random limits and schedule, some are cancelled. Prompts begin alike, so that the prefix cache is hit,
+//! and K/V blocks are short, so that lanes are taken away and replayed. Every answer must equal, bit for bit, that of the
+//! same request alone, without a cache.
 //! `WINDLASS_SCHEDULES` sets how many schedules run (200 by default), `WINDLASS_FIRST_SCHEDULE` where they begin.
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
@@ -9,8 +11,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{Answer, alone, collect, config, goldens_folder, network, same, tiny};
-use windlass_engine::{Engine, EngineConfig, Request, RequestId, Sampling, Schedule};
+use common::{Answer, alone, collect, config, engine, goldens_folder, network, same, tick, tiny};
+use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId, Sampling, Schedule, block_bytes};
 use windlass_kernels::Cpu;
 use windlass_model::random::{Stream, draw};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, ModelFolder};
@@ -35,14 +37,27 @@ impl Choices {
         low + self.below(high - low + 1)
     }
 
-    fn engine(&mut self) -> EngineConfig {
+    /// `block`: bytes of a K/V block. The largest request takes 40.
+    fn engine(&mut self, block: usize) -> EngineConfig {
+        let most_blocks = if self.one_in(2) { 60 } else { 400 };
         EngineConfig {
             max_lanes: self.between(1, 6),
             max_rows: self.between(1, 40),
             prefill_chunk: self.between(1, 24),
             prefill_positions: self.between(48, 96),
-            kv_bytes: self.between(4, 40) << 20,
-            schedule: if self.one_in(5) { Schedule::Lockstep } else { Schedule::Depth },
+            kv_bytes: self.between(40, most_blocks) * block,
+            schedule: match self.below(6) {
+                0 => Schedule::Lockstep,
+                1 => Schedule::Homogeneous,
+                _ => Schedule::Depth,
+            },
+            coalesce: match self.below(3) {
+                0 => Coalesce::Off,
+                1 => Coalesce::Fixed(self.between(1, 5) as u32),
+                _ => Coalesce::Auto,
+            },
+            prefix_cache: !self.one_in(4),
+            prefill_segment: [None, Some(16), Some(32)][self.below(3)],
             ..config()
         }
     }
@@ -67,10 +82,13 @@ impl Choices {
     }
 
     fn request(&mut self) -> Request {
-        let length = if self.one_in(4) { self.between(20, 45) } else { self.between(1, 12) };
-        let prompt = (0..length).map(|_| self.below(256) as u32).collect();
-        let depth = self.depth();
-        let kv = if self.one_in(2) { KvPolicy::Full } else { KvPolicy::Ring(self.between(1, 4) as u32) };
+        let length = if self.one_in(2) { self.between(20, 45) } else { self.between(1, 12) };
+        let own = self.below(length + 1);
+        // The beginning is the same for all, what follows is the prompt's own.
+        let prompt = (0..length).map(|i| if i < own { i as u32 } else { self.below(256) as u32 }).collect();
+        // Half of a schedule's requests agree in what their prompts' K/V depend on.
+        let alike = self.one_in(2);
+        let (depth, kv) = if alike { self.alike() } else { (self.depth(), self.kv()) };
         let max_tokens = self.between(1, 10);
         let recorded = self.one_in(6).then(|| {
             let later = (1..max_tokens).map(|_| self.between(1, depth.max() as usize) as u32);
@@ -80,12 +98,28 @@ impl Choices {
             sampling: self.sampling(),
             logprobs: self.one_in(2).then(|| self.below(4)),
             report_logits: true,
-            latent_seed: self.below(3) as u64,
-            init_scale: [0.0, 0.5, 1.0][self.below(3)],
+            exit_values: self.one_in(2),
+            latent_seed: if alike { 0 } else { self.below(3) as u64 },
+            init_scale: if alike { 1.0 } else { [0.0, 0.5, 1.0][self.below(3)] },
+            priority: self.below(3) as i32,
             recorded_depths: recorded,
             stop_tokens: (0..self.below(20)).map(|_| self.below(256) as u32).collect(),
             ..Request::greedy(prompt, max_tokens, depth, kv)
         }
+    }
+
+    fn kv(&mut self) -> KvPolicy {
+        match self.below(4) {
+            0 => KvPolicy::Ring(self.between(1, 4) as u32),
+            1 => KvPolicy::Anchor(self.between(1, 4) as u32),
+            _ => KvPolicy::Full,
+        }
+    }
+
+    /// The policies that requests of this schedule share.
+    fn alike(&self) -> (DepthPolicy, KvPolicy) {
+        let mut shared = Self { schedule: self.schedule, drawn: 1_000_000 };
+        (shared.depth(), shared.kv())
     }
 
     fn sampling(&mut self) -> Sampling {
@@ -121,22 +155,22 @@ fn visits(choices: &mut Choices) -> Vec<Visit> {
 /// Runs a schedule; answers of cancelled requests may be cut short.
 fn together(engine: &mut Engine<Cpu>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
     let mut answers = BTreeMap::new();
-    let mut tick = 0;
+    let mut ticks = 0;
     loop {
         for (id, visit) in (0..).map(RequestId).zip(visits) {
-            if visit.arrives == tick {
+            if visit.arrives == ticks {
                 engine.submit(id, visit.request.clone()).unwrap();
             }
-            if visit.cancelled == Some(tick) {
+            if visit.cancelled == Some(ticks) {
                 engine.cancel(id);
             }
         }
-        collect(&mut answers, engine.tick());
-        tick += 1;
-        if engine.is_idle() && visits.iter().all(|visit| visit.arrives < tick) {
+        collect(&mut answers, tick(engine));
+        ticks += 1;
+        if engine.is_idle() && visits.iter().all(|visit| visit.arrives < ticks) {
             return answers;
         }
-        assert!(tick < 100_000, "the schedule does not end");
+        assert!(ticks < 100_000, "the schedule does not end");
     }
 }
 
@@ -146,21 +180,27 @@ fn environment(name: &str, default: u64) -> u64 {
 
 #[test]
 fn answers_do_not_depend_on_the_schedule() {
-    let mut single = tiny(config());
+    let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
+    let mut single = [None, Some(16), Some(32)]
+        .map(|prefill_segment| (prefill_segment, tiny(EngineConfig { prefill_segment, ..config() })));
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
-    let mut compared = 0;
+    let (mut compared, mut preempted, mut reused) = (0, 0, 0);
     for schedule in first..first + environment("WINDLASS_SCHEDULES", 200) {
         let mut choices = Choices { schedule, drawn: 0 };
-        let mut engine = tiny(choices.engine());
+        let config = choices.engine(block);
+        let mut engine = tiny(config.clone());
         let visits = visits(&mut choices);
         let mut answers = together(&mut engine, &visits);
+        preempted += engine.load().preemptions_total;
+        reused += engine.load().prefix_hit_positions_total;
+        let single = single.iter_mut().find(|(segment, _)| *segment == config.prefill_segment).unwrap();
         for (id, visit) in (0..).map(RequestId).zip(&visits) {
-            let expected = alone(&mut single, visit.request.clone());
+            let expected = alone(&mut single.1, visit.request.clone());
             let got = answers.remove(&id).unwrap_or_default();
             let length = if got.end.is_some() { expected.tokens.len() } else { got.tokens.len() };
             assert!(got.end.is_some() || visit.cancelled.is_some(), "schedule {schedule}: {id:?} has no end");
             let equal = same(&got.tokens, &expected.tokens[..length]);
-            assert!(equal, "schedule {schedule}: {id:?} differs: {:?}", visit.request);
+            assert!(equal, "schedule {schedule}: {id:?} differs: {:?} under {config:?}", visit.request);
             assert!(
                 got.end.is_none() || got.end == expected.end,
                 "schedule {schedule}: {id:?} ended differently"
@@ -168,7 +208,11 @@ fn answers_do_not_depend_on_the_schedule() {
             compared += length;
         }
     }
-    assert!(compared > 0, "nothing was compared");
+    println!("{compared} tokens compared, {preempted} preemptions, {reused} positions reused");
+    assert!(
+        compared > 0 && preempted > 0 && reused > 0,
+        "{compared} {preempted} {reused}: a part was not tried"
+    );
 }
 
 #[test]
@@ -191,8 +235,7 @@ fn replayed_depths_give_the_tokens_of_the_run_they_were_recorded_from() {
 #[test]
 fn answers_do_not_depend_on_the_number_of_threads() {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
-    let [mut one, mut three] =
-        [1, 3].map(|threads| Engine::new(network(Cpu::new(threads), &folder), config()).unwrap());
+    let [mut one, mut three] = [1, 3].map(|threads| engine(network(Cpu::new(threads), &folder), config()));
     for schedule in 0..20 {
         let request = Choices { schedule, drawn: 0 }.request();
         let [a, b] = [&mut one, &mut three].map(|engine| alone(engine, request.clone()));

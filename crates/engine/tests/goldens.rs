@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{alone, config, goldens_folder, network};
-use windlass_engine::{Engine, Request, TokenOutput};
+use common::{alone, config, engine, goldens_folder, network};
+use windlass_engine::{Request, TokenOutput};
 use windlass_kernels::{Backend, Cpu, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
 use windlass_model::{Capacity, KvPolicy, Launch, OracleToken};
@@ -17,12 +17,13 @@ fn oracle_token(token: TokenOutput) -> OracleToken {
 /// Runs every recorded generation and returns (tokens that agreed, tokens in all).
 fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
     let goldens = Goldens::open(goldens_folder());
-    let mut engine = Engine::new(network(backend, &goldens.model), config()).unwrap();
+    let mut engine = engine(network(backend, &goldens.model), config());
     let (mut agreed, mut all) = (0, 0);
     for case in goldens.cases.iter().step_by(every_nth) {
         let request = Request {
             init_scale: 0.0,
             report_logits: true,
+            exit_values: true,
             ..Request::greedy(case.prompt.clone(), case.tokens.len(), case.depth, case.kv)
         };
         let produced: Vec<_> = alone(&mut engine, request).tokens.into_iter().map(oracle_token).collect();

@@ -68,10 +68,23 @@ impl KvTable {
         assert_eq!(previous, None, "slot {slot} already has a block for position {position}");
     }
 
-    /// Takes all blocks out and forgets every position.
-    pub fn drain(&mut self) -> impl Iterator<Item = BlockId> + use<> {
+    /// Makes room for `positions` at slots below `slots`, so that filling it allocates nothing.
+    pub fn reserve(&mut self, slots: usize, positions: usize) {
+        if self.blocks.len() < slots {
+            self.blocks.resize_with(slots, Vec::new);
+        }
+        for blocks in &mut self.blocks[..slots] {
+            blocks.reserve(positions.div_ceil(BLOCK_POSITIONS));
+        }
+        self.top_slot.reserve(positions);
+    }
+
+    /// Hands every block to `release` and forgets every position.
+    pub fn clear(&mut self, mut release: impl FnMut(BlockId)) {
         self.top_slot.clear();
-        std::mem::take(&mut self.blocks).into_iter().flatten().flatten()
+        for blocks in &mut self.blocks {
+            blocks.drain(..).flatten().for_each(&mut release);
+        }
     }
 
     /// Sets the highest slot written at `position`.

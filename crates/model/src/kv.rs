@@ -15,6 +15,8 @@ pub enum KvPolicy {
     Full,
     /// Slot i mod k, with k at least 1.
     Ring(u32),
+    /// Slot i below depth a, with a at least 1, and slot a from there on.
+    Anchor(u32),
 }
 
 impl KvPolicy {
@@ -23,6 +25,7 @@ impl KvPolicy {
         match self {
             Self::Full => i,
             Self::Ring(k) => i % k,
+            Self::Anchor(a) => i.min(a),
         }
     }
 
@@ -31,6 +34,44 @@ impl KvPolicy {
         match self {
             Self::Full => depth,
             Self::Ring(k) => depth.min(k),
+            Self::Anchor(a) => depth.min(a + 1),
         }
+    }
+
+    /// Whether a position that takes `depth` iterations overwrites a slot it wrote before. If not, who reads the position
+    /// later reads what those read that moved beside it.
+    pub fn overwrites(self, depth: Depth) -> bool {
+        self.slots(depth) < depth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_written_is_counted_and_no_other() {
+        for policy in
+            [KvPolicy::Full, KvPolicy::Ring(1), KvPolicy::Ring(3), KvPolicy::Anchor(1), KvPolicy::Anchor(4)]
+        {
+            for depth in 1..12 {
+                let mut written: Vec<u32> = (0..depth).map(|i| policy.slot(i)).collect();
+                assert_eq!(policy.overwrites(depth), {
+                    written.sort_unstable();
+                    written.dedup();
+                    written.len() < depth as usize
+                });
+                assert_eq!(
+                    written,
+                    (0..policy.slots(depth)).collect::<Vec<_>>(),
+                    "{policy:?} at depth {depth}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_anchor_keeps_early_depths_and_reuses_one_slot_after() {
+        assert_eq!([0, 1, 2, 3, 9].map(|i| KvPolicy::Anchor(2).slot(i)), [0, 1, 2, 2, 2]);
     }
 }

@@ -4,14 +4,14 @@ use windlass_engine::{CORE_ROWS_BOUNDS, FinishReason, Load, TokenOutput, Usage};
 use windlass_model::{Criterion, DepthPolicy};
 use windlass_proto::v1;
 
-/// One token; every check's value only if `exit_values`.
-pub(crate) fn token(output: TokenOutput, exit_values: bool) -> v1::Token {
+/// One token.
+pub(crate) fn token(output: TokenOutput) -> v1::Token {
     let logprob = |(id, logprob)| v1::TokenLogprob { id, logprob };
     v1::Token {
         id: output.token,
         depth: output.depth,
-        exit_value: output.exit_values.last().copied(),
-        exit_values: if exit_values { output.exit_values } else { Vec::new() },
+        exit_value: output.exit_value,
+        exit_values: output.exit_values,
         logprob: output.logprob,
         top_logprobs: output.top_logprobs.into_iter().map(logprob).collect(),
         is_stop: output.is_stop,
@@ -23,6 +23,7 @@ pub(crate) fn finish(reason: FinishReason, usage: Usage, seed: u64) -> v1::Finis
     let reason = match reason {
         FinishReason::Stop => v1::FinishReason::Stop,
         FinishReason::Length => v1::FinishReason::Length,
+        FinishReason::Timeout => v1::FinishReason::Timeout,
     };
     let usage = v1::Usage {
         prompt_tokens: usage.prompt_tokens,
@@ -49,7 +50,10 @@ pub(crate) fn load(load: &Load) -> v1::LoadResponse {
         coda_rows_total: load.coda_rows_total,
         core_rows_histogram: load.core_rows_histogram.to_vec(),
         core_rows_bounds: CORE_ROWS_BOUNDS.to_vec(),
-        ..v1::LoadResponse::default()
+        blocks_cached: load.blocks_cached as u32,
+        preemptions_total: load.preemptions_total,
+        prefix_query_positions_total: load.prefix_query_positions_total,
+        prefix_hit_positions_total: load.prefix_hit_positions_total,
     }
 }
 

@@ -3,13 +3,10 @@
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use windlass_engine::{EngineConfig, EngineConfigError, Schedule};
+use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_model::ModelFolder;
 
 use crate::error::WorkerError;
-
-/// Shortest limit on prompt positions in flight that a model gets by default.
-const PREFILL_POSITIONS: usize = 4096;
 
 /// What one worker serves, and within which limits. [`WorkerConfig::new`] gives defaults; every field may be changed.
 #[derive(Debug, Clone)]
@@ -32,16 +29,7 @@ impl WorkerConfig {
     /// Defaults for `model`, with one thread per core.
     pub fn new(model: ModelFolder) -> Result<Self, WorkerError> {
         let config = model.config()?;
-        let engine = EngineConfig {
-            max_lanes: 64,
-            max_rows: 256,
-            prefill_chunk: 128,
-            prefill_positions: config.context_length.max(PREFILL_POSITIONS),
-            max_waiting: 1024,
-            kv_bytes: 1 << 30,
-            max_depth: model.efforts(&config)?.max_depth,
-            schedule: Schedule::Depth,
-        };
+        let engine = EngineConfig::new(&config, model.efforts(&config)?.max_depth);
         Ok(Self {
             model,
             engine,

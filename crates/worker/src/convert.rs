@@ -3,6 +3,7 @@
 //! Ranges are the engine's to check. Fields are named as in the HTTP API, which is what people write.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use windlass_engine::{InvalidRequest, Request, Sampling};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
@@ -28,11 +29,11 @@ pub(crate) fn request(
         stop_token_ids,
         ignore_eos,
         logprobs,
-        exit_values: _, // The stream's business: the engine always tells them.
+        exit_values,
         latent_seed,
         init_scale,
-        priority: _,   // Nothing is ordered by it yet.
-        timeout_ms: _, // Nothing is ended by it yet.
+        priority,
+        timeout_ms,
     } = parameters.unwrap_or_default();
     let room = || model.config.context_length.saturating_sub(prompt.len()).max(1);
     Ok(Request {
@@ -43,10 +44,13 @@ pub(crate) fn request(
         stop_tokens: stop_token_ids.into_iter().collect(),
         ignore_model_stops: ignore_eos,
         logprobs: logprobs.map(|count| count as usize),
+        exit_values,
         report_logits: false,
         latent_seed: latent_seed.unwrap_or(model.latent_seed),
         init_scale: init_scale.unwrap_or(1.0),
         recorded_depths: None,
+        priority: priority.unwrap_or(0),
+        timeout: timeout_ms.map(|timeout_ms| Duration::from_millis(timeout_ms.into())),
         prompt,
     })
 }
@@ -112,10 +116,8 @@ fn kv_policy(kv: v1::KvPolicy) -> Result<KvPolicy, InvalidRequest> {
     match kv.policy {
         Some(v1::kv_policy::Policy::Full(v1::FullKv {})) => Ok(KvPolicy::Full),
         Some(v1::kv_policy::Policy::Ring(slots)) => Ok(KvPolicy::Ring(slots)),
-        Some(v1::kv_policy::Policy::Anchor(_)) => {
-            Err(InvalidRequest::new("kv", "anchor is not served by this worker: use full or ring"))
-        }
-        None => Err(InvalidRequest::new("kv", "it is empty: use full or ring")),
+        Some(v1::kv_policy::Policy::Anchor(slots)) => Ok(KvPolicy::Anchor(slots)),
+        None => Err(InvalidRequest::new("kv", "it is empty: use full, ring or anchor")),
     }
 }
 

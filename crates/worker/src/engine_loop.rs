@@ -17,11 +17,13 @@ pub(crate) struct EngineLoop<B: Backend> {
     /// Where the events of each request that runs or waits go.
     streams: BTreeMap<RequestId, mpsc::Sender<Event>>,
     next_id: u64,
+    /// What came of the last tick; kept for its memory.
+    events: Vec<Event>,
 }
 
 impl<B: Backend> EngineLoop<B> {
     pub(crate) fn new(engine: Engine<B>, inbox: mpsc::Receiver<Command>) -> Self {
-        Self { inbox, engine, streams: BTreeMap::new(), next_id: 0 }
+        Self { inbox, engine, streams: BTreeMap::new(), next_id: 0, events: Vec::new() }
     }
 
     /// Runs until told to stop, or until nobody can ask for anything and nothing is left to do.
@@ -29,8 +31,8 @@ impl<B: Backend> EngineLoop<B> {
         while self.take_in().is_continue() {
             self.cancel_deserted();
             if !self.engine.is_idle() {
-                let events = self.engine.tick();
-                self.hand_out(events);
+                self.engine.tick(&mut self.events);
+                self.hand_out();
             }
         }
     }
@@ -83,8 +85,8 @@ impl<B: Backend> EngineLoop<B> {
         });
     }
 
-    fn hand_out(&mut self, events: Vec<Event>) {
-        for event in events {
+    fn hand_out(&mut self) {
+        for event in self.events.drain(..) {
             let (id, is_last) = match &event {
                 Event::Token(id, _) => (*id, false),
                 Event::Finished(id, ..) => (*id, true),

@@ -18,14 +18,12 @@ pub(crate) struct Generation {
     events: mpsc::Receiver<Event>,
     /// The sampler's seed, to be reported in the end.
     seed: u64,
-    /// Whether to report the criterion's value at every check.
-    exit_values: bool,
     is_over: bool,
 }
 
 impl Generation {
-    pub(crate) fn new(events: mpsc::Receiver<Event>, seed: u64, exit_values: bool) -> Self {
-        Self { events, seed, exit_values, is_over: false }
+    pub(crate) fn new(events: mpsc::Receiver<Event>, seed: u64) -> Self {
+        Self { events, seed, is_over: false }
     }
 }
 
@@ -37,9 +35,7 @@ impl Stream for Generation {
             return Poll::Ready(None);
         }
         let event = match ready!(self.events.poll_recv(context)) {
-            Some(Event::Token(_, output)) => {
-                generate_task_response::Event::Token(answer::token(output, self.exit_values))
-            }
+            Some(Event::Token(_, output)) => generate_task_response::Event::Token(answer::token(output)),
             Some(Event::Finished(_, reason, usage)) => {
                 self.is_over = true;
                 generate_task_response::Event::Finish(answer::finish(reason, usage, self.seed))

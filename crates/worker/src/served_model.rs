@@ -23,7 +23,7 @@ pub(crate) struct ServedModel {
     /// Of requests that bring none.
     pub(crate) latent_seed: u64,
     kv: KvPlan,
-    /// Of weights, config and latent seed.
+    /// Of all that answers depend on besides the request: weights, config, latent seed and prefill segment.
     pub(crate) fingerprint: String,
     pub(crate) tokenizer: TokenizerResponse,
 }
@@ -36,8 +36,9 @@ impl ServedModel {
         let efforts = folder.efforts(&model)?;
         let default_policy = efforts.default_policy();
         let weights = folder.checkpoint()?.fingerprint();
-        let fingerprint =
-            format!("{:016x}", xxh3_64(format!("{weights} {model:?} {}", config.latent_seed).as_bytes()));
+        let WorkerConfig { latent_seed, ref engine, .. } = *config;
+        let identity = format!("{weights} {model:?} {latent_seed} {:?}", engine.prefill_segment);
+        let fingerprint = format!("{:016x}", xxh3_64(identity.as_bytes()));
         let mut by_depth: Vec<_> = efforts.by_name.into_iter().collect();
         by_depth.sort_by_key(|(_, policy)| policy.max());
         Ok(Self {

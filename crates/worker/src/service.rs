@@ -47,11 +47,10 @@ impl Worker for WorkerService {
                 "this worker serves model {served}, not {meant}: ask another"
             )));
         }
-        let exit_values = task.parameters.as_ref().is_some_and(|parameters| parameters.exit_values);
         let request = convert::request(task, &self.model, &self.seeds).map_err(status::invalid)?;
         let seed = request.sampling.seed;
         let events = self.engine.submit(request).await.map_err(status::not_done)?;
-        Ok(Response::new(Generation::new(events, seed, exit_values)))
+        Ok(Response::new(Generation::new(events, seed)))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {

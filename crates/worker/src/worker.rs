@@ -10,7 +10,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
-use windlass_engine::{Engine, block_bytes};
+use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu};
 use windlass_model::{LoadProgress, Network};
 use windlass_proto::v1::KvPlan;
@@ -54,7 +54,7 @@ impl Worker {
 
     fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
         let block_bytes = block_bytes(network.config());
-        let engine = Engine::new(network, config.engine.clone())?;
+        let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let kv = KvPlan {
             blocks: engine.load().blocks_total as u32,
             block_positions: BLOCK_POSITIONS as u32,

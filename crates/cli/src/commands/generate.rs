@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
-    Engine, EngineConfig, Event, Request, RequestId, RequestLimits, Sampling, Schedule, block_bytes,
+    Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
 use windlass_kernels::Cpu;
 use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
@@ -48,7 +48,8 @@ pub(crate) struct GenerateArguments {
     /// One of the model's named depth policies, such as `low`, `medium` or `high`
     #[arg(long, value_name = "NAME")]
     effort: Option<String>,
-    /// Keys and values of the core: `full` keeps those of every iteration, `ring:K` the last K
+    /// Keys and values of the core: `full` keeps those of every iteration, `ring:K` the last K, `anchor:A` the first A
+    /// and the last
     #[arg(long, value_name = "POLICY", default_value = "full")]
     kv: KvArgument,
     /// Most tokens to generate [default: 128, or what the context leaves]
@@ -109,11 +110,12 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 /// Runs the only request to its end.
 fn generate(engine: &mut Engine<Cpu>, request: Request, mut output: Output<impl io::Write>) -> Result<()> {
     let start = Instant::now();
+    let mut events = Vec::new();
     engine.submit(RequestId(0), request)?;
     while !engine.is_idle() {
-        let events = engine.tick();
+        engine.tick(&mut events);
         let is_last = events.iter().any(|event| matches!(event, Event::Finished(..)));
-        for event in events {
+        for event in events.drain(..) {
             match event {
                 Event::Token(_, token) => output.token(&token, is_last)?,
                 Event::Finished(_, reason, usage) => output.finish(reason, usage, start.elapsed())?,
@@ -143,6 +145,7 @@ impl GenerateArguments {
             sampling: Sampling { temperature: self.temperature, seed: self.seed, ..Sampling::default() },
             // The chosen token's own log-probability is always part of the JSON.
             logprobs: self.json.then_some(self.logprobs.unwrap_or(0)),
+            exit_values: self.exit_values,
             report_logits: self.logits,
             latent_seed: self.latent_seed,
             init_scale: self.init_scale,
@@ -181,8 +184,8 @@ fn engine(
         prefill_positions: request.prompt.len(),
         max_waiting: 1,
         kv_bytes,
-        max_depth: request.depth.max(),
-        schedule: Schedule::Depth,
+        prefix_cache: false,
+        ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(network, limits)?)
+    Ok(Engine::new(network, limits, Box::new(MonotonicClock::start()))?)
 }

@@ -42,6 +42,21 @@ pub(crate) struct WorkerOptions {
     /// Memory for keys and values, in bytes [default: 1073741824]
     #[arg(long, value_name = "BYTES", env = "WINDLASS_KV_BYTES")]
     pub(crate) kv_bytes: Option<usize>,
+    /// How long a token that is done iterating may wait to share prelude and coda with others: off, auto, or a number of
+    /// ticks. Changes when answers come, never what they are [default: auto]
+    #[arg(long, value_name = "off|auto|TICKS", env = "WINDLASS_COALESCE")]
+    pub(crate) coalesce: Option<String>,
+    /// Most ticks that a token waits for that [default: 16]
+    #[arg(long, value_name = "TICKS", env = "WINDLASS_COALESCE_LIMIT")]
+    pub(crate) coalesce_limit: Option<u32>,
+    /// Keep keys and values of prompts for prompts that begin alike [default: true]
+    #[arg(long, value_name = "BOOL", env = "WINDLASS_PREFIX_CACHE")]
+    pub(crate) prefix_cache: Option<bool>,
+    /// Under kv ring and anchor, prompt positions that move through the depths together, a multiple of 16; only then can
+    /// such prompts be kept. The same for all workers of one model, since answers depend on it
+    /// [default: whole prompts, which are not kept]
+    #[arg(long, value_name = "N", env = "WINDLASS_PREFILL_SEGMENT")]
+    pub(crate) prefill_segment: Option<usize>,
     /// Most core iterations a request may ask for [default: what the model's folder says]
     #[arg(long, value_name = "N", env = "WINDLASS_MAX_DEPTH")]
     pub(crate) max_depth: Option<u32>,
@@ -73,6 +88,10 @@ impl WorkerOptions {
             prefill_positions: self.prefill_positions.or(other.prefill_positions),
             max_waiting: self.max_waiting.or(other.max_waiting),
             kv_bytes: self.kv_bytes.or(other.kv_bytes),
+            coalesce: self.coalesce.or(other.coalesce),
+            coalesce_limit: self.coalesce_limit.or(other.coalesce_limit),
+            prefix_cache: self.prefix_cache.or(other.prefix_cache),
+            prefill_segment: self.prefill_segment.or(other.prefill_segment),
             max_depth: self.max_depth.or(other.max_depth),
             latent_seed: self.latent_seed.or(other.latent_seed),
             drain_deadline_s: self.drain_deadline_s.or(other.drain_deadline_s),
@@ -94,6 +113,10 @@ impl WorkerOptions {
         set(&mut config.engine.max_waiting, self.max_waiting);
         set(&mut config.engine.kv_bytes, self.kv_bytes);
         set(&mut config.engine.max_depth, self.max_depth);
+        set(&mut config.engine.coalesce, self.coalesce.as_deref().map(str::parse).transpose()?);
+        set(&mut config.engine.coalesce_limit, self.coalesce_limit);
+        set(&mut config.engine.prefix_cache, self.prefix_cache);
+        set(&mut config.engine.prefill_segment, self.prefill_segment.map(Some));
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
         config.validate()?;
@@ -145,6 +168,12 @@ mod tests {
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
             (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no request"),
+            (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
+            (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),
+            (
+                WorkerOptions { prefill_segment: Some(20), ..demo() },
+                "prefill_segment 20 is not a multiple of 16",
+            ),
         ];
         for (options, expected) in cases {
             let message = error(options);

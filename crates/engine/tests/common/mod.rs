@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use windlass_engine::{
-    Engine, EngineConfig, Event, FinishReason, Request, RequestId, Schedule, TokenOutput, Usage,
+    Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
+    TokenOutput, Usage,
 };
 use windlass_kernels::{Backend, Cpu};
 use windlass_model::{ModelFolder, Network};
@@ -24,6 +25,10 @@ pub fn config() -> EngineConfig {
         kv_bytes: 64 << 20,
         max_depth: 64,
         schedule: Schedule::Depth,
+        coalesce: Coalesce::Off,
+        coalesce_limit: 16,
+        prefix_cache: false,
+        prefill_segment: None,
     }
 }
 
@@ -32,10 +37,22 @@ pub fn network<B: Backend>(backend: B, folder: &ModelFolder) -> Network<B> {
     Network::load(backend, &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap()
 }
 
+/// An engine on the system's clock.
+pub fn engine<B: Backend>(network: Network<B>, config: EngineConfig) -> Engine<B> {
+    Engine::new(network, config, Box::new(MonotonicClock::start())).unwrap()
+}
+
 /// An engine for the tiny random model of the goldens.
 pub fn tiny(config: EngineConfig) -> Engine<Cpu> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
-    Engine::new(network(Cpu::new(1), &folder), config).unwrap()
+    engine(network(Cpu::new(1), &folder), config)
+}
+
+/// The events of one more tick.
+pub fn tick<B: Backend>(engine: &mut Engine<B>) -> Vec<Event> {
+    let mut events = Vec::new();
+    engine.tick(&mut events);
+    events
 }
 
 /// All that came of one request.
@@ -79,7 +96,7 @@ pub fn alone<B: Backend>(engine: &mut Engine<B>, request: Request) -> Answer {
     engine.submit(RequestId(0), request).unwrap();
     let mut answers = BTreeMap::new();
     while !engine.is_idle() {
-        collect(&mut answers, engine.tick());
+        collect(&mut answers, tick(engine));
     }
     answers.remove(&RequestId(0)).unwrap()
 }

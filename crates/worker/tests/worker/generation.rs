@@ -1,7 +1,9 @@
 //! What a stream carries.
 
 use futures::future::join_all;
-use windlass_engine::{Engine, Event, FinishReason, Request, RequestId, Sampling, TokenOutput, Usage};
+use windlass_engine::{
+    Engine, Event, FinishReason, MonotonicClock, Request, RequestId, Sampling, TokenOutput, Usage,
+};
 use windlass_kernels::Cpu;
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, ModelFolder};
 use windlass_proto::v1::{self, GenerationParameters, TokenLogprob};
@@ -10,11 +12,13 @@ use crate::server::{PROMPT, Server, collect, config, fixed, network, task};
 
 /// The request on an engine that does nothing else.
 fn direct(request: Request) -> (Vec<TokenOutput>, FinishReason, Usage) {
-    let mut engine = Engine::new(network(Cpu::new(1)), config().engine).unwrap();
+    let clock = Box::new(MonotonicClock::start());
+    let mut engine = Engine::new(network(Cpu::new(1)), config().engine, clock).unwrap();
     engine.submit(RequestId(0), request).unwrap();
-    let mut tokens = Vec::new();
+    let (mut tokens, mut events) = (Vec::new(), Vec::new());
     loop {
-        for event in engine.tick() {
+        engine.tick(&mut events);
+        for event in events.drain(..) {
             match event {
                 Event::Token(_, token) => tokens.push(token),
                 Event::Finished(_, reason, usage) => return (tokens, reason, usage),
@@ -23,13 +27,13 @@ fn direct(request: Request) -> (Vec<TokenOutput>, FinishReason, Usage) {
     }
 }
 
-fn same_token(output: TokenOutput, exit_values: bool) -> v1::Token {
+fn same_token(output: TokenOutput) -> v1::Token {
     let top = output.top_logprobs.iter().map(|&(id, logprob)| TokenLogprob { id, logprob }).collect();
     v1::Token {
         id: output.token,
         depth: output.depth,
-        exit_value: output.exit_values.last().copied(),
-        exit_values: if exit_values { output.exit_values } else { Vec::new() },
+        exit_value: output.exit_value,
+        exit_values: output.exit_values,
         logprob: output.logprob,
         top_logprobs: top,
         is_stop: output.is_stop,
@@ -97,7 +101,24 @@ fn pairs() -> Vec<(GenerationParameters, Request)> {
                 sampling: greedy(),
                 ..bare()
             },
-            Request { ignore_model_stops: true, stop_tokens: [63].into(), ..request(20, kl, KvPolicy::Full) },
+            Request {
+                ignore_model_stops: true,
+                stop_tokens: [63].into(),
+                exit_values: true,
+                ..request(20, kl, KvPolicy::Full)
+            },
+        ),
+        (
+            GenerationParameters {
+                max_tokens: Some(6),
+                depth: fixed(7),
+                kv: Some(v1::KvPolicy { policy: Some(v1::kv_policy::Policy::Anchor(3)) }),
+                priority: Some(-2),
+                timeout_ms: Some(60_000),
+                sampling: greedy(),
+                ..bare()
+            },
+            request(6, DepthPolicy::Fixed(7), KvPolicy::Anchor(3)),
         ),
     ]
 }
@@ -113,12 +134,12 @@ async fn streams_side_by_side_carry_what_the_engine_says_of_each_alone() {
     for ((parameters, request), (tokens, finish)) in pairs().into_iter().zip(answers) {
         let seed = parameters.sampling.and_then(|sampling| sampling.seed);
         let (expected, reason, usage) = direct(request);
-        let expected: Vec<_> =
-            expected.into_iter().map(|output| same_token(output, parameters.exit_values)).collect();
+        let expected: Vec<_> = expected.into_iter().map(same_token).collect();
         assert_eq!(tokens, expected);
         let reason = match reason {
             FinishReason::Stop => v1::FinishReason::Stop,
             FinishReason::Length => v1::FinishReason::Length,
+            FinishReason::Timeout => v1::FinishReason::Timeout,
         };
         assert_eq!(finish.reason(), reason);
         let told = finish.usage.unwrap();

@@ -90,6 +90,7 @@ impl<W: Write> Output<W> {
         let end = match reason {
             FinishReason::Stop => "stop token",
             FinishReason::Length => "length",
+            FinishReason::Timeout => "timeout",
         };
         let seconds = took.as_secs_f64();
         let rate = f64::from(tokens) / seconds;

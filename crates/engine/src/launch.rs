@@ -1,0 +1,29 @@
+//! What ran in a tick, and for how long.
+
+use std::time::Duration;
+
+/// A part of the tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Embedding and prelude layers of the rows that enter.
+    Prelude,
+    /// One core iteration of every row in flight.
+    Core,
+    /// Coda layers of the rows that leave or are probed, and the head.
+    Coda,
+    /// Drawing tokens from logits.
+    Sample,
+}
+
+/// One launch of the last tick. Times are the engine's clock's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaunchRecord {
+    /// What ran.
+    pub phase: Phase,
+    /// Rows it ran on.
+    pub rows: u32,
+    /// When it began.
+    pub start: Duration,
+    /// When its results were there.
+    pub end: Duration,
+}

@@ -1,0 +1,51 @@
+//! The rows of a launch, as a network wants them.
+
+use windlass_kernels::{KvRow, KvRows, KvTable};
+use windlass_model::Launch;
+
+use crate::lane::{Lane, Span};
+
+/// Reused from launch to launch.
+#[derive(Debug, Default)]
+pub(crate) struct LaunchRows {
+    latents: Vec<u32>,
+    kv: Vec<KvRow>,
+}
+
+impl LaunchRows {
+    /// The positions of these spans that take another iteration, at the slots they write now.
+    pub(crate) fn core(&mut self, lanes: &[Lane], spans: &[Span]) {
+        self.clear();
+        for span in spans {
+            let lane = &lanes[span.lane];
+            lane.iterating(*span).for_each(|position| self.push(lane, position, lane.core_slot()));
+        }
+    }
+
+    /// All positions of these spans, at the slot of prelude and coda.
+    pub(crate) fn ends(&mut self, lanes: &[Lane], spans: impl Iterator<Item = Span>) {
+        self.clear();
+        for span in spans {
+            let lane = &lanes[span.lane];
+            span.positions().for_each(|position| self.push(lane, position, 0));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.latents.len()
+    }
+
+    pub(crate) fn launch<'a>(&'a self, tables: &'a [KvTable]) -> Launch<'a> {
+        Launch { latents: &self.latents, kv: KvRows { rows: &self.kv, tables } }
+    }
+
+    fn clear(&mut self) {
+        self.latents.clear();
+        self.kv.clear();
+    }
+
+    fn push(&mut self, lane: &Lane, position: usize, slot: u32) {
+        self.latents.push(lane.latent(position));
+        self.kv.push(KvRow { table: lane.table as u32, position: position as u32, slot });
+    }
+}
