@@ -2,13 +2,16 @@
 
 const PROTOS: [&str; 3] =
     ["windlass/v1/generation.proto", "windlass/v1/worker.proto", "windlass/v1/inference.proto"];
+/// Describes the public services, with what it imports.
+const PUBLIC: &str = "windlass/v1/inference.proto";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../proto";
     println!("cargo:rerun-if-changed={root}");
     let descriptors = protox::compile(PROTOS, [root])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    let public = protox::compile([PUBLIC], [root])?;
+    std::fs::write(out.join("public.bin"), prost::Message::encode_to_vec(&public))?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

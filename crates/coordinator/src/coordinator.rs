@@ -114,7 +114,7 @@ fn serve_grpc(
     background.spawn(grpc::follow_readiness(reporter, registry.watch_ready(), stop.clone()));
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(windlass_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(windlass_proto::PUBLIC_DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let failed =

@@ -3,16 +3,18 @@
 //! Opening reads headers only; [`Checkpoint::verify`] holds them against a config, and [`Checkpoint::tensor`]
 //! pages one tensor in and converts it to f32.
 
+mod damage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use serde::Deserialize;
 use windlass_kernels::mapped::MappedFile;
-
+use windlass_wording::plain;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::config::ModelConfig;
@@ -34,12 +36,12 @@ pub struct Checkpoint {
     /// Which of `files` holds a tensor.
     places: BTreeMap<String, usize>,
     /// What to name when a tensor is in no file.
-    listing: &'static str,
+    listing: PathBuf,
 }
 
 #[derive(Debug)]
 struct WeightFile {
-    name: String,
+    path: PathBuf,
     bytes: Bytes,
     metadata: Metadata,
     /// Where the tensors' bytes begin in `bytes`.
@@ -72,34 +74,36 @@ impl Checkpoint {
     /// Opens the weights in `folder`: `model.safetensors` where there is one, else the index and all its shards.
     pub fn open(folder: &Path) -> Result<Self, LoadError> {
         if folder.join(WHOLE).exists() {
-            return Self::from_files(vec![WeightFile::open(folder, WHOLE)?], WHOLE);
+            let path = folder.join(WHOLE);
+            return Self::from_files(vec![WeightFile::open(path.clone())?], path);
         }
         let path = folder.join(INDEX);
         if !path.exists() {
             let missing = "model.safetensors or model.safetensors.index.json";
             return Err(LoadError::NotAModel { path: folder.to_owned(), missing });
         }
-        let bytes = std::fs::read(&path).map_err(|source| LoadError::Io { path, source })?;
+        let bytes = std::fs::read(&path).map_err(|source| LoadError::Io { path: path.clone(), source })?;
         let index: Index = serde_json::from_slice(&bytes)
-            .map_err(|error| LoadError::Index { file: INDEX.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| LoadError::Index { file: path.clone(), reason: plain(&error.to_string()) })?;
         let shards: BTreeSet<&String> = index.weight_map.values().collect();
         let files = shards.into_iter().map(|shard| open_shard(folder, shard)).collect::<Result<_, _>>()?;
-        let checkpoint = Self::from_files(files, INDEX)?;
-        checkpoint.check_index(&index)?;
+        let checkpoint = Self::from_files(files, path)?;
+        checkpoint.check_index(folder, &index)?;
         Ok(checkpoint)
     }
 
     /// Opens a checkpoint of one file that is part of the binary.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Self, LoadError> {
-        Self::from_files(vec![WeightFile::parse(name, Bytes::Static(bytes))?], WHOLE)
+        let path = PathBuf::from(name);
+        Self::from_files(vec![WeightFile::parse(path.clone(), Bytes::Static(bytes))?], path)
     }
 
-    fn from_files(files: Vec<WeightFile>, listing: &'static str) -> Result<Self, LoadError> {
+    fn from_files(files: Vec<WeightFile>, listing: PathBuf) -> Result<Self, LoadError> {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for (i, file) in files.iter().enumerate() {
             for tensor in file.metadata.tensors().into_keys() {
                 if let Some(&first) = places.get(&tensor) {
-                    let (first, second) = (files[first].name.clone(), file.name.clone());
+                    let (first, second) = (files[first].path.clone(), file.path.clone());
                     return Err(LoadError::Duplicate { tensor, first, second });
                 }
                 places.insert(tensor, i);
@@ -108,11 +112,11 @@ impl Checkpoint {
         Ok(Self { files, places, listing })
     }
 
-    fn check_index(&self, index: &Index) -> Result<(), LoadError> {
+    fn check_index(&self, folder: &Path, index: &Index) -> Result<(), LoadError> {
         for (tensor, shard) in &index.weight_map {
-            if self.places.get(tensor).is_none_or(|&i| self.files[i].name != *shard) {
+            if self.places.get(tensor).is_none_or(|&i| self.files[i].path != folder.join(shard)) {
                 let reason = format!("tensor {tensor} is not in {shard}, where it is listed");
-                return Err(LoadError::Index { file: INDEX.to_owned(), reason });
+                return Err(LoadError::Index { file: self.listing.clone(), reason });
             }
         }
         Ok(())
@@ -148,7 +152,7 @@ impl Checkpoint {
         }
         let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         for (name, &file) in &self.places {
-            let file = &self.files[file].name;
+            let file = &self.files[file].path;
             if config.tied && name == HEAD {
                 self.check_tied_head(config, file)?;
             } else if name != IGNORED && !names.contains(name.as_str()) {
@@ -158,7 +162,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    fn check_tied_head(&self, config: &ModelConfig, file: &str) -> Result<(), LoadError> {
+    fn check_tied_head(&self, config: &ModelConfig, file: &Path) -> Result<(), LoadError> {
         let shape = [config.vocabulary, config.hidden];
         let (head, embedding) = (self.checked(HEAD, &shape)?, self.checked(EMBEDDING, &shape)?);
         if head.1.dtype != embedding.1.dtype || head.0.data(head.1) != embedding.0.data(embedding.1) {
@@ -177,7 +181,7 @@ impl Checkpoint {
             stored.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
         };
         let failed = |source| LoadError::Convert {
-            file: file.name.clone(),
+            file: file.path.clone(),
             tensor: name.to_owned(),
             source: Box::new(source),
         };
@@ -185,7 +189,7 @@ impl Checkpoint {
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(index) => Err(LoadError::NotFinite {
-                file: file.name.clone(),
+                file: file.path.clone(),
                 tensor: name.to_owned(),
                 value: values[index],
                 index,
@@ -198,11 +202,11 @@ impl Checkpoint {
         let tensor = name.to_owned();
         let expected = shape.to_vec();
         let Some((file, info)) = self.find(name) else {
-            return Err(LoadError::MissingTensor { file: self.listing.to_owned(), tensor, expected });
+            return Err(LoadError::MissingTensor { file: self.listing.clone(), tensor, expected });
         };
         if info.shape != shape {
             return Err(LoadError::Shape {
-                file: file.name.clone(),
+                file: file.path.clone(),
                 tensor,
                 expected,
                 found: info.shape.clone(),
@@ -210,7 +214,7 @@ impl Checkpoint {
         }
         if readable(info.dtype).is_none() {
             return Err(LoadError::Dtype {
-                file: file.name.clone(),
+                file: file.path.clone(),
                 tensor,
                 found: format!("{:?}", info.dtype),
             });
@@ -236,20 +240,21 @@ impl Checkpoint {
 }
 
 impl WeightFile {
-    fn open(folder: &Path, name: &str) -> Result<Self, LoadError> {
-        let path = folder.join(name);
-        let mapped = MappedFile::open(&path).map_err(|source| LoadError::Io { path, source })?;
-        Self::parse(name, Bytes::Mapped(mapped))
+    fn open(path: PathBuf) -> Result<Self, LoadError> {
+        match MappedFile::open(&path) {
+            Ok(mapped) => Self::parse(path, Bytes::Mapped(mapped)),
+            Err(source) => Err(LoadError::Io { path, source }),
+        }
     }
 
-    fn parse(name: &str, bytes: Bytes) -> Result<Self, LoadError> {
-        let (header, metadata) = SafeTensors::read_metadata(&bytes).map_err(|source| LoadError::Damaged {
-            file: name.to_owned(),
-            bytes: bytes.len(),
-            source,
-        })?;
-        // The header's own length comes first, as a u64.
-        Ok(Self { name: name.to_owned(), bytes, metadata, data_start: header + size_of::<u64>() })
+    fn parse(path: PathBuf, bytes: Bytes) -> Result<Self, LoadError> {
+        match SafeTensors::read_metadata(&bytes) {
+            // The header's own length comes first, as a u64.
+            Ok((header, metadata)) => {
+                Ok(Self { path, bytes, metadata, data_start: header + size_of::<u64>() })
+            }
+            Err(source) => Err(damage::diagnose(path, &bytes, source)),
+        }
     }
 
     fn data(&self, info: &TensorInfo) -> &[u8] {
@@ -261,12 +266,13 @@ impl WeightFile {
 fn open_shard(folder: &Path, shard: &str) -> Result<WeightFile, LoadError> {
     if Path::new(shard).file_name().is_none_or(|name| name != shard) {
         let reason = format!("shard {shard} must be the plain name of a file in the folder");
-        return Err(LoadError::Index { file: INDEX.to_owned(), reason });
+        return Err(LoadError::Index { file: folder.join(INDEX), reason });
     }
-    if !folder.join(shard).exists() {
-        return Err(LoadError::AbsentShard { index: INDEX.to_owned(), shard: shard.to_owned() });
+    let path = folder.join(shard);
+    if !path.exists() {
+        return Err(LoadError::AbsentShard { index: folder.join(INDEX), shard: shard.to_owned() });
     }
-    WeightFile::open(folder, shard)
+    WeightFile::open(path)
 }
 
 fn readable(dtype: Dtype) -> Option<DType> {

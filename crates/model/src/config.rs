@@ -134,10 +134,15 @@ fn wrong(field: &str, value: &impl ToString, remedy: impl Into<String>) -> Confi
 pub(crate) fn from_json<T: DeserializeOwned>(file: &'static str, bytes: &[u8]) -> Result<T, ConfigError> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let is_whole = error.path().iter().next().is_none();
-        let field = error.path().to_string();
+        let path = error.path().to_string();
+        // The path ends unknown where the text ends too early.
+        let field = path.trim_end_matches('?').trim_matches('.').to_owned();
         let source = error.into_inner();
-        if is_whole { ConfigError::Json { file, source } } else { ConfigError::Field { file, field, source } }
+        if field.is_empty() || source.is_eof() || source.is_syntax() {
+            ConfigError::Json { file, source }
+        } else {
+            ConfigError::Field { file, field, source }
+        }
     })?;
     json.end().map_err(|source| ConfigError::Json { file, source })?;
     Ok(value)
@@ -225,9 +230,13 @@ mod tests {
     fn wrong_types_are_refused_by_name() {
         let tokens = "expected a token id or a list of token ids";
         let cases = [
-            ("n_embd", json!("128"), "n_embd: invalid type: string \"128\", expected u64"),
-            ("tie_embeddings", json!(1), "tie_embeddings: invalid type: integer `1`, expected a boolean"),
-            ("init_values", json!({"std": "x"}), "init_values.std: invalid type: string \"x\", expected f64"),
+            (
+                "n_embd",
+                json!("128"),
+                "n_embd: expected a whole number from 0 to 18446744073709551615, not \"128\"",
+            ),
+            ("tie_embeddings", json!(1), "tie_embeddings: expected true or false, not 1"),
+            ("init_values", json!({"std": "x"}), "init_values.std: expected a number, not \"x\""),
             ("eos_token_id", json!("<end>"), &format!("eos_token_id: {tokens}")),
             ("eos_token_id", json!([1, -1]), &format!("eos_token_id: {tokens}")),
         ];
@@ -242,9 +251,10 @@ mod tests {
 
     #[test]
     fn what_is_no_config_at_all_is_refused() {
-        for text in ["", "{}", "[]", "{\"a\": 1} b"] {
+        for text in ["", "{}", "[]", "{\"a\": 1} b", "{\"a\": ", "{\"n_embd\": 1", "{\"n_embd\": }"] {
             let message = ModelConfig::parse(text.as_bytes(), None).unwrap_err().to_string();
             assert!(message.starts_with("config.json cannot be read: "), "{message}");
+            assert!(!message.contains('?') && !message.contains("struct"), "{message}");
         }
     }
 }

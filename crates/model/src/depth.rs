@@ -154,13 +154,13 @@ impl FromStr for Criterion {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum DepthError {
-    #[error("depth {max} is out of range: use 1 to {max_depth}")]
+    #[error("{max} is out of range: use 1 to {max_depth}")]
     Max { max: Depth, max_depth: Depth },
-    #[error("min {min} is out of range: use 1 to max, which is {max}")]
+    #[error("{min} is out of range: use 1 to max, which is {max}")]
     Min { min: Depth, max: Depth },
-    #[error("threshold {threshold} is out of range: use a finite number above 0 (default for {criterion}: {})", criterion.default_threshold())]
+    #[error("{threshold} is out of range: use a finite number above 0 (default for {criterion}: {})", criterion.default_threshold())]
     Threshold { criterion: Criterion, threshold: f64 },
-    #[error("every 0 is out of range: use at least 1")]
+    #[error("0 is out of range: use at least 1")]
     Every,
 }
 

@@ -53,6 +53,19 @@ impl Efforts {
         Ok(efforts)
     }
 
+    /// Names and policies, the shallowest first.
+    pub fn by_depth(&self) -> Vec<(&str, DepthPolicy)> {
+        let mut efforts: Vec<_> =
+            self.by_name.iter().map(|(name, policy)| (name.as_str(), *policy)).collect();
+        efforts.sort_by_key(|(_, policy)| policy.max());
+        efforts
+    }
+
+    /// The names as one text, the shallowest first.
+    pub fn names(&self) -> String {
+        self.by_depth().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ")
+    }
+
     /// The default effort's policy.
     pub fn default_policy(&self) -> DepthPolicy {
         self.by_name[&self.default]
@@ -77,8 +90,7 @@ impl Efforts {
             return Err(wrong("max_depth", &self.max_depth, format!("must be from 1 to {DEEPEST}")));
         }
         if !self.by_name.contains_key(&self.default) {
-            let names = self.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            let remedy = format!("must be one of the efforts: {names}");
+            let remedy = format!("must be one of the efforts: {}", self.names());
             return Err(wrong("default_effort", &format!("'{}'", self.default), remedy));
         }
         for (name, policy) in &self.by_name {
@@ -110,14 +122,14 @@ mod tests {
     }
 
     fn depths(efforts: &Efforts) -> Vec<(&str, Depth)> {
-        efforts.by_name.iter().map(|(name, policy)| (name.as_str(), policy.max())).collect()
+        efforts.by_depth().into_iter().map(|(name, policy)| (name, policy.max())).collect()
     }
 
     #[test]
     fn the_demo_brings_its_own_efforts() {
         let demo = ModelFolder::demo();
         let efforts = demo.efforts(&demo.config().unwrap()).unwrap();
-        assert_eq!(depths(&efforts), [("high", 32), ("low", 8), ("medium", 16)]);
+        assert_eq!(depths(&efforts), [("low", 8), ("medium", 16), ("high", 32)]);
         assert_eq!((efforts.max_depth, efforts.default_policy().max()), (64, 16));
     }
 
@@ -125,7 +137,7 @@ mod tests {
     fn a_folder_without_efforts_gets_them_around_the_trained_depth() {
         let config = ModelConfig { mean_recurrence: 1, ..ModelFolder::demo().config().unwrap() };
         let efforts = Efforts::parse(None, &config).unwrap();
-        assert_eq!(depths(&efforts), [("high", 2), ("low", 1), ("medium", 1)]);
+        assert_eq!(depths(&efforts), [("low", 1), ("medium", 1), ("high", 2)]);
         assert_eq!(efforts.max_depth, 4);
     }
 
@@ -142,15 +154,15 @@ mod tests {
             ),
             (
                 r#"{"default_effort": "low", "max_depth": 4, "efforts": {"low": {"fixed": 5}}}"#,
-                "windlass.efforts.low: depth 5",
+                "windlass.efforts.low: 5 is out of range",
             ),
             (
                 r#"{"default_effort": "low", "max_depth": 4, "efforts": {"low": {"fixed": 2}}, "x": 1}"#,
-                "unknown field `x`",
+                "unknown field 'x'",
             ),
             (
                 r#"{"default_effort": "low", "max_depth": 4, "efforts": {"low": {"slow": 2}}}"#,
-                "unknown variant `slow`",
+                "'slow' is unknown: use one of fixed, adaptive",
             ),
         ];
         for (windlass, expected) in cases {

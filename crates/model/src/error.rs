@@ -3,13 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use windlass_wording::plain;
+
 use crate::depth::DepthError;
 
 /// A JSON file of the model that cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not JSON, or a field missing.
-    #[error("{file} cannot be read: {source}")]
+    #[error("{file} cannot be read: {}", plain(&source.to_string()))]
     Json {
         /// The file's name.
         file: &'static str,
@@ -17,7 +19,7 @@ pub enum ConfigError {
         source: serde_json::Error,
     },
     /// A field of the wrong type, or one that is not known.
-    #[error("{file}: {field}: {source}")]
+    #[error("{file}: {field}: {}", plain(&source.to_string()))]
     Field {
         /// The file's name.
         file: &'static str,
@@ -39,7 +41,7 @@ pub enum ConfigError {
         remedy: String,
     },
     /// An effort whose depth policy cannot be run.
-    #[error("generation_config.json: windlass.efforts.{effort}: {source}")]
+    #[error("generation_config.json: windlass.efforts.{effort}{}: {source}", source.field().trim_start_matches("depth"))]
     Effort {
         /// The effort's name.
         effort: String,
@@ -71,56 +73,80 @@ pub enum LoadError {
         missing: &'static str,
     },
     /// The shard index is not valid.
-    #[error("{file}: {reason}")]
+    #[error("{}: {reason}", file.display())]
     Index {
         /// The index file.
-        file: String,
+        file: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
     /// The index names a shard that is not there.
-    #[error("{index} lists shard {shard}, which is not in the folder: copy all shards")]
+    #[error("{} lists shard {shard}, which is not in the folder: copy all shards", index.display())]
     AbsentShard {
         /// The index file.
-        index: String,
+        index: PathBuf,
         /// The shard.
         shard: String,
     },
-    /// A weight file is damaged, or shorter or longer than its header says.
-    #[error("{file} ({bytes} bytes) is cut short or damaged: {source}")]
+    /// A weight file is shorter or longer than its header says.
+    #[error("{} has {found} bytes and its header asks for {wanted}: copy or download it again", file.display())]
+    Size {
+        /// The weight file.
+        file: PathBuf,
+        /// Its size.
+        found: u64,
+        /// The size that its header asks for; at least that where the header itself is cut short.
+        wanted: u64,
+    },
+    /// What Git leaves in the place of a large file that was not fetched.
+    #[error("{} is a pointer of Git LFS in the place of the weights: run `git lfs pull` in its folder", file.display())]
+    LfsPointer {
+        /// The weight file.
+        file: PathBuf,
+    },
+    /// A web page or the like in the place of weights.
+    #[error("{} is text, beginning with '{beginning}', and no weights: download it again", file.display())]
+    Text {
+        /// The weight file.
+        file: PathBuf,
+        /// Its first line, shortened.
+        beginning: String,
+    },
+    /// A weight file is damaged in another way.
+    #[error("{} ({found} bytes) is cut short or damaged: {source}", file.display())]
     Damaged {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// Its size.
-        bytes: usize,
+        found: u64,
         /// What the parser said.
         source: safetensors::SafeTensorError,
     },
     /// Two files hold one tensor.
-    #[error("tensor {tensor} is in both {first} and {second}: keep one")]
+    #[error("tensor {tensor} is in both {} and {}: keep one", first.display(), second.display())]
     Duplicate {
         /// The tensor.
         tensor: String,
         /// One file.
-        first: String,
+        first: PathBuf,
         /// The other.
-        second: String,
+        second: PathBuf,
     },
     /// The config asks for a tensor that the checkpoint has not.
-    #[error("{file} has no tensor {tensor}, expected with shape {expected:?}")]
+    #[error("{} has no tensor {tensor}, expected with shape {expected:?}", file.display())]
     MissingTensor {
         /// The weight file or index.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
         /// The shape the config asks for.
         expected: Vec<usize>,
     },
     /// A tensor has another shape than the config says.
-    #[error("{file}: tensor {tensor} has shape {found:?}, but the config asks for {expected:?}")]
+    #[error("{}: tensor {tensor} has shape {found:?}, but the config asks for {expected:?}", file.display())]
     Shape {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
         /// The shape the config asks for.
@@ -129,10 +155,10 @@ pub enum LoadError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that is not read.
-    #[error("{file}: tensor {tensor} is {found}: convert it to F32, F16 or BF16")]
+    #[error("{}: tensor {tensor} is {found}: convert it to F32, F16 or BF16", file.display())]
     Dtype {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
         /// The type in the file.
@@ -140,37 +166,35 @@ pub enum LoadError {
     },
     /// The checkpoint holds a tensor that the config gives no place.
     #[error(
-        "{file}: tensor {tensor} has no place in this config, and would be ignored: is it another model's?"
-    )]
+        "{}: tensor {tensor} has no place in this config, and would be ignored: is it another model's?", file.display())]
     UnknownTensor {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
     },
     /// The config ties head and embedding, the checkpoint does not.
     #[error(
-        "{file}: lm_head.weight differs from transformer.wte.weight though tie_embeddings is true: set it to false"
-    )]
+        "{}: lm_head.weight differs from transformer.wte.weight though tie_embeddings is true: set it to false", file.display())]
     UntiedHead {
         /// The weight file.
-        file: String,
+        file: PathBuf,
     },
     /// A tensor's numbers could not be converted.
-    #[error("{file}: tensor {tensor} cannot be converted to f32: {source}")]
+    #[error("{}: tensor {tensor} cannot be converted to f32: {source}", file.display())]
     Convert {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
         /// What the converter said.
         source: Box<candle_core::Error>,
     },
     /// A tensor holds a number that nothing can be computed with.
-    #[error("{file}: tensor {tensor} holds {value} at index {index}: export or download the weights again")]
+    #[error("{}: tensor {tensor} holds {value} at index {index}: export or download the weights again", file.display())]
     NotFinite {
         /// The weight file.
-        file: String,
+        file: PathBuf,
         /// The tensor.
         tensor: String,
         /// NaN or an infinity.

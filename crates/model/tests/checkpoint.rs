@@ -118,7 +118,7 @@ fn a_missing_tensor_is_named_with_its_shape() {
     let checkpoint = checkpoint_with(|tensors| drop(tensors.remove(ADAPTER)));
     let expected =
         "model.safetensors has no tensor transformer.adapter.weight, expected with shape [128, 256]";
-    assert_eq!(verify_message(&checkpoint, &config()), expected);
+    assert!(verify_message(&checkpoint, &config()).ends_with(expected));
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_wrong_shape_is_named_with_the_right_one() {
     });
     let expected = "model.safetensors: tensor transformer.adapter.weight has shape [256, 128], \
                     but the config asks for [128, 256]";
-    assert_eq!(verify_message(&checkpoint, &config()), expected);
+    assert!(verify_message(&checkpoint, &config()).ends_with(expected));
 }
 
 #[test]
@@ -139,10 +139,8 @@ fn an_unreadable_type_is_named_with_a_remedy() {
         tensors.insert(ADAPTER.to_owned(), wide);
     });
     let message = verify_message(&checkpoint, &config());
-    assert_eq!(
-        message,
-        format!("model.safetensors: tensor {ADAPTER} is F64: convert it to F32, F16 or BF16")
-    );
+    let expected = format!("/model.safetensors: tensor {ADAPTER} is F64: convert it to F32, F16 or BF16");
+    assert!(message.starts_with('/') && message.ends_with(&expected), "{message}");
 }
 
 #[test]
@@ -158,7 +156,7 @@ fn a_number_that_is_not_finite_is_named_with_its_place() {
             checkpoint.verify(&config()).unwrap();
             let error = Weights::load(&checkpoint, &config(), &mut |_| {}).unwrap_err();
             let expected = format!("model.safetensors: tensor {ADAPTER} holds {shown} at index 300: ");
-            assert!(error.to_string().starts_with(&expected), "{error}");
+            assert!(error.to_string().contains(&expected), "{error}");
         }
     }
 }
@@ -197,16 +195,50 @@ fn an_untied_model_needs_its_head() {
 }
 
 #[test]
-fn a_file_cut_short_anywhere_is_damaged() {
+fn a_file_cut_short_anywhere_is_named_with_its_size_and_the_right_one() {
     let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
     let whole = fs::read(DEMO).unwrap();
-    for length in [1, 7, 100, 5000, whole.len() - 1] {
-        fs::write(folder.path().join("model.safetensors"), &whole[..length]).unwrap();
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let wanted = |length: usize, wanted: usize| {
+        format!("{} has {length} bytes and its header asks for {wanted}: copy or download", path.display())
+    };
+    let broken = |length: usize| format!("{} ({length} bytes) is cut short or damaged: ", path.display());
+    let cases = [
+        (1, broken(1)),
+        (7, broken(7)),
+        (100, wanted(100, header)),
+        (header + 9, wanted(header + 9, whole.len())),
+        (whole.len() - 1, wanted(whole.len() - 1, whole.len())),
+    ];
+    for (length, expected) in cases {
+        fs::write(&path, &whole[..length]).unwrap();
         let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
-        assert!(
-            message.starts_with(&format!("model.safetensors ({length} bytes) is cut short")),
-            "{message}"
-        );
+        assert!(message.starts_with(&expected), "{message}");
+    }
+    fs::write(&path, [whole.as_slice(), b"more"].concat()).unwrap();
+    let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+    assert!(message.starts_with(&wanted(whole.len() + 4, whole.len())), "{message}");
+}
+
+#[test]
+fn what_is_no_weights_at_all_is_called_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let cases = [
+        (
+            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n",
+            "is a pointer of Git LFS in the place of the weights: run `git lfs pull` in its folder",
+        ),
+        (
+            "<!doctype html>\n<p>",
+            "is text, beginning with '<!doctype html>', and no weights: download it again",
+        ),
+    ];
+    for (text, expected) in cases {
+        fs::write(&path, text).unwrap();
+        let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+        assert_eq!(message, format!("{} {expected}", path.display()));
     }
 }
 
@@ -216,10 +248,11 @@ fn an_absent_shard_is_named() {
     save_shards(folder.path());
     fs::remove_file(folder.path().join("model-00002-of-00002.safetensors")).unwrap();
     let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
-    assert_eq!(
-        message,
-        "model.safetensors.index.json lists shard model-00002-of-00002.safetensors, which is not in the folder: \
-         copy all shards"
+    assert!(message.starts_with('/'), "{message}");
+    assert!(
+        message.ends_with(
+        "/model.safetensors.index.json lists shard model-00002-of-00002.safetensors, which is not in the folder: \
+         copy all shards")
     );
 }
 
@@ -231,7 +264,7 @@ fn an_index_that_lies_is_refused() {
     let cases = [
         (r#"{"weight_map": {"x": "../x.safetensors"}}"#, "must be the plain name of a file"),
         (r#"{"weight_map": {"x": "model-00001-of-00002.safetensors"}}"#, "tensor x is not in"),
-        ("{}", "missing field `weight_map`"),
+        ("{}", "weight_map is missing"),
     ];
     for (text, expected) in cases {
         fs::write(&path, text).unwrap();

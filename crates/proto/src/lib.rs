@@ -11,5 +11,5 @@ pub mod v1 {
     tonic::include_proto!("windlass.v1");
 }
 
-/// The encoded `FileDescriptorSet` of the package, for gRPC reflection.
-pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+/// The encoded `FileDescriptorSet` of what a coordinator serves to everyone, for gRPC reflection.
+pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));

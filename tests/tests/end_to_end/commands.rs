@@ -45,6 +45,10 @@ fn the_example_configuration_is_one_that_servers_take() -> Result<()> {
     let listen = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
     let mut coordinator =
         Server::windlass(&[&["coordinator", "--config", file], listen.as_slice()].concat())?;
-    ensure!(worker.terminate()? && coordinator.terminate()?, "a server did not end with 0");
+    let mut serve = Server::windlass(
+        &[&["serve", "--config", file, "--listen", "127.0.0.1:0"], listen.as_slice()].concat(),
+    )?;
+    let ended = worker.terminate()? && coordinator.terminate()? && serve.terminate()?;
+    ensure!(ended, "a server did not end with 0");
     Ok(())
 }

@@ -32,12 +32,13 @@ pub(crate) struct ServeArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
-    let mut coordinator = arguments.coordinator.or(file.coordinator);
-    if coordinator.workers.is_some() {
+    if arguments.coordinator.workers.is_some() {
         bail!(
             "workers is set, but serve runs a worker of its own: leave it out, or use the command coordinator"
         );
     }
+    // The file's workers are meant for the command coordinator.
+    let mut coordinator = arguments.coordinator.or(file.coordinator);
     let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);

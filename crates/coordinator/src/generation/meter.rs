@@ -3,6 +3,7 @@ use std::time::Instant;
 
 use windlass_proto::v1::{FinishReason, GenerationParameters, Token, Usage};
 
+use super::Admission;
 use crate::metrics;
 use crate::registry::{DepthLimit, Model};
 
@@ -14,6 +15,7 @@ pub(super) struct Meter {
     completion_tokens: u32,
     core_iterations: u64,
     received: Instant,
+    admission: Arc<Admission>,
     last_token: Option<Instant>,
     ended: bool,
 }
@@ -24,6 +26,7 @@ impl Meter {
         prompt_tokens: usize,
         parameters: &GenerationParameters,
         received: Instant,
+        admission: Arc<Admission>,
     ) -> Self {
         Self {
             depth: model.depth_limit(parameters),
@@ -32,6 +35,7 @@ impl Meter {
             completion_tokens: 0,
             core_iterations: 0,
             received,
+            admission,
             last_token: None,
             ended: false,
         }
@@ -72,9 +76,16 @@ impl Meter {
         self.end(usage);
     }
 
-    /// The generation ended with an error; the front counts that.
-    pub(super) fn fail(&mut self) {
+    /// The generation ended with an error of this code; the front counts that.
+    pub(super) fn fail(&mut self, code: &'static str) {
+        self.admission.fail(code);
         self.end(&self.usage());
+    }
+
+    /// The same before it began, so that nothing was used.
+    pub(super) fn refused(&mut self, code: &'static str) {
+        self.admission.fail(code);
+        self.ended = true;
     }
 
     fn end(&mut self, usage: &Usage) {
@@ -86,8 +97,17 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if !self.ended && self.last_token.is_some() {
-            metrics::success(&self.model.info.name, "abort", self.received.elapsed());
+        if self.ended {
+            return;
+        }
+        let began = self.last_token.is_some();
+        match self.admission.failure() {
+            // Another choice failed, and the client never sees the rest of this one.
+            Some(code) if began => metrics::failure(code),
+            Some(_) => {}
+            None => metrics::success(&self.model.info.name, "abort", self.received.elapsed()),
+        }
+        if began {
             self.end(&self.usage());
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Knows neither HTTP nor the public gRPC service; what it cannot check without an engine the worker checks.
 
+mod admission;
 mod error;
 mod meter;
 mod prompt;
@@ -10,9 +11,10 @@ mod run;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use windlass_proto::v1::{GenerateTaskRequest, GenerationParameters};
 
+pub(crate) use admission::Admission;
 pub(crate) use error::GenerationError;
 pub(crate) use prompt::Prompt;
 pub(crate) use run::{Generation, GenerationEvent};
@@ -34,9 +36,6 @@ pub(crate) struct Generator {
     limit: u32,
     abort: watch::Receiver<bool>,
 }
-
-/// The right to generate a number of sequences, held until the last of them ends.
-pub(crate) type Admission = Arc<OwnedSemaphorePermit>;
 
 impl Generator {
     /// Running generations end with an error once `abort` turns true.
@@ -70,7 +69,7 @@ impl Generator {
     }
 
     /// Makes room for `sequences` more generations.
-    pub(crate) fn admit(&self, sequences: usize) -> Result<Admission, GenerationError> {
+    pub(crate) fn admit(&self, sequences: usize) -> Result<Arc<Admission>, GenerationError> {
         let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
         let limit = self.limit;
         if wanted > limit {
@@ -79,7 +78,7 @@ impl Generator {
             return Err(GenerationError::invalid("n", message));
         }
         let permit = Arc::clone(&self.permits).try_acquire_many_owned(wanted);
-        permit.map(Arc::new).map_err(|_| GenerationError::Busy {
+        permit.map(|permit| Arc::new(Admission::new(permit))).map_err(|_| GenerationError::Busy {
             message: format!("the server is generating its limit of {limit} sequences: try again later"),
         })
     }
@@ -113,19 +112,20 @@ impl Generator {
         prompt: Vec<u32>,
         mut parameters: GenerationParameters,
         stop: Vec<String>,
-        admission: Admission,
+        admission: Arc<Admission>,
         received: Instant,
     ) -> Result<Generation, GenerationError> {
         let text = text_stream(&model, &prompt, stop)?;
         let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
-        let meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received);
+        let mut meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received, admission);
         let request = GenerateTaskRequest {
             prompt,
             parameters: Some(parameters),
             fingerprint: model.info.fingerprint.clone(),
         };
-        let events = dispatch(&self.registry, &model, &request).await?;
-        Ok(Generation::new(events, text, meter, seed, self.abort.clone(), admission))
+        let started = dispatch(&self.registry, &model, &request).await;
+        let events = started.inspect_err(|error| meter.refused(error.code()))?;
+        Ok(Generation::new(events, text, meter, seed, self.abort.clone()))
     }
 }
 

@@ -3,7 +3,7 @@ use tokio::sync::watch;
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::{Finish, FinishReason, Token, Usage};
 
-use super::{Admission, GenerationError, Meter};
+use super::{GenerationError, Meter};
 use crate::dispatch::WorkerStream;
 use crate::text::TextStream;
 
@@ -26,7 +26,6 @@ pub(crate) struct Generation {
     /// Said after the last delta.
     finish: Option<Finish>,
     abort: watch::Receiver<bool>,
-    _admission: Admission,
 }
 
 impl Generation {
@@ -36,9 +35,8 @@ impl Generation {
         meter: Meter,
         seed: u64,
         abort: watch::Receiver<bool>,
-        admission: Admission,
     ) -> Self {
-        Self { events: Some(events), text, meter, seed, finish: None, abort, _admission: admission }
+        Self { events: Some(events), text, meter, seed, finish: None, abort }
     }
 
     /// The sampler's seed.
@@ -71,9 +69,9 @@ impl Generation {
             }),
             Err(error) => Err(error),
         };
-        if result.is_err() {
+        if let Err(error) = &result {
             self.events = None;
-            self.meter.fail();
+            self.meter.fail(error.code());
         }
         Some(result)
     }

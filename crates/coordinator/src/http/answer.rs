@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use windlass_proto::v1::{Finish, FinishReason, Token, Usage};
 
 use super::App;
@@ -52,42 +52,42 @@ pub(super) async fn answer(app: &App, mut job: Job) -> Result<Response, Generati
         usage_chunks: stream_usage.unwrap_or(UsageChunks::Never),
         choices_per_prompt: job.options.choices as usize,
     };
-    let generations = start(app, &model, &mut job).await?;
+    let starts = starts(app, &model, &mut job).await?;
     match stream_usage {
-        Some(_) => Ok(stream(envelope, generations)),
-        None => whole(&envelope, generations).await,
+        Some(_) => stream(envelope, starts).await,
+        None => whole(&envelope, starts).await,
     }
 }
 
-/// Starts every choice of every prompt; choices of one prompt follow each other.
-async fn start(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Generation>, GenerationError> {
+/// A choice on its way to a worker's first event.
+pub(super) type Start = BoxFuture<'static, Result<Generation, GenerationError>>;
+
+/// How to start every choice of every prompt; choices of one prompt follow each other.
+async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Start>, GenerationError> {
     let Options { parameters, stop, choices, .. } = &job.options;
     let generator = &app.generator;
     let admission = generator.admit(job.prompts.len() * *choices as usize)?;
     let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);
-    let mut starts = Vec::new();
+    let received = job.received;
+    let mut starts: Vec<Start> = Vec::new();
     for prompt in job.prompts.drain(..) {
         let ids = generator.prompt_ids(model, prompt).await?;
         for choice in 0..*choices {
             let mut parameters = parameters.clone();
             let sampling = parameters.sampling.get_or_insert_default();
             sampling.seed = Some(seed.wrapping_add(choice.into()));
-            let (model, admission) = (Arc::clone(model), Arc::clone(&admission));
-            starts.push(generator.start(
-                model,
-                ids.clone(),
-                parameters,
-                stop.clone(),
-                admission,
-                job.received,
-            ));
+            let (generator, model) = (Arc::clone(generator), Arc::clone(model));
+            let (ids, stop, admission) = (ids.clone(), stop.clone(), Arc::clone(&admission));
+            starts.push(Box::pin(async move {
+                generator.start(model, ids, parameters, stop, admission, received).await
+            }));
         }
     }
-    try_join_all(starts).await
+    Ok(starts)
 }
 
-async fn whole(envelope: &Envelope, generations: Vec<Generation>) -> Result<Response, GenerationError> {
-    let finished = try_join_all(generations.into_iter().map(collect)).await?;
+async fn whole(envelope: &Envelope, starts: Vec<Start>) -> Result<Response, GenerationError> {
+    let finished = try_join_all(starts.into_iter().map(collect)).await?;
     let mut usages = Vec::new();
     let mut choices = Vec::new();
     for (index, (text, tokens, finish)) in finished.into_iter().enumerate() {
@@ -106,7 +106,8 @@ async fn whole(envelope: &Envelope, generations: Vec<Generation>) -> Result<Resp
     Ok(Json(envelope.answer(object, choices, Some(Some(usage)))).into_response())
 }
 
-async fn collect(mut generation: Generation) -> Result<(String, Vec<Token>, Finish), GenerationError> {
+async fn collect(start: Start) -> Result<(String, Vec<Token>, Finish), GenerationError> {
+    let mut generation = start.await?;
     let mut text = String::new();
     let mut tokens = Vec::new();
     while let Some(event) = generation.next().await {

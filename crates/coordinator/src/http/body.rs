@@ -1,11 +1,16 @@
 //! Reading a JSON body strictly.
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use windlass_wording::plain;
 
 use super::error::ApiError;
+use super::options::unknown;
+use super::strict::field_names;
 
 /// Largest body.
 pub(super) const BODY_LIMIT_BYTES: usize = 4 << 20;
@@ -50,9 +55,22 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let message = "the body must be a JSON object";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", message));
     }
+    refuse_unknown_fields::<T>(bytes)?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
     serde_path_to_error::deserialize(&mut json)
         .map_err(|error| refusal(&error.path().to_string(), error.inner()))
+}
+
+/// Names all of the object's own fields that `T` lacks; those further inside are found one by one.
+fn refuse_unknown_fields<T: DeserializeOwned>(bytes: &[u8]) -> Result<(), ApiError> {
+    let known = field_names::<T>();
+    let fields: BTreeMap<String, IgnoredAny> = serde_json::from_slice(bytes).unwrap_or_default();
+    let foreign: Vec<_> = fields.into_keys().filter(|field| !known.contains(&field.as_str())).collect();
+    let remedy = if foreign.len() == 1 { "leave it out" } else { "leave them out" };
+    match foreign.first() {
+        None => Ok(()),
+        Some(first) => Err(ApiError::invalid(first, format!("{}: {remedy}", unknown(&foreign)))),
+    }
 }
 
 /// The body is JSON, but not what was expected at `path`.
@@ -60,27 +78,23 @@ fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
     // The path ends unknown at a map's key.
     let path = if path == "." { "" } else { path.trim_end_matches(".?") };
     let text = error.to_string();
-    let reason = match text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason) {
-        // What the library says where one of several names, or an object with one of them, should be.
-        "expected value" => "expected a name or an object",
-        "invalid type: unit variant, expected newtype variant" => "expected an object that gives its value",
-        reason => reason,
-    };
-    if let Some(field) = between(reason, "unknown field `", '`') {
+    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    let inside = |field: &str| {
         let parent = path.strip_suffix(field).unwrap_or(path).trim_end_matches('.');
-        let param = if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") };
+        if parent.is_empty() { field.to_owned() } else { format!("{parent}.{field}") }
+    };
+    let field = |kind: &str| reason.strip_prefix(kind)?.split('`').nth(1).map(inside);
+    if let Some(param) = field("unknown field ") {
         return ApiError::invalid(&param, format!("unknown field '{param}': leave it out"));
     }
-    if let Some(field) = between(reason, "missing field `", '`') {
-        let param = if path.is_empty() { field.to_owned() } else { format!("{path}.{field}") };
+    if let Some(param) = field("missing field ") {
         return ApiError::invalid(&param, format!("{param} is missing"));
     }
-    match path {
-        "" => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", reason),
-        path => ApiError::invalid(path, format!("{path}: {reason}")),
+    if let Some(param) = field("duplicate field ") {
+        return ApiError::invalid(&param, format!("{param} is there twice: keep one"));
     }
-}
-
-fn between<'a>(text: &'a str, before: &str, after: char) -> Option<&'a str> {
-    text.strip_prefix(before)?.split(after).next()
+    match path {
+        "" => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", plain(reason)),
+        path => ApiError::invalid(path, format!("{path}: {}", plain(reason))),
+    }
 }

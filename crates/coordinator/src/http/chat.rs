@@ -11,9 +11,10 @@ use super::App;
 use super::answer::{Job, answer};
 use super::body::StrictJson;
 use super::error::ApiError;
-use super::options::{LOGPROBS_LIMIT, Options, options, present};
+use super::options::{LOGPROBS_LIMIT, Options, options, present, refuse_foreign};
 use super::request::{Body, Content, Logprobs, Message};
 use super::response::Shape;
+use super::strict::Object;
 use crate::generation::Prompt;
 
 pub(super) async fn chat(
@@ -50,7 +51,7 @@ pub(super) fn validate(mut body: Body) -> Result<(Prompt, Options), ApiError> {
     };
     let logprobs = logprobs(&body)?;
     let messages = body.messages.take().unwrap_or_default();
-    let turns = messages.into_iter().enumerate().map(|(index, message)| turn(index, message));
+    let turns = messages.into_iter().enumerate().map(|(index, Object(message))| turn(index, message));
     let prompt = Prompt::chat(turns.collect::<Result<_, _>>()?)?;
     Ok((prompt, options(&mut body, logprobs)?))
 }
@@ -69,33 +70,32 @@ fn logprobs(body: &Body) -> Result<Option<u32>, ApiError> {
 }
 
 fn refuse_unsupported(body: &Body) -> Result<(), ApiError> {
-    let of_completions = present(&[
+    let of_completions = [
         ("prompt", body.prompt.is_some()),
         ("echo", body.echo.is_some()),
         ("best_of", body.best_of.is_some()),
         ("suffix", body.suffix.is_some()),
+    ];
+    refuse_foreign(&of_completions, "/v1/completions")?;
+    // Without tools, these do nothing.
+    let does_something = |value: &Option<Value>, nothing: &[Value]| {
+        value.as_ref().is_some_and(|value| !nothing.contains(value))
+    };
+    let choices = [json!("none"), json!("auto")];
+    let unsupported = present(&[
+        ("tools", does_something(&body.tools, &[json!([])])),
+        ("tool_choice", does_something(&body.tool_choice, &choices)),
+        ("parallel_tool_calls", does_something(&body.parallel_tool_calls, &[json!(true), json!(false)])),
+        ("functions", does_something(&body.functions, &[json!([])])),
+        ("function_call", does_something(&body.function_call, &choices)),
     ]);
-    if let Some(field) = of_completions {
-        return Err(ApiError::invalid(
-            field,
-            format!("unknown field '{field}': it belongs to /v1/completions"),
-        ));
+    if let Some(field) = unsupported {
+        return Err(ApiError::not_supported(field, "leave it out"));
     }
-    let other_than =
-        |value: &Option<Value>, accepted: Value| value.as_ref().is_some_and(|value| *value != accepted);
-    if other_than(&body.tool_choice, json!("none")) {
-        return Err(ApiError::not_supported("tool_choice", "leave it out or send \"none\""));
-    }
-    if other_than(&body.response_format, json!({"type": "text"})) {
+    if does_something(&body.response_format, &[json!({"type": "text"})]) {
         return Err(ApiError::not_supported("response_format", "leave it out or send {\"type\": \"text\"}"));
     }
-    let unsupported = present(&[
-        ("tools", body.tools.is_some()),
-        ("parallel_tool_calls", body.parallel_tool_calls.is_some()),
-        ("functions", body.functions.is_some()),
-        ("function_call", body.function_call.is_some()),
-    ]);
-    unsupported.map_or(Ok(()), |field| Err(ApiError::not_supported(field, "leave it out")))
+    Ok(())
 }
 
 /// Role and content.
@@ -106,7 +106,7 @@ fn turn(index: usize, message: Message) -> Result<(String, String), ApiError> {
         ("refusal", message.refusal.is_some()),
         ("audio", message.audio.is_some()),
         ("function_call", message.function_call.is_some()),
-        ("tool_calls", message.tool_calls.is_some()),
+        ("tool_calls", message.tool_calls.as_ref().is_some_and(|calls| *calls != json!([]))),
     ]);
     if let Some(field) = unsupported {
         return Err(ApiError::not_supported(format!("{path}.{field}"), "leave it out"));

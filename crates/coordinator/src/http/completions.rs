@@ -10,7 +10,7 @@ use super::App;
 use super::answer::{Job, answer};
 use super::body::StrictJson;
 use super::error::ApiError;
-use super::options::{LOGPROBS_LIMIT, Options, options, present};
+use super::options::{LOGPROBS_LIMIT, Options, options, refuse_foreign};
 use super::request::{Body, Logprobs, Prompts};
 use super::response::Shape;
 use crate::generation::Prompt;
@@ -33,7 +33,7 @@ pub(super) fn validate(mut body: Body) -> Result<(Vec<Prompt>, Options), ApiErro
     if body.best_of.is_some_and(|best_of| best_of != 1) {
         return Err(ApiError::not_supported("best_of", "leave it out or send 1"));
     }
-    if body.suffix.is_some() {
+    if body.suffix.as_ref().is_some_and(|suffix| suffix != "") {
         return Err(ApiError::not_supported("suffix", "leave it out"));
     }
     let logprobs = match body.logprobs {
@@ -55,7 +55,7 @@ pub(super) fn validate(mut body: Body) -> Result<(Vec<Prompt>, Options), ApiErro
 }
 
 fn refuse_chat_fields(body: &Body) -> Result<(), ApiError> {
-    let unknown = present(&[
+    let of_chat = [
         ("messages", body.messages.is_some()),
         ("max_completion_tokens", body.max_completion_tokens.is_some()),
         ("top_logprobs", body.top_logprobs.is_some()),
@@ -65,12 +65,6 @@ fn refuse_chat_fields(body: &Body) -> Result<(), ApiError> {
         ("functions", body.functions.is_some()),
         ("function_call", body.function_call.is_some()),
         ("response_format", body.response_format.is_some()),
-    ]);
-    match unknown {
-        Some(field) => Err(ApiError::invalid(
-            field,
-            format!("unknown field '{field}': it belongs to /v1/chat/completions"),
-        )),
-        None => Ok(()),
-    }
+    ];
+    refuse_foreign(&of_chat, "/v1/chat/completions")
 }

@@ -8,10 +8,12 @@ mod error;
 mod logprobs;
 mod models;
 mod options;
+mod policy;
 mod probes;
 mod request;
 mod response;
 mod stream;
+mod strict;
 
 #[cfg(test)]
 mod request_tests;

@@ -30,6 +30,8 @@ pub(super) struct ModelBody {
     max_depth: u32,
     efforts: Vec<String>,
     default_effort: String,
+    /// Equal where the same request gives the same answer.
+    fingerprint: String,
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
@@ -62,5 +64,6 @@ fn body(info: ModelInfo, created: u64) -> ModelBody {
         max_depth: info.max_depth,
         efforts: info.efforts.into_iter().map(|effort| effort.name).collect(),
         default_effort: info.default_effort,
+        fingerprint: info.fingerprint,
     }
 }

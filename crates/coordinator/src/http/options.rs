@@ -1,12 +1,11 @@
 //! From the fields that both endpoints share to what the engine is asked for.
 
-use windlass_proto::v1::{
-    AdaptiveDepth, DepthPolicy, ExitCriterion, FullKv, GenerationParameters, KvPolicy, Sampling,
-    depth_policy, kv_policy,
-};
+use windlass_proto::v1::{GenerationParameters, Sampling};
 
 use super::error::ApiError;
-use super::request::{Body, Criterion, Depth, Kv, Stop};
+use super::policy::Kv;
+use super::request::{Body, Stop};
+use super::strict::Object;
 
 const CHOICES_LIMIT: u32 = 16;
 pub(super) const LOGPROBS_LIMIT: u32 = 20;
@@ -78,7 +77,7 @@ pub(super) fn options(body: &mut Body, logprobs: Option<u32>) -> Result<Options,
     };
     let stream = stream(body)?;
     let model = body.model.take().unwrap_or_default();
-    Ok(Options { model, parameters: parameters(body, logprobs), stop, choices, stream, extras })
+    Ok(Options { model, parameters: parameters(body, logprobs)?, stop, choices, stream, extras })
 }
 
 fn stream(body: &mut Body) -> Result<Option<UsageChunks>, ApiError> {
@@ -89,7 +88,7 @@ fn stream(body: &mut Body) -> Result<Option<UsageChunks>, ApiError> {
             Some(_) => Err(ApiError::invalid("stream_options", "stream_options need \"stream\": true")),
         };
     }
-    let options = options.unwrap_or_default();
+    let Object(options) = options.unwrap_or_default();
     let include = options.include_usage == Some(true);
     Ok(Some(match options.continuous_usage_stats {
         Some(true) if !include => {
@@ -102,12 +101,12 @@ fn stream(body: &mut Body) -> Result<Option<UsageChunks>, ApiError> {
     }))
 }
 
-fn parameters(body: &mut Body, logprobs: Option<u32>) -> GenerationParameters {
-    GenerationParameters {
+fn parameters(body: &mut Body, logprobs: Option<u32>) -> Result<GenerationParameters, ApiError> {
+    Ok(GenerationParameters {
         max_tokens: body.max_tokens,
-        depth: body.depth.take().map(depth),
+        depth: body.depth.take().map(|Object(depth)| depth.policy()).transpose()?,
         effort: body.reasoning_effort.take(),
-        kv: body.kv.take().map(kv),
+        kv: body.kv.take().map(Kv::policy).transpose()?,
         sampling: Some(Sampling {
             temperature: body.temperature,
             top_k: body.top_k,
@@ -127,44 +126,33 @@ fn parameters(body: &mut Body, logprobs: Option<u32>) -> GenerationParameters {
         init_scale: body.init_scale,
         priority: body.priority,
         timeout_ms: body.timeout_ms,
-    }
-}
-
-fn depth(depth: Depth) -> DepthPolicy {
-    let policy = match depth {
-        Depth::Fixed(depth) => depth_policy::Policy::Fixed(depth),
-        Depth::Adaptive(adaptive) => depth_policy::Policy::Adaptive(AdaptiveDepth {
-            criterion: criterion(adaptive.criterion).into(),
-            threshold: adaptive.threshold,
-            min: adaptive.min,
-            max: adaptive.max,
-            every: adaptive.every,
-        }),
-    };
-    DepthPolicy { policy: Some(policy) }
-}
-
-fn criterion(criterion: Criterion) -> ExitCriterion {
-    match criterion {
-        Criterion::LatentDiff => ExitCriterion::LatentDiff,
-        Criterion::Cosine => ExitCriterion::Cosine,
-        Criterion::Kl => ExitCriterion::Kl,
-        Criterion::MinpKl => ExitCriterion::MinpKl,
-        Criterion::EntropyDiff => ExitCriterion::EntropyDiff,
-        Criterion::ArgmaxStability => ExitCriterion::ArgmaxStability,
-    }
-}
-
-fn kv(kv: Kv) -> KvPolicy {
-    let policy = match kv {
-        Kv::Full => kv_policy::Policy::Full(FullKv {}),
-        Kv::Ring(slots) => kv_policy::Policy::Ring(slots),
-        Kv::Anchor(slots) => kv_policy::Policy::Anchor(slots),
-    };
-    KvPolicy { policy: Some(policy) }
+    })
 }
 
 /// The first of the fields that is present.
 pub(super) fn present(fields: &[(&'static str, bool)]) -> Option<&'static str> {
-    fields.iter().find_map(|(name, present)| present.then_some(*name))
+    all_present(fields).first().copied()
+}
+
+/// All of the fields that are present.
+fn all_present(fields: &[(&'static str, bool)]) -> Vec<&'static str> {
+    fields.iter().filter_map(|(name, present)| present.then_some(*name)).collect()
+}
+
+/// Refuses fields that belong to another endpoint.
+pub(super) fn refuse_foreign(fields: &[(&'static str, bool)], endpoint: &str) -> Result<(), ApiError> {
+    let foreign = all_present(fields);
+    match foreign.first() {
+        None => Ok(()),
+        Some(first) => {
+            let belong = if foreign.len() == 1 { "it belongs" } else { "they belong" };
+            Err(ApiError::invalid(*first, format!("{}: {belong} to {endpoint}", unknown(&foreign))))
+        }
+    }
+}
+
+/// Names fields that an endpoint does not have.
+pub(super) fn unknown<S: AsRef<str>>(fields: &[S]) -> String {
+    let names = fields.iter().map(|field| format!("'{}'", field.as_ref())).collect::<Vec<_>>().join(", ");
+    if fields.len() == 1 { format!("unknown field {names}") } else { format!("unknown fields {names}") }
 }

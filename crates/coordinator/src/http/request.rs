@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::policy::{Depth, Kv};
+use super::strict::{Object, Shape};
+
 /// The fields of both generating endpoints. Each endpoint refuses the other's (`completions`, `chat`).
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,11 +28,11 @@ pub(super) struct Body {
     pub(super) ignore_eos: Option<bool>,
     pub(super) n: Option<u32>,
     pub(super) stream: Option<bool>,
-    pub(super) stream_options: Option<StreamOptions>,
+    pub(super) stream_options: Option<Object<StreamOptions>>,
     pub(super) logprobs: Option<Logprobs>,
     pub(super) user: Option<String>,
     pub(super) reasoning_effort: Option<String>,
-    pub(super) depth: Option<Depth>,
+    pub(super) depth: Option<Object<Depth>>,
     pub(super) kv: Option<Kv>,
     pub(super) latent_seed: Option<u64>,
     pub(super) init_scale: Option<f32>,
@@ -44,7 +47,7 @@ pub(super) struct Body {
     pub(super) best_of: Option<u32>,
     pub(super) suffix: Option<Value>,
     // Of /v1/chat/completions.
-    pub(super) messages: Option<Vec<Message>>,
+    pub(super) messages: Option<Vec<Object<Message>>>,
     pub(super) max_completion_tokens: Option<u32>,
     pub(super) top_logprobs: Option<u32>,
     pub(super) tools: Option<Value>,
@@ -69,48 +72,16 @@ pub(super) struct StreamOptions {
     pub(super) continuous_usage_stats: Option<bool>,
 }
 
+impl Shape for StreamOptions {
+    const SHAPE: &'static str = "an object";
+}
+
 /// A number for completions, a flag for chat.
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "expected a number from 0 to 20 (completions) or true or false (chat)")]
 pub(super) enum Logprobs {
     Flag(bool),
     Count(u32),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Depth {
-    Fixed(u32),
-    Adaptive(Adaptive),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Adaptive {
-    pub(super) criterion: Criterion,
-    pub(super) threshold: Option<f64>,
-    pub(super) min: Option<u32>,
-    pub(super) max: Option<u32>,
-    pub(super) every: Option<u32>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Criterion {
-    LatentDiff,
-    Cosine,
-    Kl,
-    MinpKl,
-    EntropyDiff,
-    ArgmaxStability,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Kv {
-    Full,
-    Ring(u32),
-    Anchor(u32),
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +106,10 @@ pub(super) struct Message {
     pub(super) audio: Option<Value>,
     pub(super) function_call: Option<Value>,
     pub(super) tool_calls: Option<Value>,
+}
+
+impl Shape for Message {
+    const SHAPE: &'static str = "an object with role and content";
 }
 
 #[derive(Debug, Deserialize)]

@@ -14,15 +14,24 @@ const COMPLETIONS: &[Row] = &[
     ("[]", "", "must be a JSON object"),
     ("{}", "prompt", "prompt is missing"),
     (r#"{"prompt": null}"#, "prompt", "prompt is missing"),
-    (r#"{"prompt": "a", "best": 1}"#, "best", "unknown field 'best'"),
-    (r#"{"prompt": "a", "prompt": "b"}"#, "", "duplicate field `prompt`"),
+    (r#"{"prompt": "a", "best": 1}"#, "best", "unknown field 'best': leave it out"),
+    (r#"{"prompt": "a", "colour": 1, "best": 1}"#, "best", "unknown fields 'best', 'colour': leave them out"),
+    (r#"{"prompt": "a", "prompt": "b"}"#, "prompt", "prompt is there twice: keep one"),
     (r#"{"prompt": 7}"#, "prompt", "a list of token ids"),
     (r#"{"prompt": [1, "a"]}"#, "prompt", "a list of strings"),
     (r#"{"prompt": [-1]}"#, "prompt", "a list of token ids"),
-    (r#"{"prompt": "a", "max_tokens": "8"}"#, "max_tokens", "expected u32"),
-    (r#"{"prompt": "a", "max_tokens": -8}"#, "max_tokens", "expected u32"),
-    (r#"{"prompt": "a", "temperature": "hot"}"#, "temperature", "expected f32"),
-    (r#"{"prompt": "a", "logit_bias": {"x": 1}}"#, "logit_bias", "expected key to be a number"),
+    (
+        r#"{"prompt": "a", "max_tokens": "8"}"#,
+        "max_tokens",
+        "max_tokens: expected a whole number from 0 to 4294967295, not \"8\"",
+    ),
+    (r#"{"prompt": "a", "max_tokens": -8}"#, "max_tokens", "from 0 to 4294967295, not -8"),
+    (
+        r#"{"prompt": "a", "temperature": "hot"}"#,
+        "temperature",
+        "temperature: expected a number, not \"hot\"",
+    ),
+    (r#"{"prompt": "a", "logit_bias": {"x": 1}}"#, "logit_bias", "a number"),
     (r#"{"prompt": "a", "stop": 3}"#, "stop", "expected a string or a list of strings"),
     (r#"{"prompt": "a", "n": 0}"#, "n", "use 1 to 16"),
     (r#"{"prompt": "a", "n": 17}"#, "n", "use 1 to 16"),
@@ -44,9 +53,18 @@ const COMPLETIONS: &[Row] = &[
         "stream_options.continuous_usage_stats",
         "include_usage",
     ),
-    (r#"{"prompt": "a", "depth": {"fixd": 8}}"#, "depth", "expected `fixed` or `adaptive`"),
-    (r#"{"prompt": "a", "depth": 8}"#, "depth", "expected"),
-    (r#"{"prompt": "a", "depth": {"fixed": "8"}}"#, "depth.fixed", "expected u32"),
+    (r#"{"prompt": "a", "depth": {"fixd": 8}}"#, "depth.fixd", "unknown field 'depth.fixd': leave it out"),
+    (r#"{"prompt": "a", "depth": {"fixed": 8, "mood": 8}}"#, "depth.mood", "unknown field 'depth.mood'"),
+    (r#"{"prompt": "a", "depth": 8}"#, "depth", "an object with exactly one of fixed and adaptive, not 8"),
+    (r#"{"prompt": "a", "depth": [8, null]}"#, "depth", "exactly one of fixed and adaptive, not a list"),
+    (r#"{"prompt": "a", "depth": {}}"#, "depth", "depth: use exactly one of fixed and adaptive"),
+    (
+        r#"{"prompt": "a", "depth": {"fixed": 8, "adaptive": {"criterion": "kl"}}}"#,
+        "depth",
+        "depth: use exactly one of fixed and adaptive",
+    ),
+    (r#"{"prompt": "a", "depth": {"fixed": "8"}}"#, "depth.fixed", "expected a whole number"),
+    (r#"{"prompt": "a", "depth": {"adaptive": "kl"}}"#, "depth.adaptive", "an object with a criterion"),
     (r#"{"prompt": "a", "depth": {"adaptive": {}}}"#, "depth.adaptive.criterion", "missing"),
     (
         r#"{"prompt": "a", "depth": {"adaptive": {"criterion": "kl", "least": 1}}}"#,
@@ -56,17 +74,38 @@ const COMPLETIONS: &[Row] = &[
     (
         r#"{"prompt": "a", "depth": {"adaptive": {"criterion": "guess"}}}"#,
         "depth.adaptive.criterion",
-        "`latent-diff`",
+        "'guess' is unknown: use one of latent-diff, cosine, ",
     ),
     (r#"{"prompt": "a", "depth": {"fixed": 8}, "reasoning_effort": "low"}"#, "depth", "exclude each other"),
-    (r#"{"prompt": "a", "kv": "ring"}"#, "kv.ring", "expected an object"),
-    (r#"{"prompt": "a", "kv": {"ring": "4"}}"#, "kv.ring", "expected u32"),
-    (r#"{"prompt": "a", "seed": -1}"#, "seed", "expected u64"),
+    (
+        r#"{"prompt": "a", "kv": "ring"}"#,
+        "kv",
+        r#"kv: expected "full", {"ring": k} or {"anchor": a}, not "ring""#,
+    ),
+    (r#"{"prompt": "a", "kv": 4}"#, "kv", r#"{"anchor": a}, not 4"#),
+    (r#"{"prompt": "a", "kv": {}}"#, "kv", "kv: use exactly one of ring and anchor"),
+    (r#"{"prompt": "a", "kv": {"ring": 1, "anchor": 1}}"#, "kv", "use exactly one of ring and anchor"),
+    (r#"{"prompt": "a", "kv": {"ring": 1, "size": 1}}"#, "kv.size", "unknown field 'kv.size'"),
+    (r#"{"prompt": "a", "kv": {"full": {}}}"#, "kv.full", "unknown field 'kv.full'"),
+    (r#"{"prompt": "a", "kv": {"ring": "4"}}"#, "kv.ring", "expected a whole number"),
+    (
+        r#"{"prompt": "a", "seed": -1}"#,
+        "seed",
+        "expected a whole number from 0 to 18446744073709551615, not -1",
+    ),
+    (r#"{"prompt": "a", "priority": 0.5}"#, "priority", "from -2147483648 to 2147483647, not 0.5"),
+    (r#"{"prompt": "a", "timeout_ms": -1}"#, "timeout_ms", "expected a whole number"),
 ];
 
 const CHAT: &[Row] = &[
     ("{}", "messages", "messages: the list is missing"),
     (r#"{"messages": []}"#, "messages", "at least one"),
+    (r#"{"messages": [["user", "a"]]}"#, "messages[0]", "an object with role and content, not a list"),
+    (
+        r#"{"messages": [{"role": "user", "content": "a"}], "prompt": "b", "echo": true}"#,
+        "prompt",
+        "unknown fields 'prompt', 'echo': they belong to /v1/completions",
+    ),
     (
         r#"{"messages": [{"role": "tool", "content": "a"}]}"#,
         "messages[0].role",
@@ -96,7 +135,7 @@ const CHAT: &[Row] = &[
     ),
     (r#"{"messages": [{"role": "user", "content": "a", "mood": 1}]}"#, "messages[0].mood", "unknown field"),
     (
-        r#"{"messages": [{"role": "assistant", "content": "a", "tool_calls": []}]}"#,
+        r#"{"messages": [{"role": "assistant", "content": "a", "tool_calls": [{}]}]}"#,
         "messages[0].tool_calls",
         "not supported",
     ),
@@ -105,10 +144,10 @@ const CHAT: &[Row] = &[
         "prompt",
         "belongs to /v1/completions",
     ),
-    (r#"{"messages": [{"role": "user", "content": "a"}], "tools": []}"#, "tools", "not supported"),
-    (r#"{"messages": [{"role": "user", "content": "a"}], "functions": []}"#, "functions", "not supported"),
+    (r#"{"messages": [{"role": "user", "content": "a"}], "tools": [{}]}"#, "tools", "not supported"),
+    (r#"{"messages": [{"role": "user", "content": "a"}], "functions": [{}]}"#, "functions", "not supported"),
     (
-        r#"{"messages": [{"role": "user", "content": "a"}], "tool_choice": "auto"}"#,
+        r#"{"messages": [{"role": "user", "content": "a"}], "tool_choice": "required"}"#,
         "tool_choice",
         "not supported",
     ),
@@ -138,6 +177,8 @@ fn check(rows: &[Row], validate: fn(Body) -> Option<ApiError>) {
         assert_eq!(error.status, 400, "{json}: {error:?}");
         assert_eq!(error.param.as_deref().unwrap_or_default(), *param, "{json}: {error:?}");
         assert!(error.message.contains(part), "{json}: {error:?}");
+        let rust = ["u32", "u64", "i32", "f32", "f64", "struct ", "enum ", "variant", "unit", "`"];
+        assert!(!rust.iter().any(|word| error.message.contains(word)), "{json}: {error:?}");
     }
 }
 
@@ -155,7 +196,7 @@ fn every_bad_chat_request_is_told_its_field() {
 fn nulls_and_no_op_values_are_accepted() {
     let body = parse(
         br#"{"model": null, "prompt": [[1, 2], [3]], "max_tokens": null, "stop": null, "echo": false, "best_of": 1,
-            "suffix": null, "logprobs": null, "stream": false, "stream_options": null, "depth": null, "tools": null}"#,
+            "suffix": "", "logprobs": null, "stream": false, "stream_options": null, "depth": null, "tools": null}"#,
     )
     .unwrap();
     let (prompts, options) = completions::validate(body).unwrap();
@@ -164,7 +205,8 @@ fn nulls_and_no_op_values_are_accepted() {
     assert!(options.stream.is_none());
     let body = parse(
         br#"{"messages": [{"role": "developer", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
-            "name": null}], "tools": null, "tool_choice": "none", "response_format": {"type": "text"},
+            "name": null, "tool_calls": []}], "tools": [], "tool_choice": "auto", "parallel_tool_calls": true,
+            "functions": [], "function_call": "none", "response_format": {"type": "text"},
             "max_tokens": 4, "max_completion_tokens": 4}"#,
     )
     .unwrap();
@@ -179,7 +221,7 @@ fn depth_and_kv_reach_the_worker_as_they_were_written() {
     use windlass_proto::v1::{depth_policy, kv_policy};
     let body = parse(
         br#"{"prompt": "a", "depth": {"adaptive": {"criterion": "minp-kl", "threshold": 0.5, "max": 9}},
-            "kv": {"ring": 4}, "logit_bias": {"7": -2}}"#,
+            "kv": {"ring": 4}, "logit_bias": {"7": -2}, "priority": -3, "timeout_ms": 250}"#,
     )
     .unwrap();
     let parameters = completions::validate(body).unwrap().1.parameters;
@@ -189,5 +231,9 @@ fn depth_and_kv_reach_the_worker_as_they_were_written() {
     assert_eq!(depth.criterion(), windlass_proto::v1::ExitCriterion::MinpKl);
     assert_eq!((depth.threshold, depth.min, depth.max, depth.every), (Some(0.5), None, Some(9), None));
     assert_eq!(parameters.kv.unwrap().policy, Some(kv_policy::Policy::Ring(4)));
+    assert_eq!((parameters.priority, parameters.timeout_ms), (Some(-3), Some(250)));
     assert_eq!(parameters.sampling.unwrap().logit_bias[&7], -2.0);
+    let anchor = completions::validate(parse(br#"{"prompt": "a", "kv": {"anchor": 2}}"#).unwrap());
+    let anchor = anchor.unwrap().1.parameters.kv.unwrap().policy;
+    assert_eq!(anchor, Some(kv_policy::Policy::Anchor(2)));
 }

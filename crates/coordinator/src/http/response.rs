@@ -101,8 +101,9 @@ impl UsageBody {
     /// The sum over choices; choices of one prompt follow each other, and their prompt's tokens count once.
     pub(super) fn sum(usages: &[Usage], choices_per_prompt: usize) -> Self {
         let sum = |field: fn(&Usage) -> u64| usages.iter().map(field).sum::<u64>();
-        let prompt_tokens =
-            usages.iter().step_by(choices_per_prompt).map(|usage| u64::from(usage.prompt_tokens)).sum();
+        // A choice that has not begun says nothing yet.
+        let of_prompt = |choices: &[Usage]| choices.iter().map(|usage| u64::from(usage.prompt_tokens)).max();
+        let prompt_tokens = usages.chunks(choices_per_prompt).filter_map(of_prompt).sum();
         let completion_tokens = sum(|usage| usage.completion_tokens.into());
         Self {
             prompt_tokens,
@@ -132,6 +133,8 @@ mod tests {
         };
         let sum = UsageBody::sum(&[usage(5, 1), usage(5, 2), usage(7, 3), usage(7, 4)], 2);
         assert_eq!((sum.prompt_tokens, sum.completion_tokens, sum.total_tokens), (12, 10, 22));
+        let waiting = UsageBody::sum(&[Usage::default(), usage(5, 2)], 2);
+        assert_eq!((waiting.prompt_tokens, waiting.completion_tokens), (5, 2));
         assert_eq!(sum.core_iterations.prompt, 96, "work was done for each choice");
     }
 }

@@ -9,19 +9,36 @@ use axum::response::{IntoResponse, Response};
 use futures::stream::{SelectAll, Stream, StreamExt, select_all, unfold};
 use windlass_proto::v1::{Finish, Usage};
 
-use super::answer::{ChoiceWriter, Envelope, finish_reason};
+use super::answer::{ChoiceWriter, Envelope, Start, finish_reason};
 use super::error::ApiError;
 use super::options::UsageChunks;
 use super::response::{Choice, Content, Delta, Shape};
 use crate::generation::{Generation, GenerationError, GenerationEvent};
 
 /// What happened to which choice, and what it has used.
-type Event = (usize, Result<GenerationEvent, GenerationError>, Usage);
+type Event = (usize, Result<Step, GenerationError>, Usage);
 type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
-/// Streams all choices as their tokens come. Dropping the response aborts the generations.
-pub(super) fn stream(envelope: Envelope, generations: Vec<Generation>) -> Response {
-    let frames = unfold(Frames::new(envelope, generations), |mut frames| async move {
+enum Step {
+    /// A worker took the choice, to be sampled with this seed.
+    Started {
+        seed: u64,
+    },
+    Said(GenerationEvent),
+}
+
+/// A choice between two events.
+enum State {
+    Waiting(Start),
+    Running(Generation),
+}
+
+/// Streams all choices as their tokens come, once the first of them runs; until then an error is the whole answer.
+/// Dropping the response aborts the generations.
+pub(super) async fn stream(envelope: Envelope, starts: Vec<Start>) -> Result<Response, GenerationError> {
+    let mut frames = Frames::new(envelope, starts);
+    frames.first().await?;
+    let frames = unfold(frames, |mut frames| async move {
         let frame = frames.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), frames))
     });
@@ -29,7 +46,7 @@ pub(super) fn stream(envelope: Envelope, generations: Vec<Generation>) -> Respon
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    Ok(response)
 }
 
 /// The frames still to be sent.
@@ -43,22 +60,23 @@ struct Frames {
 }
 
 impl Frames {
-    fn new(envelope: Envelope, generations: Vec<Generation>) -> Self {
-        let mut frames = Self {
-            writers: (0..generations.len()).map(ChoiceWriter::new).collect(),
-            usages: generations.iter().map(Generation::usage).collect(),
-            events: select_all(Vec::new()),
+    fn new(envelope: Envelope, starts: Vec<Start>) -> Self {
+        Self {
+            writers: (0..starts.len()).map(ChoiceWriter::new).collect(),
+            usages: vec![Usage::default(); starts.len()],
+            events: select_all(starts.into_iter().enumerate().map(|(index, start)| events(index, start))),
             ready: VecDeque::new(),
             ended: false,
             envelope,
-        };
-        for (index, generation) in generations.into_iter().enumerate() {
-            if frames.envelope.shape == Shape::Chat {
-                frames.role(index, generation.seed());
-            }
-            frames.events.push(events(index, generation));
         }
-        frames
+    }
+
+    /// Waits for what happens first.
+    async fn first(&mut self) -> Result<(), GenerationError> {
+        if let Some((index, step, usage)) = self.events.next().await {
+            self.event(index, Ok(step?), usage);
+        }
+        Ok(())
     }
 
     async fn next(&mut self) -> Option<String> {
@@ -76,10 +94,15 @@ impl Frames {
         }
     }
 
-    fn event(&mut self, index: usize, event: Result<GenerationEvent, GenerationError>, usage: Usage) {
+    fn event(&mut self, index: usize, step: Result<Step, GenerationError>, usage: Usage) {
         self.usages[index] = usage;
-        match event {
-            Ok(GenerationEvent::Delta { text, tokens }) => {
+        match step {
+            Ok(Step::Started { seed }) => {
+                if self.envelope.shape == Shape::Chat {
+                    self.role(index, seed);
+                }
+            }
+            Ok(Step::Said(GenerationEvent::Delta { text, tokens })) => {
                 let worth_a_chunk = !text.is_empty()
                     || self.envelope.extras.any()
                     || self.envelope.usage_chunks == UsageChunks::Every;
@@ -89,7 +112,7 @@ impl Frames {
                     self.chunk(choice);
                 }
             }
-            Ok(GenerationEvent::Finish(finish)) => self.finish(index, &finish),
+            Ok(Step::Said(GenerationEvent::Finish(finish))) => self.finish(index, &finish),
             Err(error) => {
                 self.ready.push_back(frame(&ApiError::from(error).to_json()));
                 self.events.clear();
@@ -155,11 +178,23 @@ impl Frames {
     }
 }
 
-fn events(index: usize, generation: Generation) -> Events {
-    Box::pin(unfold(generation, move |mut generation| async move {
-        let event = generation.next().await?;
-        let usage = generation.usage();
-        Some(((index, event, usage), generation))
+/// What happens to one choice; an error is the last event.
+fn events(index: usize, start: Start) -> Events {
+    Box::pin(unfold(Some(State::Waiting(start)), move |state| async move {
+        match state? {
+            State::Waiting(start) => match start.await {
+                Ok(generation) => {
+                    let started = Step::Started { seed: generation.seed() };
+                    Some(((index, Ok(started), generation.usage()), Some(State::Running(generation))))
+                }
+                Err(error) => Some(((index, Err(error), Usage::default()), None)),
+            },
+            State::Running(mut generation) => {
+                let event = generation.next().await?;
+                let usage = generation.usage();
+                Some(((index, event.map(Step::Said), usage), Some(State::Running(generation))))
+            }
+        }
     }))
 }
 

@@ -60,9 +60,12 @@ fn describe() {
     describe_counter!(GENERATION_TOKENS, "Tokens generated");
     describe_counter!(
         SUCCESS,
-        "Generations that ended without error, by reason: stop, length, or abort by the client"
+        "Generations that ended without error, by reason: stop, length, timeout, or abort by the client"
     );
-    describe_counter!(FAILURE, "Errors told to clients, by code");
+    describe_counter!(
+        FAILURE,
+        "Errors told to clients, and other choices of the same request that ended with them, by code"
+    );
     describe_histogram!(FIRST_TOKEN, Unit::Seconds, "From a request's arrival to its first token");
     describe_histogram!(INTER_TOKEN, Unit::Seconds, "From one token of a generation to the next");
     describe_histogram!(END_TO_END, Unit::Seconds, "From a request's arrival to the end of its generation");

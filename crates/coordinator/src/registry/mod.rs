@@ -2,6 +2,7 @@
 //!
 //! A fixed set of addresses; one task for each keeps asking. Knows nothing of prompts or answers.
 
+mod identity;
 mod model;
 mod monitor;
 mod reason;
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use windlass_proto::v1::{ModelInfo, TokenizerResponse};
 
+use identity::{Identity, most_common};
 pub(crate) use model::{DepthLimit, Model};
 pub(crate) use reason::reason;
 pub(crate) use worker::{WorkGuard, Worker, WorkerState};
@@ -94,27 +96,47 @@ impl Registry {
         Err(format!("no worker is ready: {}", reasons.join("; ")))
     }
 
-    /// Takes a worker's word for what it serves. Blocks while it reads a tokenizer.
+    /// Takes a worker's word for what it serves, unless others of that name differ. Blocks while it reads a tokenizer.
     fn register(&self, worker: &Worker, info: ModelInfo, files: TokenizerResponse) -> Result<(), String> {
         let name = info.name.clone();
         let _registering = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = Identity::new(info, &files);
+        worker.set_introduced(identity.clone());
         let known = self.models().remove(&name);
-        match known {
-            Some(model) if model.is(&info, &files) => {}
-            Some(_) if self.workers.iter().any(|other| other.serves(&name)) => {
-                return Err(format!(
-                    "its model '{name}' or tokenizer differs from that of another worker: serve the same model folder \
-                     or use another name"
-                ));
+        if known.as_ref().is_none_or(|model| model.identity != identity) {
+            if let Some(model) = known {
+                self.may_replace(worker, &identity, &model.identity)?;
             }
-            _ => {
-                let model = Arc::new(Model::new(info, files).map_err(|error| error.to_string())?);
-                crate::metrics::known_model(&name);
-                self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), model);
-            }
+            let model = Arc::new(Model::new(identity, &files).map_err(|error| error.to_string())?);
+            crate::metrics::known_model(&name);
+            self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), model);
         }
         self.set_state(worker, WorkerState::Ready { model: name });
         Ok(())
+    }
+
+    /// Whether a name may pass from the identity that is known to the one this worker introduced.
+    ///
+    /// A name keeps its identity while any worker introduced itself with it last, reachable or not. Then it goes to
+    /// the identity that most workers of the name introduced.
+    fn may_replace(&self, worker: &Worker, new: &Identity, known: &Identity) -> Result<(), String> {
+        let introduced: Vec<_> = self.workers.iter().filter_map(|worker| worker.introduced()).collect();
+        let of_name: Vec<_> = introduced.iter().filter(|other| other.info.name == new.info.name).collect();
+        let kept = if of_name.contains(&known) { Some(known) } else { most_common(&of_name) };
+        let Some(kept) = kept.filter(|kept| *kept != new) else { return Ok(()) };
+        let reason = new.difference(kept);
+        if worker.state() != (WorkerState::Unready { reason: reason.clone() }) {
+            let (worker, model) = (&worker.address, &new.info.name);
+            let (fingerprint, expected) = (&new.info.fingerprint, &kept.info.fingerprint);
+            tracing::error!(
+                worker,
+                model,
+                fingerprint,
+                expected,
+                "worker is kept out: it differs from others"
+            );
+        }
+        Err(reason)
     }
 
     fn set_state(&self, worker: &Worker, state: WorkerState) {

@@ -4,6 +4,8 @@ use windlass_proto::v1::{
     DepthPolicy, GenerationParameters, ModelInfo, TokenizerResponse, depth_policy::Policy,
 };
 
+use super::identity::Identity;
+
 use crate::routing::DepthEstimates;
 use crate::text::{ChatTemplate, TextError, Tokenizer};
 
@@ -14,7 +16,7 @@ pub(crate) struct Model {
     /// `None`: prompts are token ids only, and answers have no text.
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
     pub(crate) template: Option<ChatTemplate>,
-    files: TokenizerResponse,
+    pub(super) identity: Identity,
     depths: Mutex<DepthEstimates>,
 }
 
@@ -26,19 +28,15 @@ pub(crate) struct DepthLimit {
 }
 
 impl Model {
-    pub(crate) fn new(info: ModelInfo, files: TokenizerResponse) -> Result<Self, TextError> {
+    pub(crate) fn new(identity: Identity, files: &TokenizerResponse) -> Result<Self, TextError> {
         let config = &files.tokenizer_config_json;
         let tokenizer = match files.tokenizer_json.as_slice() {
             [] => None,
             json => Some(Arc::new(Tokenizer::new(json, config)?)),
         };
         let template = ChatTemplate::from_config(config)?;
-        Ok(Self { info, tokenizer, template, files, depths: Mutex::default() })
-    }
-
-    /// Whether another worker's answers describe this same model.
-    pub(crate) fn is(&self, info: &ModelInfo, files: &TokenizerResponse) -> bool {
-        self.info == *info && self.files == *files
+        let info = identity.info.clone();
+        Ok(Self { info, tokenizer, template, identity, depths: Mutex::default() })
     }
 
     /// How deep a request can go. An effort that the model lacks counts as its default: the worker refuses it.

@@ -5,6 +5,7 @@ use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, LoadResponse};
 
+use super::identity::Identity;
 use super::reason::reason;
 use crate::config::endpoint;
 use crate::error::CoordinatorError;
@@ -18,6 +19,7 @@ pub(crate) struct Worker {
     pub(crate) address: String,
     channel: Channel,
     state: RwLock<WorkerState>,
+    introduced: RwLock<Option<Identity>>,
     load: RwLock<LoadResponse>,
     work: Mutex<Work>,
 }
@@ -37,6 +39,7 @@ impl Worker {
             address: address.to_owned(),
             channel: endpoint(address)?.connect_lazy(),
             state: RwLock::new(WorkerState::Unready { reason: "not yet connected".into() }),
+            introduced: RwLock::default(),
             load: RwLock::default(),
             work: Mutex::default(),
         })
@@ -52,6 +55,15 @@ impl Worker {
 
     pub(super) fn set_state(&self, state: WorkerState) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// What it introduced itself with last, however long ago.
+    pub(super) fn introduced(&self) -> Option<Identity> {
+        self.introduced.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_introduced(&self, identity: Identity) {
+        *self.introduced.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -110,12 +110,13 @@ impl Tokenizer {
             }
         }
         plain.push(&text[start..]);
-        let distinct: HashSet<char> = plain.into_iter().flat_map(str::chars).collect();
+        let mut seen = HashSet::new();
+        let mut distinct = plain.into_iter().flat_map(str::chars).filter(|character| seen.insert(*character));
         let split_at_space = self.inner.get_pre_tokenizer().is_some();
         let known = |character: &char| {
             (split_at_space && character.is_whitespace()) || has_tokens(&self.inner, &character.to_string())
         };
-        match distinct.into_iter().find(|character| !known(character)) {
+        match distinct.find(|character| !known(character)) {
             None => Ok(()),
             Some(character) => {
                 let reason = format!("character {character:?} is not in the model's vocabulary");
@@ -235,6 +236,15 @@ pub(super) mod tests {
             error.to_string(),
             "the text cannot be tokenised: character '×' is not in the model's vocabulary"
         );
+    }
+
+    #[test]
+    fn of_several_unknown_characters_the_first_is_named() {
+        let tokenizer = Tokenizer::new(DEMO, b"").unwrap();
+        for text in ["7É×ÈÀ3=", "<|begin_text|>É<|end_text|>×ÈÀÈÉ"] {
+            let error = tokenizer.encode(text, true).unwrap_err().to_string();
+            assert!(error.contains("'É'"), "{error}");
+        }
     }
 
     #[test]

@@ -37,15 +37,36 @@ pub(crate) struct Script {
     pub(crate) refusal: Option<Status>,
     /// Break off after the tokens, without a finish.
     pub(crate) lost: bool,
+    /// What to do with the i-th request instead, if anything.
+    pub(crate) but: fn(usize) -> Otherwise,
     /// The last token is a stop token.
     pub(crate) ends_with_stop: bool,
+}
+
+/// A request that is not served as the others are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Otherwise {
+    No,
+    /// It waits for a lane for ever.
+    Waits,
+    /// It is refused, as by a full queue, after a moment.
+    Refused,
+    /// It breaks off after its first token.
+    Lost,
 }
 
 impl Script {
     /// The demo vocabulary has '0' at 5; only digits are spoken here.
     pub(crate) fn says(text: &str) -> Self {
         let tokens = text.bytes().map(|byte| u32::from(byte - b'0') + 5).collect();
-        Self { tokens, pause: Duration::ZERO, refusal: None, lost: false, ends_with_stop: false }
+        Self {
+            tokens,
+            pause: Duration::ZERO,
+            refusal: None,
+            lost: false,
+            but: |_| Otherwise::No,
+            ends_with_stop: false,
+        }
     }
 }
 
@@ -132,15 +153,33 @@ impl Worker for Service {
 
     async fn generate(&self, request: Request<GenerateTaskRequest>) -> Result<Response<Responses>, Status> {
         let request = request.into_inner();
-        self.seen.requests.lock().unwrap().push(request.clone());
+        let number = {
+            let mut requests = self.seen.requests.lock().unwrap();
+            requests.push(request.clone());
+            requests.len() - 1
+        };
         if request.fingerprint != self.seen.model.lock().unwrap().1 {
             return Err(Status::unavailable("another model is served here"));
         }
         if let Some(status) = &self.script.refusal {
             return Err(status.clone());
         }
-        let guard = Aborted { seen: Arc::clone(&self.seen), ended: false };
-        let state = (0, self.script.clone(), request, guard);
+        let mut guard = Aborted { seen: Arc::clone(&self.seen), ended: false };
+        let mut script = self.script.clone();
+        match (script.but)(number) {
+            Otherwise::No => {}
+            Otherwise::Waits => std::future::pending().await,
+            Otherwise::Refused => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                guard.ended = true;
+                return Err(Status::resource_exhausted("queue is full"));
+            }
+            Otherwise::Lost => {
+                script.lost = true;
+                script.tokens.truncate(1);
+            }
+        }
+        let state = (0, script, request, guard);
         let events = futures::stream::unfold(state, |(index, script, request, mut guard)| async move {
             if index > 0 {
                 tokio::time::sleep(script.pause).await;

@@ -121,6 +121,46 @@ async fn a_worker_with_another_model_is_introduced_anew() {
     assert_eq!(front.get("/v1/models/demo").await.0, 503);
 }
 
+/// A worker that introduces itself with this fingerprint once it is healthy.
+async fn unhealthy(fingerprint: &str) -> FakeWorker {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    worker.turn_to("demo", fingerprint);
+    worker.seen.healthy.store(false, Ordering::SeqCst);
+    worker
+}
+
+#[tokio::test]
+async fn a_worker_that_differs_cannot_take_the_name_while_the_right_ones_are_away() {
+    let right = FakeWorker::start(Script::says("4")).await;
+    let wrong = unhealthy("b").await;
+    let front = Front::start(vec![wrong.address.clone(), right.address.clone()]).await;
+    front.wait_for_workers(1).await;
+    right.seen.healthy.store(false, Ordering::SeqCst);
+    front.wait_for_workers(0).await;
+    wrong.seen.healthy.store(true, Ordering::SeqCst);
+    let reason = "its model 'demo' has fingerprint b, that of the other workers a";
+    eventually(|| async { front.get("/ready").await.1.contains(reason) }).await;
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 503);
+    right.seen.healthy.store(true, Ordering::SeqCst);
+    front.wait_for_workers(1).await;
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    assert!(front.get("/v1/models").await.1.contains(r#""fingerprint":"a""#));
+    assert_eq!((wrong.requests().len(), right.requests().len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_name_changes_its_model_once_every_worker_has_introduced_another() {
+    let workers = [FakeWorker::start(Script::says("4")).await, FakeWorker::start(Script::says("4")).await];
+    let front = Front::ready(&[&workers[0], &workers[1]]).await;
+    workers[0].turn_to("demo", "b");
+    front.wait_for_workers(1).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(front.get("/v1/models").await.1.contains(r#""fingerprint":"a""#));
+    workers[1].turn_to("demo", "b");
+    front.wait_for_workers(2).await;
+    assert!(front.get("/v1/models").await.1.contains(r#""fingerprint":"b""#));
+}
+
 #[tokio::test]
 async fn where_several_models_are_served_a_request_must_name_one() {
     let workers = [FakeWorker::start(Script::says("4")).await, FakeWorker::start(Script::says("4")).await];
