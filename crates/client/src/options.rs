@@ -43,7 +43,7 @@ pub struct Message {
 /// How to generate. What is absent takes the server's or the model's default.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerateOptions {
-    /// Most tokens, at least 1. Absent: what the context leaves.
+    /// Most tokens, at least 1. Absent: what the context and the K/V memory leave.
     pub max_tokens: Option<u32>,
     /// Core iterations per token. Absent: the model's default effort.
     pub depth: Option<Depth>,

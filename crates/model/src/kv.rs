@@ -34,7 +34,7 @@ impl KvPolicy {
         match self {
             Self::Full => depth,
             Self::Ring(k) => depth.min(k),
-            Self::Anchor(a) => depth.min(a + 1),
+            Self::Anchor(a) => depth.min(a.saturating_add(1)),
         }
     }
 

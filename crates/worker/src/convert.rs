@@ -35,11 +35,15 @@ pub(crate) fn request(
         priority,
         timeout_ms,
     } = parameters.unwrap_or_default();
-    let room = || model.config.context_length.saturating_sub(prompt.len()).max(1);
+    let depth = depth_policy(depth, effort.as_deref(), model)?;
+    let kv = kv.map_or(Ok(KvPolicy::Full), kv_policy)?;
+    // The last token's position never runs, so it takes no K/V.
+    let most = model.config.context_length.min(model.positions_that_fit(kv, &depth).saturating_add(1));
+    let room = || most.saturating_sub(prompt.len()).max(1);
     Ok(Request {
         max_tokens: max_tokens.map_or_else(room, |max_tokens| max_tokens as usize),
-        depth: depth_policy(depth, effort.as_deref(), model)?,
-        kv: kv.map_or(Ok(KvPolicy::Full), kv_policy)?,
+        depth,
+        kv,
         sampling: self::sampling(sampling.unwrap_or_default(), seeds),
         stop_tokens: stop_token_ids.into_iter().collect(),
         ignore_model_stops: ignore_eos,
@@ -144,9 +148,10 @@ mod tests {
     use windlass_model::ModelFolder;
     use windlass_proto::v1::KvPlan;
 
-    fn demo() -> ServedModel {
+    /// The demo model with memory for this many K/V blocks.
+    fn demo(blocks: u32) -> ServedModel {
         let config = WorkerConfig { latent_seed: 5, ..WorkerConfig::new(ModelFolder::demo()).unwrap() };
-        ServedModel::read(&config, KvPlan::default()).unwrap()
+        ServedModel::read(&config, KvPlan { blocks, block_positions: 16, block_bytes: 1 }).unwrap()
     }
 
     fn converted(parameters: v1::GenerationParameters) -> Result<Request, InvalidRequest> {
@@ -155,13 +160,13 @@ mod tests {
             parameters: Some(parameters),
             fingerprint: String::new(),
         };
-        request(task, &demo(), &Seeds::default())
+        request(task, &demo(10_000), &Seeds::default())
     }
 
     #[test]
     fn what_is_absent_gets_the_documented_default() {
         let request = converted(v1::GenerationParameters::default()).unwrap();
-        let model = demo();
+        let model = demo(10_000);
         let neutral = Sampling { temperature: 1.0, seed: request.sampling.seed, ..Sampling::default() };
         let expected = Request {
             sampling: neutral,
@@ -169,6 +174,14 @@ mod tests {
             ..Request::greedy(vec![1, 12, 19], 253, model.default_policy, KvPolicy::Full)
         };
         assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn without_max_tokens_a_request_takes_no_more_than_the_memory_holds() {
+        // The default effort takes 16 slots and one for prelude and coda: four blocks of 16 positions fit.
+        let task = v1::GenerateTaskRequest { prompt: vec![1, 12, 19], ..v1::GenerateTaskRequest::default() };
+        let request = request(task, &demo(4 * 17), &Seeds::default()).unwrap();
+        assert_eq!((request.max_tokens, request.kv_blocks()), (62, 4 * 17));
     }
 
     #[test]

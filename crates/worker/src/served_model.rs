@@ -79,21 +79,25 @@ impl ServedModel {
     /// Tells the log what is served and how much of it fits.
     pub(crate) fn log(&self) {
         let KvPlan { blocks, block_bytes, .. } = self.kv;
+        let fit = |kv| self.positions_that_fit(kv, &self.default_policy);
+        let (full, ring, context) = (fit(KvPolicy::Full), fit(KvPolicy::Ring(1)), self.config.context_length);
         tracing::info!(
             model = self.name,
             parameters = self.config.parameters(),
             kv_blocks = blocks,
             kv_bytes = u64::from(blocks) * block_bytes,
-            tokens_at_kv_full = self.tokens_that_fit(KvPolicy::Full),
-            tokens_at_kv_ring_1 = self.tokens_that_fit(KvPolicy::Ring(1)),
+            tokens_at_kv_full = full,
+            lanes_at_kv_full = full / context,
+            tokens_at_kv_ring_1 = ring,
+            lanes_at_kv_ring_1 = ring / context,
             effort = self.default_effort,
             "model is ready"
         );
     }
 
-    /// Positions of all lanes together that the K/V blocks hold at the default effort.
-    fn tokens_that_fit(&self, kv: KvPolicy) -> u64 {
-        let slots = 1 + kv.slots(self.default_policy.max());
-        u64::from(self.kv.blocks / slots) * u64::from(self.kv.block_positions)
+    /// Positions of all lanes together that the K/V blocks hold at the least.
+    pub(crate) fn positions_that_fit(&self, kv: KvPolicy, depth: &DepthPolicy) -> usize {
+        let slots = 1 + kv.slots(depth.max()).min(self.max_depth);
+        (self.kv.blocks / slots) as usize * self.kv.block_positions as usize
     }
 }
