@@ -5,7 +5,9 @@
 
 mod commands;
 mod config;
+mod counted;
 mod depth_strip;
+mod environment;
 mod load_bar;
 mod logging;
 mod policy_argument;
@@ -80,6 +82,9 @@ fn command_line() -> clap::Command {
 fn run(arguments: Arguments) -> Result<()> {
     let is_server =
         matches!(arguments.command, Command::Serve(_) | Command::Worker(_) | Command::Coordinator(_));
+    if is_server {
+        environment::check(&command_line())?;
+    }
     logging::start(arguments.log_format, if is_server { "info" } else { "warn" })?;
     let result = match arguments.command {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),

@@ -170,7 +170,10 @@ fn the_file_gives_way_to_the_environment_and_that_to_flags() {
     std::fs::write(&file, "[worker]\nlanes = 3\n").unwrap();
     let refused = windlass(&["worker", "--config", path]).output().unwrap();
     let message = String::from_utf8(refused.stderr).unwrap();
-    assert!(refused.status.code() == Some(1) && message.contains("unknown field `lanes`"), "{message}");
+    assert!(
+        refused.status.code() == Some(1) && message.contains("unknown field 'lanes': use one of listen, "),
+        "{message}"
+    );
     std::fs::remove_file(&file).unwrap();
 }
 
@@ -198,6 +201,20 @@ fn serve_refuses_workers_of_others() {
         output.status.code() == Some(1) && message.contains("workers is set, but serve runs"),
         "{message}"
     );
+}
+
+#[test]
+fn servers_refuse_a_misspelt_environment_variable() {
+    for command in ["serve", "worker", "coordinator"] {
+        let output = windlass(&[command]).env("WINDLASS_MODLE", "demo").output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        let expected =
+            "error: the environment variable WINDLASS_MODLE is not known: did you mean WINDLASS_MODEL";
+        assert!(output.status.code() == Some(1) && message.starts_with(expected), "{message}");
+    }
+    let output =
+        windlass(&["generate", "--model", "demo", "--prompt", "1+1="]).env("WINDLASS_MODLE", "x").output();
+    assert!(output.unwrap().status.success(), "only servers mind");
 }
 
 /// Accuracy as measured when the model was trained: arithmetic all right once there are enough iterations.

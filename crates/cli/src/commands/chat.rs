@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::counted::counted;
 use crate::depth_strip::DepthStrip;
 use crate::policy_argument::finite;
 use connection::{Connection, Refusal, Turn};
@@ -139,6 +140,6 @@ async fn answer(connection: &Connection, turns: &[Turn], strip: DepthStrip) -> R
     writeln!(stdout)?;
     let mean = depths.iter().map(|depth| f64::from(*depth)).sum::<f64>() / depths.len().max(1) as f64;
     let cells = strip.strip(depths.iter().map(|depth| ("", *depth)));
-    writeln!(stdout, "{cells} {} tokens, mean depth {mean:.1}", depths.len())?;
+    writeln!(stdout, "{cells} {}, mean depth {mean:.1}", counted(depths.len(), "token"))?;
     Ok(text)
 }

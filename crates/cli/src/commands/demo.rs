@@ -11,6 +11,7 @@ use windlass_client::Depth;
 use windlass_coordinator::text::Tokenizer;
 use windlass_model::ModelFolder;
 
+use crate::counted::counted;
 use crate::depth_strip::DepthStrip;
 use crate::process::shutdown_signal;
 use crate::puzzles::mixed;
@@ -88,7 +89,8 @@ fn show(report: &Report, samples: &[Outcome]) -> Result<()> {
     let Report { model, workers, puzzles, seed, full_depth, .. } = report;
     writeln!(
         stdout,
-        "{puzzles} puzzles (seed {seed}) by model {model} on {workers} workers, whole answers right:\n"
+        "{} (seed {seed}) by model {model} on {workers} workers, whole answers right:\n",
+        counted(*puzzles, "puzzle")
     )?;
     writeln!(stdout, "{}\n", table::by_size(report))?;
     writeln!(stdout, "{}\n", table::by_policy(report))?;

@@ -70,17 +70,18 @@ pub(crate) struct GenerateArguments {
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
-    /// Write one JSON object per token instead of the text: token, text, depth, logprob
+    /// Write one JSON object per token instead of the text (or of the ids, where the folder has no tokenizer): token,
+    /// text, depth, logprob; numbers that JSON lacks, as NaN, are null
     #[arg(long)]
     json: bool,
-    /// Add the raw logits to each object, one per vocabulary entry
-    #[arg(long, requires = "json")]
+    /// Add the raw logits to each object, one per vocabulary entry; implies --json
+    #[arg(long)]
     logits: bool,
-    /// Add the exit criterion's value at every check to each object
-    #[arg(long, requires = "json")]
+    /// Add the exit criterion's value at every check to each object; implies --json
+    #[arg(long)]
     exit_values: bool,
-    /// Add the N most likely tokens with their log-probabilities to each object (0 to 20)
-    #[arg(long, value_name = "N", requires = "json")]
+    /// Add the N most likely tokens with their log-probabilities to each object (0 to 20); implies --json
+    #[arg(long, value_name = "N")]
     logprobs: Option<usize>,
 }
 
@@ -91,9 +92,6 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let efforts = folder.efforts(&config)?;
     let tokenizer = tokenizer(&folder)?.map(Arc::new);
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
-    if !arguments.json && tokenizer.is_none() {
-        bail!("{} has no tokenizer.json, so there is no text to show: use --json", arguments.model);
-    }
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     let mut engine = engine(&folder, &config, &request, thread_count(arguments.threads)?)?;
@@ -103,7 +101,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
         logits: arguments.logits,
     };
     let output =
-        Output::new(io::stdout().lock(), tokenizer, &request.prompt, arguments.json.then_some(fields));
+        Output::new(io::stdout().lock(), tokenizer, &request.prompt, arguments.as_json().then_some(fields));
     generate(&mut engine, request, output)
 }
 
@@ -126,6 +124,11 @@ fn generate(engine: &mut Engine<Cpu>, request: Request, mut output: Output<impl 
 }
 
 impl GenerateArguments {
+    /// Whether to write JSON; what only JSON can show asks for it too.
+    fn as_json(&self) -> bool {
+        self.json || self.logits || self.exit_values || self.logprobs.is_some()
+    }
+
     fn request(
         &self,
         tokenizer: Option<&Tokenizer>,
@@ -135,7 +138,7 @@ impl GenerateArguments {
         let prompt = match (&self.prompt, &self.token_ids, tokenizer) {
             (Some(text), _, Some(tokenizer)) => tokenizer.encode(text, true)?,
             (Some(_), _, None) => {
-                bail!("{} has no tokenizer.json: use --token-ids with --json, not --prompt", self.model)
+                bail!("{} has no tokenizer.json: use --token-ids, not --prompt", self.model)
             }
             (None, ids, _) => ids.clone().unwrap_or_default(),
         };
@@ -144,7 +147,7 @@ impl GenerateArguments {
         Ok(Request {
             sampling: Sampling { temperature: self.temperature, seed: self.seed, ..Sampling::default() },
             // The chosen token's own log-probability is always part of the JSON.
-            logprobs: self.json.then_some(self.logprobs.unwrap_or(0)),
+            logprobs: self.as_json().then_some(self.logprobs.unwrap_or(0)),
             exit_values: self.exit_values,
             report_logits: self.logits,
             latent_seed: self.latent_seed,
@@ -158,10 +161,11 @@ impl GenerateArguments {
             return Ok(depth.policy(mean_recurrence));
         }
         let Some(name) = &self.effort else { return Ok(efforts.default_policy()) };
-        efforts.by_name.get(name).copied().with_context(|| {
-            let names = efforts.by_name.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            format!("effort: the model has no '{name}': use one of {names}")
-        })
+        efforts
+            .by_name
+            .get(name)
+            .copied()
+            .with_context(|| format!("effort: the model has no '{name}': use one of {}", efforts.names()))
     }
 }
 

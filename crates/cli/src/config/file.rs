@@ -1,8 +1,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
+use windlass_wording::plain;
 
 use super::{CoordinatorOptions, WorkerOptions};
 
@@ -19,7 +20,14 @@ impl ConfigFile {
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is no valid config", path.display()))
+        Self::parse(&text).with_context(|| format!("{} is no valid config", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let said = error.message();
+            anyhow!("{}", error.to_string().replace(said, &plain(said)).trim_end())
+        })
     }
 }
 
@@ -28,7 +36,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<ConfigFile, String> {
-        toml::from_str(text).map_err(|error| error.to_string())
+        ConfigFile::parse(text).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -49,11 +57,15 @@ mod tests {
     #[test]
     fn unknown_keys_and_wrong_types_are_named() {
         let cases = [
-            ("[worker]\nlanes = 3", "unknown field `lanes`"),
-            ("[coordinator]\nhttps = 'x'", "unknown field `https`"),
-            ("[engine]", "unknown field `engine`"),
-            ("threads = 3", "unknown field `threads`"),
+            ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, model, "),
+            ("[coordinator]\nhttps = 'x'", "unknown field 'https': use one of http, grpc, "),
+            ("[engine]", "unknown field 'engine': use one of worker, coordinator"),
+            ("threads = 3", "unknown field 'threads': use one of worker, coordinator"),
             ("[worker]\nthreads = 'many'", "threads = 'many'"),
+            (
+                "[worker]\nthreads = 'many'",
+                "expected a whole number from 0 to 18446744073709551615, not \"many\"",
+            ),
             ("[worker]\nmax_lanes = -1", "max_lanes = -1"),
         ];
         for (text, expected) in cases {

@@ -1,12 +1,15 @@
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 use windlass_worker::WorkerConfig;
 
 use super::{checked_address, model_folder, set, thread_count};
 use crate::text_files;
+
+/// Deepest `max_depth` that is taken for meant.
+const DEEPEST: u32 = 10_000;
 
 /// What can be set of a worker. The same names in flags, in the environment and in the file's section `worker`.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
@@ -120,8 +123,21 @@ impl WorkerOptions {
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
         config.validate()?;
+        check_sense(&config)?;
         Ok(WorkerSettings { listen, config })
     }
+}
+
+/// Refuses limits that would work and that nobody can mean.
+fn check_sense(config: &WorkerConfig) -> Result<()> {
+    let (positions, chunk) = (config.engine.prefill_positions, config.engine.prefill_chunk);
+    if positions < chunk {
+        bail!("prefill_positions is {positions}: use at least prefill_chunk, which is {chunk}");
+    }
+    if config.engine.max_depth > DEEPEST {
+        bail!("max_depth is {}: use 1 to {DEEPEST}", config.engine.max_depth);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -167,6 +183,11 @@ mod tests {
             (WorkerOptions { model: Some(String::new()), ..demo() }, "model is empty: name its folder"),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
+            (
+                WorkerOptions { prefill_positions: Some(127), ..demo() },
+                "prefill_positions is 127: use at least prefill_chunk, which is 128",
+            ),
+            (WorkerOptions { max_depth: Some(10_001), ..demo() }, "max_depth is 10001: use 1 to 10000"),
             (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no request"),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
             (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),

@@ -91,7 +91,7 @@ impl Generator {
     ) -> Result<Vec<u32>, GenerationError> {
         match prompt {
             Prompt::TokenIds(ids) => Ok(ids),
-            Prompt::Text(text) => encode(tokenizer(model, "prompt")?, text, true).await,
+            Prompt::Text(text) => self.text_ids(model, text, true).await,
             Prompt::Chat(messages) => {
                 let tokenizer = tokenizer(model, "messages")?;
                 let template = model.template.as_ref().ok_or_else(|| {
@@ -103,6 +103,16 @@ impl Generator {
                 encode(tokenizer, text, false).await
             }
         }
+    }
+
+    /// The token ids of a text, with the model's special tokens around it if `special`.
+    pub(crate) async fn text_ids(
+        &self,
+        model: &Model,
+        text: String,
+        special: bool,
+    ) -> Result<Vec<u32>, GenerationError> {
+        encode(tokenizer(model, "prompt")?, text, special).await
     }
 
     /// Starts generating; returns once a worker answered with a first event. `received`: when the request came in.

@@ -14,6 +14,7 @@ mod request;
 mod response;
 mod stream;
 mod strict;
+mod tokens;
 
 #[cfg(test)]
 mod request_tests;
@@ -51,6 +52,9 @@ pub(crate) fn router(
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*id}", get(models::one))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/tokenizer_info", get(tokens::info))
         .route("/live", get(probes::live))
         .route("/ready", get(probes::ready))
         .route("/health", get(probes::ready))

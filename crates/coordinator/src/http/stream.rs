@@ -30,7 +30,7 @@ enum Step {
 /// A choice between two events.
 enum State {
     Waiting(Start),
-    Running(Generation),
+    Running(Box<Generation>),
 }
 
 /// Streams all choices as their tokens come, once the first of them runs; until then an error is the whole answer.
@@ -185,7 +185,8 @@ fn events(index: usize, start: Start) -> Events {
             State::Waiting(start) => match start.await {
                 Ok(generation) => {
                     let started = Step::Started { seed: generation.seed() };
-                    Some(((index, Ok(started), generation.usage()), Some(State::Running(generation))))
+                    let usage = generation.usage();
+                    Some(((index, Ok(started), usage), Some(State::Running(Box::new(generation)))))
                 }
                 Err(error) => Some(((index, Err(error), Usage::default()), None)),
             },

@@ -52,6 +52,7 @@ fn models(page: &mut Page, reports: &[Report]) {
         sum.waiting += load.waiting;
         sum.blocks_used += load.blocks_used;
         sum.blocks_total += load.blocks_total;
+        sum.blocks_cached += load.blocks_cached;
     }
     let mut gauge = |name: &str, help: &str, value: fn(&LoadResponse) -> f64| {
         page.family(name, "gauge", help);
@@ -64,14 +65,32 @@ fn models(page: &mut Page, reports: &[Report]) {
     gauge("windlass_kv_cache_usage_perc", "Part of the K/V blocks in use, 1 for all", |load| {
         f64::from(load.blocks_used) / f64::from(load.blocks_total.max(1))
     });
+    gauge(
+        "windlass_kv_cache_blocks_cached",
+        "K/V blocks that only keep prefixes for later requests",
+        |load| load.blocks_cached.into(),
+    );
 }
 
 fn counters(page: &mut Page, reports: &[Report]) {
-    let name = "windlass_worker_ticks_total";
-    page.family(name, "counter", "Ticks of the worker's engine");
-    for Report { worker, load, .. } in reports {
-        page.sample(name, &[("worker", worker)], load.ticks_total);
-    }
+    let mut counter = |name: &str, help: &str, value: fn(&LoadResponse) -> u64| {
+        page.family(name, "counter", help);
+        for Report { worker, load, .. } in reports {
+            page.sample(name, &[("worker", worker)], value(load));
+        }
+    };
+    counter("windlass_worker_ticks_total", "Ticks of the worker's engine", |load| load.ticks_total);
+    counter("windlass_preemptions_total", "Requests put back to free memory, to go on later", |load| {
+        load.preemptions_total
+    });
+    counter(
+        "windlass_prefix_cache_queries_total",
+        "Prompt positions looked up in the prefix cache",
+        |load| load.prefix_query_positions_total,
+    );
+    counter("windlass_prefix_cache_hits_total", "Prompt positions found in the prefix cache", |load| {
+        load.prefix_hit_positions_total
+    });
     let name = "windlass_worker_rows_total";
     page.family(name, "counter", "Rows the worker ran, by phase of the tick");
     for Report { worker, load, .. } in reports {
@@ -153,6 +172,29 @@ mod tests {
                 r#"windlass_core_rows_per_tick_count{worker="a:1"} 9"#,
             ]
         );
+    }
+
+    #[test]
+    fn what_the_workers_count_is_written_out_by_worker_or_model() {
+        let load = LoadResponse {
+            blocks_cached: 7,
+            preemptions_total: 3,
+            prefix_query_positions_total: 50,
+            prefix_hit_positions_total: 20,
+            ..LoadResponse::default()
+        };
+        let report = |worker: &str| Report { worker: worker.into(), model: "m".into(), load: load.clone() };
+        let mut page = Page::default();
+        models(&mut page, &[report("a:1"), report("b:2")]);
+        counters(&mut page, &[report("a:1")]);
+        for sample in [
+            r#"windlass_kv_cache_blocks_cached{model="m"} 14"#,
+            r#"windlass_preemptions_total{worker="a:1"} 3"#,
+            r#"windlass_prefix_cache_queries_total{worker="a:1"} 50"#,
+            r#"windlass_prefix_cache_hits_total{worker="a:1"} 20"#,
+        ] {
+            assert!(page.text.lines().any(|line| line == sample), "no {sample} in {}", page.text);
+        }
     }
 
     #[test]

@@ -97,17 +97,17 @@ impl Registry {
     }
 
     /// Takes a worker's word for what it serves, unless others of that name differ. Blocks while it reads a tokenizer.
-    fn register(&self, worker: &Worker, info: ModelInfo, files: TokenizerResponse) -> Result<(), String> {
+    fn register(&self, worker: &Worker, info: ModelInfo, files: &TokenizerResponse) -> Result<(), String> {
         let name = info.name.clone();
         let _registering = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = Identity::new(info, &files);
+        let identity = Identity::new(info, files);
         worker.set_introduced(identity.clone());
         let known = self.models().remove(&name);
         if known.as_ref().is_none_or(|model| model.identity != identity) {
             if let Some(model) = known {
                 self.may_replace(worker, &identity, &model.identity)?;
             }
-            let model = Arc::new(Model::new(identity, &files).map_err(|error| error.to_string())?);
+            let model = Arc::new(Model::new(identity, files).map_err(|error| error.to_string())?);
             crate::metrics::known_model(&name);
             self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), model);
         }

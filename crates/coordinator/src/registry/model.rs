@@ -7,7 +7,7 @@ use windlass_proto::v1::{
 use super::identity::Identity;
 
 use crate::routing::DepthEstimates;
-use crate::text::{ChatTemplate, TextError, Tokenizer};
+use crate::text::{ChatTemplate, TextError, Tokenizer, TokenizerInfo};
 
 /// A model that some worker serves: what it can do, and its way from text to tokens and back.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub(crate) struct Model {
     /// `None`: prompts are token ids only, and answers have no text.
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
     pub(crate) template: Option<ChatTemplate>,
+    pub(crate) tokenizer_info: TokenizerInfo,
     pub(super) identity: Identity,
     depths: Mutex<DepthEstimates>,
 }
@@ -36,7 +37,8 @@ impl Model {
         };
         let template = ChatTemplate::from_config(config)?;
         let info = identity.info.clone();
-        Ok(Self { info, tokenizer, template, identity, depths: Mutex::default() })
+        let tokenizer_info = TokenizerInfo::from_config(config)?;
+        Ok(Self { info, tokenizer, template, tokenizer_info, identity, depths: Mutex::default() })
     }
 
     /// How deep a request can go. An effort that the model lacks counts as its default: the worker refuses it.

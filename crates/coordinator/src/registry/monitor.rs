@@ -46,7 +46,7 @@ async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<Mod
     ask(worker).await?;
     let (registry, worker) = (Arc::clone(registry), Arc::clone(worker));
     let introduced = info.clone();
-    let registered = tokio::task::spawn_blocking(move || registry.register(&worker, info, files));
+    let registered = tokio::task::spawn_blocking(move || registry.register(&worker, info, &files));
     registered.await.map_err(|error| error.to_string())??;
     Ok(introduced)
 }

@@ -1,6 +1,7 @@
 //! Why a worker did not answer, in words for operators.
 
 use std::error::Error;
+use std::io;
 
 use tonic::{Code, Status};
 
@@ -12,21 +13,34 @@ const NO_GRPC: [&str; 4] = [
     "unspecific protocol error detected",
 ];
 
-/// The status' message and all its causes; never empty.
+/// What the status says, or what broke the connection; never empty.
 pub(crate) fn reason(status: &Status) -> String {
-    let mut reason = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !reason.contains(&text) {
-            reason = format!("{reason}: {text}");
-        }
-        cause = error.source();
-    }
-    if status.code() == Code::Unimplemented || NO_GRPC.iter().any(|text| reason.contains(text)) {
+    let causes = causes(status);
+    let texts: Vec<_> = causes.iter().map(ToString::to_string).chain([status.message().to_owned()]).collect();
+    let says = |parts: &[&str]| texts.iter().any(|text| parts.iter().any(|part| text.contains(part)));
+    if status.code() == Code::Unimplemented || says(&NO_GRPC) {
         return "it does not speak windlass.v1.Worker".into();
     }
-    if reason.is_empty() { status.code().description().to_owned() } else { reason }
+    match causes.last() {
+        // What the other side says of itself.
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => status.message().to_owned(),
+        // The libraries' words for it, from the outside in, are "transport error", "h2 protocol error" and the like.
+        Some(_) if says(&["timed out", "deadline has elapsed"]) => "it does not answer in time".into(),
+        Some(cause) if cause.is::<io::Error>() => cause.to_string(),
+        Some(_) => "the connection broke".into(),
+    }
+}
+
+/// The causes of a status that was made on this side, the innermost last.
+fn causes(status: &Status) -> Vec<&(dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = status.source();
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    causes
 }
 
 #[cfg(test)]
@@ -44,6 +58,22 @@ mod tests {
         let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
         let status = Status::from_error(Box::new(std::io::Error::other(refused)));
         assert_eq!(reason(&status).matches("connection refused").count(), 1, "{status:?}");
+    }
+
+    #[test]
+    fn a_broken_connection_is_told_without_the_libraries_words() {
+        let broken = Status::from_error(Box::new(h2_error()));
+        assert_eq!(reason(&broken), "the connection broke");
+        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "connection timed out");
+        assert_eq!(reason(&Status::from_error(Box::new(late))), "it does not answer in time");
+    }
+
+    /// An error of some library with no word for operators.
+    fn h2_error() -> impl Error + Send + Sync {
+        #[derive(Debug, thiserror::Error)]
+        #[error("h2 protocol error: error reading a body from connection")]
+        struct Transport;
+        Transport
     }
 
     #[test]

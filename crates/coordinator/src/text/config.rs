@@ -1,6 +1,6 @@
 //! What of `tokenizer_config.json` matters here. Its many other keys belong to other programs.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::TextError;
 
@@ -8,6 +8,7 @@ use super::TextError;
 pub(super) struct TokenizerConfig {
     pub(super) bos_token: Option<SpecialToken>,
     pub(super) eos_token: Option<SpecialToken>,
+    pub(super) pad_token: Option<SpecialToken>,
     pub(super) add_bos_token: Option<bool>,
     pub(super) chat_template: Option<Templates>,
 }
@@ -19,6 +20,30 @@ impl TokenizerConfig {
             return Ok(Self::default());
         }
         serde_json::from_slice(json).map_err(|error| TextError::Config { reason: error.to_string() })
+    }
+}
+
+/// Special tokens and chat template of a model.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TokenizerInfo {
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+    pad_token: Option<String>,
+    chat_template: Option<String>,
+}
+
+impl TokenizerInfo {
+    /// Reads the bytes of `tokenizer_config.json`, which may be empty.
+    pub fn from_config(config_json: &[u8]) -> Result<Self, TextError> {
+        let config = TokenizerConfig::read(config_json)?;
+        let text = |token: Option<SpecialToken>| token.map(|token| token.text().to_owned());
+        let chat_template = config.chat_template.as_ref().map(Templates::default_source).transpose()?;
+        Ok(Self {
+            chat_template: chat_template.map(str::to_owned),
+            bos_token: text(config.bos_token),
+            eos_token: text(config.eos_token),
+            pad_token: text(config.pad_token),
+        })
     }
 }
 

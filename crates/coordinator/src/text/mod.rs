@@ -9,6 +9,7 @@ mod stream;
 mod tokenizer;
 
 pub use chat_template::{ChatMessage, ChatTemplate};
+pub use config::TokenizerInfo;
 pub use error::TextError;
 pub use stream::{TextStep, TextStream};
 pub use tokenizer::Tokenizer;

@@ -70,6 +70,11 @@ impl Tokenizer {
         self.inner.decode(ids, true).map_err(|error| TextError::Decode { reason: error.to_string() })
     }
 
+    /// The text of token ids, with special tokens by their names.
+    pub fn decode_with_special(&self, ids: &[u32]) -> Result<String, TextError> {
+        self.inner.decode(ids, false).map_err(|error| TextError::Decode { reason: error.to_string() })
+    }
+
     /// The bytes one token stands for, wherever it is in a text; of a special token, its name.
     pub fn token_bytes(&self, id: u32) -> Vec<u8> {
         let Some(token) = self.inner.id_to_token(id) else {

@@ -25,7 +25,9 @@ async fn a_generation_says_text_tokens_depths_and_finish() {
     let options = GenerateOptions {
         max_tokens: Some(2),
         depth: Some(Depth::Fixed(8)),
-        kv: Some(Kv::Ring(4)),
+        kv: Some(Kv::Anchor(4)),
+        priority: Some(-2),
+        timeout_ms: Some(30_000),
         ..GenerateOptions::default()
     };
     let request = GenerateRequest { options, ..GenerateRequest::text("7+5=") };
@@ -38,7 +40,8 @@ async fn a_generation_says_text_tokens_depths_and_finish() {
     let sent = worker.requests().remove(0);
     let parameters = sent.parameters.unwrap();
     assert_eq!(parameters.depth, Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(8)) }));
-    assert_eq!(parameters.kv, Some(KvPolicy { policy: Some(kv_policy::Policy::Ring(4)) }));
+    assert_eq!(parameters.kv, Some(KvPolicy { policy: Some(kv_policy::Policy::Anchor(4)) }));
+    assert_eq!((parameters.priority, parameters.timeout_ms), (Some(-2), Some(30_000)));
     assert_eq!(parameters.sampling.unwrap().seed, Some(answer.finish.seed), "the seed drawn is reported");
 }
 
@@ -122,4 +125,32 @@ async fn standard_health_follows_readiness() {
     eventually(|| async { status().await == "SERVING" }).await;
     worker.seen.healthy.store(false, Ordering::SeqCst);
     eventually(|| async { status().await == "NOT_SERVING" }).await;
+}
+
+#[tokio::test]
+async fn reflection_tells_of_the_services_served_here_and_no_others() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    let worker = FakeWorker::start(Script::says("6")).await;
+    let front = Front::ready(&[&worker]).await;
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", front.grpc)).unwrap();
+    let mut client = ServerReflectionClient::new(endpoint.connect_lazy());
+    let mut ask = async |question| {
+        let request = tonic_reflection::pb::v1::ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(question),
+        };
+        let answers = client.server_reflection_info(futures::stream::iter([request])).await?;
+        answers.into_inner().message().await.map(|answer| answer.unwrap().message_response.unwrap())
+    };
+    let list = ask(MessageRequest::ListServices(String::new())).await.unwrap();
+    let MessageResponse::ListServicesResponse(list) = list else { panic!("{list:?}") };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"windlass.v1.Inference"), "{names:?}");
+    assert!(!names.contains(&"windlass.v1.Worker"), "{names:?}");
+    let symbol = |name: &str| MessageRequest::FileContainingSymbol(name.to_owned());
+    assert!(ask(symbol("windlass.v1.GenerateRequest")).await.is_ok());
+    let unknown = ask(symbol("windlass.v1.GenerateTaskRequest")).await;
+    assert!(!matches!(unknown, Ok(MessageResponse::FileDescriptorResponse(_))), "{unknown:?}");
 }

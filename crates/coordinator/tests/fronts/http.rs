@@ -260,3 +260,27 @@ async fn metrics_tell_of_requests_depths_and_workers() {
         assert!(page.contains(part), "no {part} in:\n{page}");
     }
 }
+
+#[tokio::test]
+async fn texts_become_tokens_and_tokens_texts() {
+    let worker = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&worker]).await;
+    let (_, answer) = front.post("/tokenize", &json!({"prompt": "7="})).await;
+    assert_eq!(answer, json!({"count": 3, "max_model_len": 256, "tokens": [1, 12, 19]}));
+    let body = json!({"model": "demo", "prompt": "7=", "add_special_tokens": false});
+    assert_eq!(front.post("/tokenize", &body).await.1["tokens"], json!([12, 19]));
+    let (_, answer) = front.post("/detokenize", &json!({"tokens": [1, 12, 19]})).await;
+    assert_eq!(answer, json!({"prompt": "<|begin_text|>7="}));
+    let info: Value = serde_json::from_str(&front.get("/tokenizer_info").await.1).unwrap();
+    assert_eq!((&info["bos_token"], &info["eos_token"]), (&json!("<|begin_text|>"), &json!("<|end_text|>")));
+    assert!(info["chat_template"].as_str().unwrap().contains("messages"));
+    for (path, body, param) in [
+        ("/tokenize", json!({"prompt": "É"}), "prompt"),
+        ("/tokenize", json!({"text": "7"}), "text"),
+        ("/detokenize", json!({"tokens": [64]}), "tokens"),
+        ("/detokenize", json!({}), "tokens"),
+    ] {
+        let (status, answer) = front.post(path, &body).await;
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(param)), "{answer}");
+    }
+}

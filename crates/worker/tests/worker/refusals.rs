@@ -67,7 +67,7 @@ fn table() -> Vec<(GenerateTaskRequest, &'static str, &'static str)> {
         (adaptive(|a| a.every = Some(0)), "depth.adaptive.every", "use at least 1"),
         (adaptive(|a| a.threshold = Some(-1.0)), "depth.adaptive.threshold", "-1 is out of range"),
         (adaptive(|a| a.threshold = Some(f64::NAN)), "depth.adaptive.threshold", "NaN"),
-        (kv(None), "kv", "use full or ring"),
+        (kv(None), "kv", "use full, ring or anchor"),
         (kv(Some(kv_policy::Policy::Ring(0))), "kv", "ring 0 is out of range"),
         (bad(|p| p.logprobs = Some(21)), "logprobs", "use 0 to 20"),
         (bad(|p| p.stop_token_ids = vec![2, 70]), "stop_token_ids", "token 70"),

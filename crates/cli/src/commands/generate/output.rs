@@ -1,4 +1,4 @@
-//! What `windlass generate` writes.
+//! What `windlass generate` writes: text, token ids where there is no tokenizer, or JSON.
 
 use std::io::{Write, stderr};
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use serde::Serialize;
 use windlass_coordinator::text::{TextStream, Tokenizer};
 use windlass_engine::{FinishReason, TokenOutput, Usage};
 
+use crate::counted::counted;
+
 /// Fields of a JSON line that are there on request only.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fields {
@@ -17,9 +19,10 @@ pub(super) struct Fields {
     pub(super) logits: bool,
 }
 
-/// Writes tokens as they come: text, or lines of JSON.
+/// Writes tokens as they come.
 pub(super) struct Output<W> {
     to: W,
+    has_begun: bool,
     /// None for a folder without a tokenizer.
     text: Option<TextStream>,
     /// None for text.
@@ -55,7 +58,12 @@ impl<W: Write> Output<W> {
         prompt: &[u32],
         json: Option<Fields>,
     ) -> Self {
-        Self { to, text: tokenizer.map(|tokenizer| TextStream::new(tokenizer, prompt, Vec::new())), json }
+        Self {
+            to,
+            has_begun: false,
+            text: tokenizer.map(|tokenizer| TextStream::new(tokenizer, prompt, Vec::new())),
+            json,
+        }
     }
 
     /// Writes one token. A stop token has no text of its own.
@@ -74,8 +82,11 @@ impl<W: Write> Output<W> {
                 let line = serde_json::to_string(&line(token, &text, fields))?;
                 writeln!(self.to, "{line}")?;
             }
-            None => write!(self.to, "{text}")?,
+            None if self.text.is_some() => write!(self.to, "{text}")?,
+            // As --token-ids takes them.
+            None => write!(self.to, "{}{}", if self.has_begun { "," } else { "" }, token.token)?,
         }
+        self.has_begun = true;
         Ok(self.to.flush()?)
     }
 
@@ -96,8 +107,9 @@ impl<W: Write> Output<W> {
         let rate = f64::from(tokens) / seconds;
         writeln!(
             stderr(),
-            "{tokens} tokens in {seconds:.2} s ({rate:.1} tokens/s), mean depth {mean_depth:.1}, prompt of {} tokens, ended by {end}",
-            usage.prompt_tokens
+            "{} in {seconds:.2} s ({rate:.1} tokens/s), mean depth {mean_depth:.1}, prompt of {}, ended by {end}",
+            counted(tokens as usize, "token"),
+            counted(usage.prompt_tokens as usize, "token")
         )?;
         Ok(())
     }
