@@ -9,6 +9,8 @@ pub enum Stream {
     Latent,
     /// The sampler.
     Sampling,
+    /// Weights of a model without a checkpoint.
+    Weights,
 }
 
 /// Four words for (seed, stream, position, index).
