@@ -33,7 +33,7 @@ pub struct Network<B: Backend> {
 }
 
 /// How much a [`Workspace`] holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// Rows of one launch.
     pub rows: usize,

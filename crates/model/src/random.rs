@@ -11,6 +11,8 @@ pub enum Stream {
     Sampling,
     /// Weights of a model without a checkpoint.
     Weights,
+    /// Exit depths of a measurement.
+    Depths,
 }
 
 /// Four words for (seed, stream, position, index).
