@@ -180,11 +180,7 @@ fn failures_say_what_is_wrong_and_what_to_do() {
         |more: &[&str]| failure(&[&["generate", "--model", "demo", "--prompt", "1+1="], more].concat());
     let cases = [
         (demo(&["--depth", "fixed:65"]), 1, "error: depth: 65 is out of range: use 1 to 64"),
-        (
-            demo(&["--depth", "adaptive:kl:-1"]),
-            1,
-            "error: depth.adaptive.threshold: -1 is out of range",
-        ),
+        (demo(&["--depth", "adaptive:kl:-1"]), 1, "error: depth.adaptive.threshold: -1 is out of range"),
         (
             demo(&["--effort", "most"]),
             1,
