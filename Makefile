@@ -28,3 +28,5 @@ docs:
 
 bench:
 	RAYON_NUM_THREADS=1 cargo bench --locked --package windlass-engine --bench engine
+	cargo run --release --locked --package windlass-cli -- bench engine --lanes 8,64 \
+		--depths uniform:1:32 --depths geometric:8:32 --depths bimodal:4:32

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use commands::bench::BenchArguments;
 use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
@@ -55,6 +56,7 @@ enum Command {
     Coordinator(CoordinatorArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Bench(BenchArguments),
 }
 
 fn main() -> ExitCode {
@@ -72,11 +74,15 @@ fn main() -> ExitCode {
 
 /// The command line, on which `-1` after an option is its value, so that an error names the option.
 fn command_line() -> clap::Command {
-    let with_negatives = |argument: Arg| {
+    with_negatives(Arguments::command())
+}
+
+fn with_negatives(command: clap::Command) -> clap::Command {
+    let argument_with_negatives = |argument: Arg| {
         let takes_values = argument.get_action().takes_values();
         argument.allow_negative_numbers(takes_values)
     };
-    Arguments::command().mut_subcommands(|command| command.mut_args(with_negatives))
+    command.mut_args(argument_with_negatives).mut_subcommands(with_negatives)
 }
 
 fn run(arguments: Arguments) -> Result<()> {
@@ -93,6 +99,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {
         // Whoever read the output has had enough.

@@ -1,4 +1,4 @@
-//! A demo report as tables.
+//! Tables, and a demo report as tables.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
@@ -51,14 +51,15 @@ pub(crate) fn by_policy(report: &Report) -> Table {
     table
 }
 
-fn table(header: Vec<String>) -> Table {
+/// An empty table in the program's style.
+pub(crate) fn table(header: Vec<String>) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE).set_header(header);
     table
 }
 
 /// Numbers to the right, names to the left.
-fn align(table: &mut Table) {
+pub(crate) fn align(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -1,7 +1,6 @@
-//! `cargo bench -p windlass-engine`: what sharing launches across depths is worth, and the engine beside the oracle.
+//! `cargo bench -p windlass-engine`: the engine beside the oracle. Schedulers are compared by `windlass bench engine`.
 //!
-//! Things compared alternate within one run; figures are medians. Both schedules replay the same recorded exit depths, so
-//! that they do the same work.
+//! The two alternate within one run; figures are medians.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 #[path = "../tests/common/mod.rs"]
@@ -9,72 +8,14 @@ mod common;
 
 use std::time::Instant;
 
-use windlass_engine::{Engine, EngineConfig, Event, Request, RequestId, Schedule};
+use windlass_engine::Request;
 use windlass_kernels::Cpu;
-use windlass_model::random::{Stream, draw, uniform};
 use windlass_model::{DepthPolicy, KvPolicy, ModelFolder, Oracle, OracleRequest};
 
-const REQUESTS: u64 = 64;
-const TOKENS: usize = 32;
-const LANES: [usize; 2] = [8, 64];
-const MAX_DEPTH: u32 = 32;
 const ROUNDS: usize = 5;
 
 fn main() {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let folder = ModelFolder::demo();
-    against_the_oracle(&folder);
-    println!();
-    println!("{REQUESTS} requests of {TOKENS} tokens, demo model, {threads} threads, medians of {ROUNDS}:");
-    println!(
-        "{:28} {:>5} {:>16} {:>19} {:>6}",
-        "exit depths", "lanes", "depth, tokens/s", "lockstep, tokens/s", "ratio"
-    );
-    for (name, distribution) in DISTRIBUTIONS {
-        for max_lanes in LANES {
-            let measure = |schedule| {
-                let config = EngineConfig { max_lanes, max_rows: 256, schedule, ..common::config() };
-                let config = EngineConfig { prefill_positions: 4096, kv_bytes: 1 << 30, ..config };
-                let mut engine = common::engine(common::network(Cpu::new(threads), &folder), config);
-                tokens_per_second(&mut engine, distribution)
-            };
-            let rounds = (0..ROUNDS).map(|_| (measure(Schedule::Depth), measure(Schedule::Lockstep)));
-            let (depth, lockstep): (Vec<_>, Vec<_>) = rounds.unzip();
-            let (depth, lockstep) = (median(depth), median(lockstep));
-            println!("{name:28} {max_lanes:5} {depth:16.0} {lockstep:19.0} {:6.2}", depth / lockstep);
-        }
-    }
-}
-
-type Distribution = fn(f64) -> u32;
-
-const DISTRIBUTIONS: [(&str, Distribution); 3] = [
-    ("uniform 1 to 32", |u| 1 + (u * 32.0) as u32),
-    ("geometric, mean 8, cut at 32", |u| (1 + (u.ln() / (1.0 - 1.0 / 8.0_f64).ln()) as u32).min(MAX_DEPTH)),
-    ("4 or 32, even odds", |u| if u < 0.5 { 4 } else { 32 }),
-];
-
-/// All requests submitted at once, on recorded depths drawn from `distribution`.
-fn tokens_per_second(engine: &mut Engine<Cpu>, distribution: Distribution) -> f64 {
-    for id in 0..REQUESTS {
-        let depth = |token: usize| {
-            let [high, low, ..] = draw(id, Stream::Sampling, token as u32, 0);
-            if token == 0 { MAX_DEPTH } else { distribution(uniform(high, low)) }
-        };
-        let prompt = (0..4).map(|i| 5 + (id as u32 + i) % 40).collect();
-        let request = Request {
-            recorded_depths: Some((0..TOKENS).map(depth).collect()),
-            ignore_model_stops: true,
-            ..Request::greedy(prompt, TOKENS, DepthPolicy::Fixed(MAX_DEPTH), KvPolicy::Full)
-        };
-        engine.submit(RequestId(id), request).unwrap();
-    }
-    let start = Instant::now();
-    let mut tokens = 0;
-    while !engine.is_idle() {
-        tokens += common::tick(engine).iter().filter(|event| matches!(event, Event::Token(..))).count();
-    }
-    tokens as f64 / start.elapsed().as_secs_f64()
+    against_the_oracle(&ModelFolder::demo());
 }
 
 /// Milliseconds per token of one sequence at depth 16 on one thread.

@@ -88,9 +88,34 @@ impl<B: Backend> Engine<B> {
         clock: Box<dyn Clock>,
     ) -> Result<Self, EngineConfigError> {
         config.validate(network.config())?;
-        let capacity @ Capacity { latents, blocks, .. } = config.capacity(network.config());
-        let workspace = network.workspace(capacity);
-        Ok(Self {
+        let workspace = network.workspace(config.capacity(network.config()));
+        Ok(Self::assemble(network, workspace, config, clock))
+    }
+
+    /// An idle engine's network under another configuration; in the same memory, where that asks for as much. Nothing else
+    /// stays: counters, measured costs and kept prompts are those of a new engine.
+    pub fn reconfigure(self, config: EngineConfig) -> Result<Self, EngineConfigError> {
+        assert!(self.is_idle(), "an engine is reconfigured while it serves");
+        config.validate(self.network.config())?;
+        let Self { network, workspace, config: before, clock, .. } = self;
+        let capacity = config.capacity(network.config());
+        let workspace = if capacity == before.capacity(network.config()) {
+            workspace
+        } else {
+            drop(workspace);
+            network.workspace(capacity)
+        };
+        Ok(Self::assemble(network, workspace, config, clock))
+    }
+
+    fn assemble(
+        network: Network<B>,
+        workspace: Workspace<B>,
+        config: EngineConfig,
+        clock: Box<dyn Clock>,
+    ) -> Self {
+        let Capacity { latents, blocks, .. } = config.capacity(network.config());
+        Self {
             scheduler: Scheduler::new(&config),
             costs: Costs::default(),
             waiting: Waiting::default(),
@@ -104,7 +129,7 @@ impl<B: Backend> Engine<B> {
             workspace,
             config,
             clock,
-        })
+        }
     }
 
     /// What requests are checked against.

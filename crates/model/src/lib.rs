@@ -18,6 +18,7 @@ pub mod latent;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod synthetic;
 pub mod weights;
 
 pub use checkpoint::Checkpoint;

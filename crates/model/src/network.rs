@@ -10,6 +10,7 @@ use windlass_kernels::{Backend, KvRows, KvShape, LatentChange, Rows};
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
+use crate::synthetic;
 use crate::weights::{LoadProgress, Weights};
 use layer::{Layer, Scratch};
 
@@ -32,7 +33,7 @@ pub struct Network<B: Backend> {
 }
 
 /// How much a [`Workspace`] holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capacity {
     /// Rows of one launch.
     pub rows: usize,
@@ -92,16 +93,26 @@ impl<B: Backend> Network<B> {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let pack = |layer| Layer::new(&backend, layer, config);
         let weights = Weights::load_with(checkpoint, config, progress, pack)?;
+        Ok(Self::assemble(backend, config, weights))
+    }
+
+    /// A network of any shape with random weights, packed layer by layer: for measurements.
+    pub fn synthetic(backend: B, config: &ModelConfig, seed: u64) -> Self {
+        let weights = synthetic::weights(config, seed, |layer| Layer::new(&backend, layer, config));
+        Self::assemble(backend, config, weights)
+    }
+
+    fn assemble(backend: B, config: &ModelConfig, weights: Weights<Layer<B>>) -> Self {
+        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let head = weights.head.as_ref().unwrap_or(&weights.wte);
         let adapter_half = |from: usize| {
             let rows = weights.adapter.chunks_exact(2 * hidden);
             let columns: Vec<f32> = rows.flat_map(|row| &row[from..from + hidden]).copied().collect();
             backend.matrix(&columns, hidden, hidden)
         };
-        Ok(Self {
+        Self {
             head: backend.matrix(head, vocabulary, hidden),
             adapter: (adapter_half(0), adapter_half(hidden)),
             embedding: upload(&backend, &weights.wte, hidden),
@@ -112,7 +123,7 @@ impl<B: Backend> Network<B> {
             coda: weights.coda,
             config: config.clone(),
             backend,
-        })
+        }
     }
 
     /// The model's sizes.

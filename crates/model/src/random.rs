@@ -9,6 +9,10 @@ pub enum Stream {
     Latent,
     /// The sampler.
     Sampling,
+    /// Weights of a model without a checkpoint.
+    Weights,
+    /// Exit depths of a measurement.
+    Depths,
 }
 
 /// Four words for (seed, stream, position, index).

@@ -1,0 +1,39 @@
+//! `windlass bench`: measurements on this machine, without a server.
+
+mod depths;
+mod engine;
+mod measure;
+mod memory;
+mod mode;
+mod outcome;
+mod rates;
+mod report;
+mod shape;
+mod show;
+mod trace;
+mod work;
+mod workload;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use engine::EngineArguments;
+
+/// Measures this machine, without a server
+#[derive(Debug, Args)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    Engine(EngineArguments),
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
+    match &arguments.command {
+        BenchCommand::Engine(arguments) => engine::run(arguments),
+    }
+}

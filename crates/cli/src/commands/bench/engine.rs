@@ -1,0 +1,281 @@
+//! `windlass bench engine`: schedulers side by side on the same work.
+
+use std::fs::File;
+use std::io::{BufWriter, Write, stdout};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, value_parser};
+use indicatif::{ProgressBar, ProgressStyle};
+use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
+use windlass_kernels::{Cpu, Isa};
+use windlass_model::{ModelConfig, ModelFolder, Network};
+
+use super::depths::Depths;
+use super::measure::measure;
+use super::memory;
+use super::mode::Mode;
+use super::report::{Definitions, Machine, Measurement, Report, Settings};
+use super::shape::{ShapeArgument, to_argument};
+use super::show::{show, title};
+use super::trace::Trace;
+use super::workload::Workload;
+use crate::config::{model_folder, thread_count};
+use crate::load_bar::LoadBar;
+use crate::policy_argument::KvArgument;
+
+/// What the share means; the same words in help, table and JSON.
+macro_rules! share_definition {
+    () => {
+        "the time that the rows needed by the recorded depths take at the best rates measured, over the time taken. Needed \
+         are prelude, core iterations, and coda with head, of prompt positions and of generated tokens; each of these six has \
+         its own best rate: the smallest median of seconds per row over launches of alike row counts (1, 2, 3 to 4, 5 to 8, \
+         and so on by powers of two; groups of fewer than 8 launches do not count), over all modes and rounds of the \
+         measurement, in ticks of prompts alone or tokens alone"
+    };
+}
+
+/// Measures the engine's scheduler beside others on the same work, without a server
+///
+/// Every request replays recorded exit depths, so that all schedulers but full-depth do the same core iterations. All requests
+/// are submitted at once. A prompt takes the most iterations that the distribution has, and with it the first token.
+#[derive(Debug, Args)]
+#[command(after_long_help = concat!(
+    "Each mode reports tokens/s (also over lockstep and homogeneous), core rows per tick, ticks, time by phase, and its\n\
+     share of the theoretical gain.\n\nShare of the theoretical gain: ",
+    share_definition!(),
+    ".\n\nFigures of a mode are those of its round of \
+     median time. A short run that is not counted comes first."
+))]
+pub(crate) struct EngineArguments {
+    /// Folder of the model, or `demo` for the one in this program [default: demo]
+    #[arg(long, value_name = "DIR|demo", conflicts_with = "shape")]
+    model: Option<String>,
+    /// Random weights of this shape instead of a model: `d=1024,heads=16,ff=2816,layers=2+4+2,vocabulary=8192,context=1024`,
+    /// with layers of prelude + core + coda; keys that are left out stand at these values
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    shape: Option<ShapeArgument>,
+    /// Seed of random weights and of drawn depths
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Threads of the computation [default: all cores]
+    #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
+    threads: Option<usize>,
+    /// Sequences served at once; several, separated by commas, are measured one after the other
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16", value_parser = value_parser!(u32).range(1..=65_536))]
+    lanes: Vec<u32>,
+    /// How many requests
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    requests: u32,
+    /// Tokens of each request
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=16_777_216))]
+    tokens: u32,
+    /// Positions of each prompt
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = value_parser!(u32).range(1..=16_777_216))]
+    prompt: u32,
+    /// Exit depths of the tokens, may be given several times: `uniform:LOW:HIGH`; `geometric:MEAN:MAX`, with the mean before
+    /// the cut at MAX; `bimodal:LOW:HIGH` at even odds; `fixed:DEPTH`; or a file with a line for each request, a JSON array
+    /// of a depth per token, of which the first --requests lines and --tokens depths are used
+    #[arg(long, value_name = "DEPTHS", default_value = "uniform:1:32")]
+    depths: Vec<Depths>,
+    /// Keys and values of the core: `full` keeps those of every iteration, `ring:K` the last K, `anchor:A` the first A
+    /// and the last
+    #[arg(long, value_name = "POLICY", default_value = "full")]
+    kv: KvArgument,
+    /// Schedulers to measure, separated by commas [default: all]
+    #[arg(long, value_name = "MODE,…", value_enum, value_delimiter = ',')]
+    modes: Vec<Mode>,
+    /// Times that each mode runs; modes take turns within each round
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
+    /// Most rows of a tick
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(1..=1_048_576))]
+    max_rows: u32,
+    /// How long a token that is done iterating may wait to share prelude and coda with others, in all modes but lockstep: off,
+    /// auto, or a number of ticks
+    #[arg(long, value_name = "off|auto|TICKS", default_value = "auto")]
+    coalesce: Coalesce,
+    /// Write a Chrome trace of the last round to FILE: an event per launch with its rows and tick, a track per mode
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// Write one JSON object: machine, settings, measurements; with one distribution and one number of lanes also
+    /// `modes.MODE.tokens_per_second`, `modes.MODE.share_of_theoretical_gain` and so on at the top
+    #[arg(long)]
+    json: bool,
+}
+
+/// One workload at one number of lanes.
+struct Cell<'a> {
+    depths: &'a Depths,
+    workload: Workload,
+    config: EngineConfig,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
+    let modes = arguments.modes()?;
+    let folder = arguments.folder()?;
+    let model = match (&arguments.shape, &folder) {
+        (Some(ShapeArgument(config)), _) => config.clone(),
+        (None, folder) => folder.config()?,
+    };
+    let cells = arguments.cells(&model)?;
+    let threads = thread_count(arguments.threads)?;
+    let mut trace = arguments.trace()?;
+    let network = arguments.network(&folder, &model, threads)?;
+    let mut engine = Engine::new(network, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+    let bar = progress_bar(cells.len() * modes.len() * arguments.rounds as usize);
+    let mut measurements = Vec::new();
+    for (index, cell) in cells.iter().enumerate() {
+        let label = format!("{}, {} lanes", cell.depths, cell.config.max_lanes);
+        let mut progress = |mode: Mode, round: usize| {
+            bar.set_message(format!("{label}, round {}: {}", round + 1, mode.name()));
+            bar.inc(1);
+        };
+        let plan = (modes.as_slice(), arguments.rounds as usize);
+        let (engine_again, outcomes) = measure(engine, &cell.config, &cell.workload, plan, &mut progress)?;
+        engine = engine_again;
+        let name = (cell.depths.to_string(), cell.config.max_lanes);
+        let measurement = Measurement::new(name, &cell.workload, &outcomes);
+        if let Some(trace) = &mut trace {
+            trace.measurement(index, &title(&measurement))?;
+            for (mode, rounds) in &outcomes {
+                trace.track(index, *mode, rounds.last().map_or(&[], |outcome| &outcome.launches))?;
+            }
+        }
+        measurements.push(measurement);
+    }
+    bar.finish_and_clear();
+    trace.map(Trace::end).transpose()?;
+    let report = arguments.report((&folder, &model), threads, measurements);
+    if arguments.json {
+        writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
+        return Ok(());
+    }
+    show(&report, stdout().lock())
+}
+
+impl EngineArguments {
+    /// The modes asked for, in the order of the report.
+    fn modes(&self) -> Result<Vec<Mode>> {
+        if self.modes.is_empty() {
+            return Ok(Mode::ALL.to_vec());
+        }
+        let mut modes = self.modes.clone();
+        modes.sort();
+        if let Some(pair) = modes.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("modes has {} twice: give each mode once", pair[0].name());
+        }
+        Ok(modes)
+    }
+
+    fn folder(&self) -> Result<ModelFolder> {
+        model_folder(self.model.as_deref().unwrap_or("demo"))
+    }
+
+    /// Every distribution at every number of lanes, checked against the model and the machine.
+    fn cells(&self, model: &ModelConfig) -> Result<Vec<Cell<'_>>> {
+        let (prompt, tokens, context) = (self.prompt as usize, self.tokens as usize, model.context_length);
+        let mut cells = Vec::new();
+        for depths in &self.depths {
+            let table = depths.table(self.seed, self.requests as usize, tokens)?;
+            let most = depths.most(&table);
+            let workload = Workload::new((prompt, model.vocabulary), self.kv.0, most, table);
+            let longest = workload.longest();
+            if prompt + longest > context {
+                bail!(
+                    "tokens is {longest}: with prompt, {prompt}, more than the context of {context}: use fewer"
+                );
+            }
+            let limits = RequestLimits { model, max_depth: most, max_prompt: prompt };
+            workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
+            for &lanes in &self.lanes {
+                let config = self.engine_config(lanes as usize, model, &workload)?;
+                let workspace = config.capacity(model).bytes(model);
+                memory::check(model, workspace, config.max_lanes)?;
+                cells.push(Cell { depths, workload: workload.clone(), config });
+            }
+        }
+        Ok(cells)
+    }
+
+    /// Limits with room for all lanes, so that no mode waits for memory.
+    fn engine_config(&self, lanes: usize, model: &ModelConfig, workload: &Workload) -> Result<EngineConfig> {
+        let (prompt, max_rows) = (self.prompt as usize, self.max_rows as usize);
+        let largest = workload.requests(false).map(|(_, request)| request.kv_blocks()).max().unwrap_or(1);
+        // An engine keeps some blocks for lanes that run when a further one opens.
+        let blocks = lanes.checked_mul(largest).map(|blocks| blocks + blocks / 16 + 1);
+        let kv_bytes = blocks.and_then(|blocks| blocks.checked_mul(block_bytes(model)));
+        Ok(EngineConfig {
+            max_lanes: lanes,
+            max_rows,
+            prefill_chunk: max_rows,
+            prefill_positions: lanes.saturating_mul(prompt),
+            max_waiting: workload.len(),
+            kv_bytes: kv_bytes.with_context(|| format!("lanes is {lanes}: use fewer"))?,
+            coalesce: self.coalesce,
+            prefix_cache: false,
+            ..EngineConfig::new(model, workload.most())
+        })
+    }
+
+    /// The trace's file, opened before anything is measured.
+    fn trace(&self) -> Result<Option<Trace<BufWriter<File>>>> {
+        let Some(path) = &self.trace else { return Ok(None) };
+        let file = File::create(path)
+            .with_context(|| format!("trace: {} cannot be written: name another file", path.display()))?;
+        Trace::begin(BufWriter::new(file)).map(Some)
+    }
+
+    fn network(&self, folder: &ModelFolder, model: &ModelConfig, threads: usize) -> Result<Network<Cpu>> {
+        let backend = Cpu::new(threads);
+        if self.shape.is_some() {
+            return Ok(Network::synthetic(backend, model, self.seed));
+        }
+        let mut bar = LoadBar::default();
+        let mut progress = |progress| bar.update(progress);
+        Ok(Network::load(backend, &folder.checkpoint()?, model, &mut progress)?)
+    }
+
+    fn report(
+        &self,
+        (folder, model): (&ModelFolder, &ModelConfig),
+        threads: usize,
+        measurements: Vec<Measurement>,
+    ) -> Report {
+        let cores = available_parallelism().map_or(1, usize::from);
+        let modes = match measurements.as_slice() {
+            [only] => Some(only.modes.clone()),
+            _ => None,
+        };
+        Report {
+            machine: Machine { threads, cores, instructions: format!("{:?}", Isa::detect()).to_lowercase() },
+            settings: Settings {
+                model: self.shape.is_none().then(|| folder.name()),
+                shape: to_argument(model),
+                parameters: model.parameters(),
+                seed: self.seed,
+                prompt: self.prompt as usize,
+                kv: self.kv.0,
+                max_rows: self.max_rows as usize,
+                coalesce: match self.coalesce {
+                    Coalesce::Off => "off".to_owned(),
+                    Coalesce::Auto => "auto".to_owned(),
+                    Coalesce::Fixed(ticks) => ticks.to_string(),
+                },
+                rounds: self.rounds as usize,
+            },
+            definitions: Definitions { share_of_theoretical_gain: share_definition!() },
+            measurements,
+            modes,
+        }
+    }
+}
+
+/// How many runs are done, on standard error where that is a terminal.
+fn progress_bar(runs: usize) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("run {pos} of {len}: {msg}").expect("the template is well-formed");
+    ProgressBar::new(runs as u64).with_style(style)
+}

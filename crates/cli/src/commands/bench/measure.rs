@@ -1,0 +1,36 @@
+//! One workload under every mode, round after round.
+
+use anyhow::Result;
+use windlass_engine::{Engine, EngineConfig};
+use windlass_kernels::Cpu;
+
+use super::mode::Mode;
+use super::outcome::{Outcomes, run};
+use super::workload::Workload;
+
+/// Tokens of each request in the run that is not counted, which touches the memory that others find in use.
+const WARM_UP_TOKENS: usize = 2;
+
+/// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
+/// run before it starts. Gives the engine back, since it holds the weights.
+pub(super) fn measure(
+    mut engine: Engine<Cpu>,
+    config: &EngineConfig,
+    workload: &Workload,
+    (modes, rounds): (&[Mode], usize),
+    progress: &mut dyn FnMut(Mode, usize),
+) -> Result<(Engine<Cpu>, Outcomes)> {
+    let mut outcomes = Outcomes::new();
+    engine = engine.reconfigure(config.clone())?;
+    run(&mut engine, &workload.cut(WARM_UP_TOKENS), Mode::FullDepth)?;
+    for round in 0..rounds {
+        for turn in 0..modes.len() {
+            let mode = modes[(round + turn) % modes.len()];
+            progress(mode, round);
+            engine = engine.reconfigure(EngineConfig { schedule: mode.schedule(), ..config.clone() })?;
+            let outcome = run(&mut engine, workload, mode)?;
+            outcomes.entry(mode).or_default().push(outcome);
+        }
+    }
+    Ok((engine, outcomes))
+}

@@ -1,0 +1,28 @@
+//! Whether a measurement fits this machine's memory.
+
+use std::fs;
+
+use anyhow::{Result, bail};
+use windlass_model::ModelConfig;
+
+/// Refuses what needs more memory than is free: weights of 4 bytes, and `workspace` bytes for the rest. On a system that
+/// does not say how much is free, refuses nothing.
+pub(super) fn check(config: &ModelConfig, workspace: u64, lanes: usize) -> Result<()> {
+    let Some(free) = free_memory() else { return Ok(()) };
+    let weights = 4 * (config.parameters() + (config.vocabulary * config.hidden) as u64);
+    if weights.saturating_add(workspace) > free {
+        let [weights, workspace, free] = [weights, workspace, free].map(|bytes| bytes as f64 / 1e9);
+        bail!(
+            "lanes is {lanes}: weights take {weights:.1} GB, and keys and values with the rest {workspace:.1} GB, but \
+             {free:.1} GB of memory are free: use fewer lanes, fewer tokens, --kv ring:1 or a smaller shape"
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that programs can still use, where the system says so.
+fn free_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
