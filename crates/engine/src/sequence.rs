@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn all_positions_move_together_where_nothing_is_overwritten() {
-        assert_eq!(groups(KvPolicy::Full, Some(16), 100), [0..42]);
+        assert_eq!(groups(KvPolicy::Full, Some(16), 41), [0..41, 41..42]);
         assert_eq!(groups(KvPolicy::Ring(4), None, 30), [0..30, 30..42]);
     }
 

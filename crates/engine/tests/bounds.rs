@@ -127,7 +127,7 @@ fn bad_requests_name_field_value_and_remedy() {
         (Request { max_tokens: 0, ..request() }, "max_tokens", "use at least 1"),
         (Request { max_tokens: 254, ..request() }, "max_tokens", "use at most 253"),
         (Request { depth: DepthPolicy::Fixed(0), ..request() }, "depth", "use 1 to 64"),
-        (Request { depth: DepthPolicy::Fixed(65), ..request() }, "depth", "depth 65"),
+        (Request { depth: DepthPolicy::Fixed(65), ..request() }, "depth", "65 is out of range"),
         (Request { depth: adaptive(0.0, 1, 4), ..request() }, "depth.adaptive.threshold", "above 0"),
         (
             Request { depth: adaptive(0.1, 5, 4), ..request() },

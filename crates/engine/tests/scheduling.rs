@@ -190,11 +190,12 @@ fn a_prompt_that_begins_like_one_before_computes_only_the_rest() {
     };
     assert_eq!((core_rows(), core_rows()), (50 * 4, 2 * 4));
     // Other K/V, seed, scale or depth: nothing is shared.
-    let mut others = Vec::new();
-    others.push(Request { kv: KvPolicy::Anchor(1), ..request(&prompt, 1, 4) });
-    others.push(Request { latent_seed: 1, ..request(&prompt, 1, 4) });
-    others.push(Request { init_scale: 0.5, ..request(&prompt, 1, 4) });
-    others.push(request(&prompt, 1, 3));
+    let others = [
+        Request { kv: KvPolicy::Anchor(1), ..request(&prompt, 1, 4) },
+        Request { latent_seed: 1, ..request(&prompt, 1, 4) },
+        Request { init_scale: 0.5, ..request(&prompt, 1, 4) },
+        request(&prompt, 1, 3),
+    ];
     let hits = engine.load().prefix_hit_positions_total;
     for other in others {
         assert_same_as_alone(&alone(&mut engine, other.clone()), &other);
