@@ -22,7 +22,7 @@ fn wrong_value(text: &str) -> Option<String> {
         .iter()
         .find_map(|kind| text.strip_prefix(kind));
     let (found, expected) = wrong?.rsplit_once(", expected ")?;
-    let found = if text.starts_with("invalid length ") { format!("{found} of them") } else { value(found) };
+    let found = if text.starts_with("invalid length ") { format!("a list of {found}") } else { value(found) };
     Some(format!("expected {}, not {found}", kind(expected)))
 }
 
@@ -125,7 +125,7 @@ mod tests {
                 "invalid type: string \"a, expected b\", expected a map",
                 "expected an object, not \"a, expected b\"",
             ),
-            ("invalid length 1, expected a pair", "expected a pair, not 1 of them"),
+            ("invalid length 1, expected a pair", "expected a pair, not a list of 1"),
             ("unknown variant `x`, expected `a` or `b`", "'x' is unknown: use one of a, b"),
             ("unknown variant `x`, expected one of `a`, `b`, `c`", "'x' is unknown: use one of a, b, c"),
             ("unknown field `x`, expected `a`", "unknown field 'x': use one of a"),
