@@ -1,9 +1,10 @@
 //! The files of a model's folder that turn text into tokens and back.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde_json::{Map, Value};
 use windlass_coordinator::text::{ChatTemplate, Tokenizer};
 use windlass_model::ModelFolder;
+use windlass_wording::plain;
 
 const CONFIG: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
@@ -32,7 +33,8 @@ fn with_template(config: &[u8], template: Vec<u8>) -> Result<Vec<u8>> {
     let template = String::from_utf8(template).with_context(|| format!("{TEMPLATE} is not UTF-8"))?;
     let mut config: Map<String, Value> = match config {
         [] => Map::new(),
-        config => serde_json::from_slice(config).with_context(|| format!("{CONFIG} is no JSON object"))?,
+        config => serde_json::from_slice(config)
+            .map_err(|error| anyhow!("{CONFIG}: {}", plain(&error.to_string())))?,
     };
     config.insert("chat_template".to_owned(), Value::String(template));
     Ok(Value::Object(config).to_string().into_bytes())
@@ -65,7 +67,7 @@ mod tests {
             (&[(CONFIG, br#"{"chat_template": "{% if %}"}"#)], "tokenizer_config.json: chat_template: "),
             (&[(TEMPLATE, b"{% if %}")], "the template of chat_template.jinja cannot be used: "),
             (&[(TEMPLATE, b"\xFF")], "chat_template.jinja is not UTF-8"),
-            (&[(TEMPLATE, b"a"), (CONFIG, b"[]")], "tokenizer_config.json"),
+            (&[(TEMPLATE, b"a"), (CONFIG, b"[]")], "tokenizer_config.json: expected an object, not a list"),
         ];
         for (files, expected) in cases {
             let message = check_with(files).unwrap_err();

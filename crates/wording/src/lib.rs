@@ -11,7 +11,7 @@ const SHOWN: usize = 60;
 /// not "8" at line 1 column 9`.
 pub fn plain(message: &str) -> String {
     let (text, place) = message.rfind(" at line ").map_or((message, ""), |at| message.split_at(at));
-    match wrong_value(text).or_else(|| wrong_name(text)) {
+    match wrong_value(text).or_else(|| wrong_name(text)).or_else(|| wrong_syntax(text)) {
         Some(reworded) => reworded + place,
         None => message.to_owned(),
     }
@@ -22,7 +22,7 @@ fn wrong_value(text: &str) -> Option<String> {
         .iter()
         .find_map(|kind| text.strip_prefix(kind));
     let (found, expected) = wrong?.rsplit_once(", expected ")?;
-    let found = if text.starts_with("invalid length ") { format!("{found} of them") } else { value(found) };
+    let found = if text.starts_with("invalid length ") { format!("a list of {found}") } else { value(found) };
     Some(format!("expected {}, not {found}", kind(expected)))
 }
 
@@ -45,6 +45,14 @@ fn wrong_name(text: &str) -> Option<String> {
     Some(format!("{} is there twice: keep one", field.trim_end_matches('`')))
 }
 
+fn wrong_syntax(text: &str) -> Option<String> {
+    if text.starts_with("EOF while parsing") {
+        return Some("the text ends too early".to_owned());
+    }
+    (text == "invalid value: expected key to be a number in quotes")
+        .then(|| "expected every name to be a whole number in quotes".to_owned())
+}
+
 /// The names in backticks, separated by commas.
 fn names(text: &str) -> String {
     text.split('`').skip(1).step_by(2).collect::<Vec<_>>().join(", ")
@@ -65,7 +73,6 @@ fn kind(expected: &str) -> String {
         "a sequence" => "a list".to_owned(),
         "a map" => "an object".to_owned(),
         "unit" => "null".to_owned(),
-        "expected key to be a number in quotes" => "a number in quotes as the name".to_owned(),
         _ if expected.starts_with("struct ") => "an object".to_owned(),
         _ => expected.to_owned(),
     }
@@ -118,14 +125,19 @@ mod tests {
                 "invalid type: string \"a, expected b\", expected a map",
                 "expected an object, not \"a, expected b\"",
             ),
-            ("invalid length 1, expected a pair", "expected a pair, not 1 of them"),
+            ("invalid length 1, expected a pair", "expected a pair, not a list of 1"),
             ("unknown variant `x`, expected `a` or `b`", "'x' is unknown: use one of a, b"),
             ("unknown variant `x`, expected one of `a`, `b`, `c`", "'x' is unknown: use one of a, b, c"),
             ("unknown field `x`, expected `a`", "unknown field 'x': use one of a"),
             ("unknown field `x`, there are no fields", "unknown field 'x': leave it out"),
             ("missing field `a`", "a is missing"),
             ("duplicate field `a`", "a is there twice: keep one"),
-            ("EOF while parsing a value at line 1 column 0", "EOF while parsing a value at line 1 column 0"),
+            ("EOF while parsing a value at line 1 column 0", "the text ends too early at line 1 column 0"),
+            (
+                "invalid value: expected key to be a number in quotes",
+                "expected every name to be a whole number in quotes",
+            ),
+            ("expected value at line 1 column 2", "expected value at line 1 column 2"),
         ];
         for (message, expected) in cases {
             assert_eq!(plain(message), expected);

@@ -48,7 +48,7 @@ fn is_json(request: &Request) -> bool {
 /// Reads a whole JSON text; the error names the field and what was expected.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(bytes) {
-        let message = format!("the body is not JSON: {error}");
+        let message = format!("the body is not JSON: {}", plain(&error.to_string()));
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message));
     }
     if bytes.trim_ascii_start().first() != Some(&b'{') {

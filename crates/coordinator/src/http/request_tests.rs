@@ -9,7 +9,7 @@ use super::{chat, completions};
 type Row = (&'static str, &'static str, &'static str);
 
 const COMPLETIONS: &[Row] = &[
-    ("{", "", "not JSON"),
+    ("{", "", "the body is not JSON: the text ends too early at line 1 column 1"),
     (r#"{"prompt": "a"} x"#, "", "not JSON"),
     ("[]", "", "must be a JSON object"),
     ("{}", "prompt", "prompt is missing"),
@@ -31,7 +31,11 @@ const COMPLETIONS: &[Row] = &[
         "temperature",
         "temperature: expected a number, not \"hot\"",
     ),
-    (r#"{"prompt": "a", "logit_bias": {"x": 1}}"#, "logit_bias", "a number"),
+    (
+        r#"{"prompt": "a", "logit_bias": {"x": 1}}"#,
+        "logit_bias",
+        "logit_bias: expected every name to be a whole number in quotes",
+    ),
     (r#"{"prompt": "a", "stop": 3}"#, "stop", "expected a string or a list of strings"),
     (r#"{"prompt": "a", "n": 0}"#, "n", "use 1 to 16"),
     (r#"{"prompt": "a", "n": 17}"#, "n", "use 1 to 16"),

@@ -1,6 +1,7 @@
 //! What of `tokenizer_config.json` matters here. Its many other keys belong to other programs.
 
 use serde::{Deserialize, Serialize};
+use windlass_wording::plain;
 
 use super::TextError;
 
@@ -19,7 +20,7 @@ impl TokenizerConfig {
         if json.is_empty() {
             return Ok(Self::default());
         }
-        serde_json::from_slice(json).map_err(|error| TextError::Config { reason: error.to_string() })
+        serde_json::from_slice(json).map_err(|error| TextError::Config { reason: plain(&error.to_string()) })
     }
 }
 

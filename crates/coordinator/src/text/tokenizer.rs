@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
+use windlass_wording::plain;
+
 use super::TextError;
 use super::config::{SpecialToken, TokenizerConfig};
 
@@ -33,8 +35,8 @@ impl Tokenizer {
     /// Reads the bytes of `tokenizer.json` and of `tokenizer_config.json` (which may be empty).
     pub fn new(tokenizer_json: &[u8], config_json: &[u8]) -> Result<Self, TextError> {
         let refused = |reason: String| TextError::Tokenizer { reason };
-        let inner =
-            tokenizers::Tokenizer::from_bytes(tokenizer_json).map_err(|error| refused(error.to_string()))?;
+        let inner = tokenizers::Tokenizer::from_bytes(tokenizer_json)
+            .map_err(|error| refused(plain(&error.to_string())))?;
         let config = TokenizerConfig::read(config_json)?;
         let special = inner
             .get_added_tokens_decoder()
