@@ -39,6 +39,7 @@ fn one_distribution_and_lane_count_have_their_modes_at_the_top() {
         assert!(mode["tokens_per_second"].as_f64().unwrap() > 0.0, "{name}");
         let share = mode["share_of_theoretical_gain"].as_f64().unwrap();
         assert!(share > 0.0 && share < 1.5, "{name}: {share}");
+        assert!(mode["share_at_own_rates"].as_f64().unwrap() > 0.0, "{name}");
         let phases =
             ["prelude", "core", "coda", "sampling", "rest"].map(|phase| &mode["phases"][phase]["share"]);
         let sum: f64 = phases.iter().map(|share| share.as_f64().unwrap()).sum();
@@ -121,7 +122,7 @@ fn people_get_tables_and_what_they_mean() {
         "full-depth",
         "over lockstep",
         "over homogeneous",
-        "best rates, ms a row: tokens: ",
+        "best rates, ms a row: all: ",
         "share of gain: the time that the rows needed",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");

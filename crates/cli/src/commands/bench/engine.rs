@@ -29,10 +29,17 @@ use crate::policy_argument::KvArgument;
 macro_rules! share_definition {
     () => {
         "the time that the rows needed by the recorded depths take at the best rates measured, over the time taken. Needed \
-         are prelude, core iterations, and coda with head, of prompt positions and of generated tokens; each of these six has \
-         its own best rate: the smallest median of seconds per row over launches of alike row counts (1, 2, 3 to 4, 5 to 8, \
-         and so on by powers of two; groups of fewer than 8 launches do not count), over all modes and rounds of the \
-         measurement, in ticks of prompts alone or tokens alone"
+         are prelude, core iterations, and coda with head, of prompt positions and of generated tokens. The best rate of each of \
+         the three is the smallest median of seconds per row over launches of alike row counts (1, 2, 3 to 4, 5 to 8, and so on \
+         by powers of two; groups of fewer than 8 launches do not count), over all modes and rounds of the measurement"
+    };
+}
+
+/// What the other share means.
+macro_rules! own_rates_definition {
+    () => {
+        "the same with best rates of prompt positions and of generated tokens apart, from ticks that had the one and not the \
+         other: launches of prompts have more rows than there are lanes, which generated tokens never reach"
     };
 }
 
@@ -45,6 +52,8 @@ macro_rules! share_definition {
     "Each mode reports tokens/s (also over lockstep and homogeneous), core rows per tick, ticks, time by phase, and its\n\
      share of the theoretical gain.\n\nShare of the theoretical gain: ",
     share_definition!(),
+    ".\n\nAt own rates: ",
+    own_rates_definition!(),
     ".\n\nFigures of a mode are those of its round of \
      median time. A short run that is not counted comes first."
 ))]
@@ -266,7 +275,10 @@ impl EngineArguments {
                 },
                 rounds: self.rounds as usize,
             },
-            definitions: Definitions { share_of_theoretical_gain: share_definition!() },
+            definitions: Definitions {
+                share_of_theoretical_gain: share_definition!(),
+                share_at_own_rates: own_rates_definition!(),
+            },
             measurements,
             modes,
         }

@@ -9,7 +9,7 @@ use windlass_kernels::Cpu;
 
 use super::mode::Mode;
 use super::rates::Rates;
-use super::work::{Part, RowKind, Work};
+use super::work::{Part, RowKind};
 use super::workload::Workload;
 
 /// What a run took, and what ran in it.
@@ -77,7 +77,7 @@ impl Outcome {
         self.launches.push(Launch { tick: self.ticks, rows, record });
     }
 
-    /// Tells `rates` of every launch of a tick whose lanes were all at their prompts, or none.
+    /// Tells `rates` of every launch.
     pub(super) fn observe(&self, rates: &mut Rates) {
         for &Launch { rows, record, .. } in &self.launches {
             let part = match record.phase {
@@ -86,8 +86,8 @@ impl Outcome {
                 Phase::Coda => Part::Coda,
                 Phase::Sample => continue,
             };
-            if let Some(rows) = rows.filter(|_| record.rows > 0) {
-                rates.observe(Work { rows, part }, record.rows, seconds(record));
+            if record.rows > 0 {
+                rates.observe(part, rows, record.rows, seconds(record));
             }
         }
     }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn launches_are_added_up_by_phase_and_those_of_one_kind_of_rows_are_observed() {
+    fn launches_are_added_up_by_phase_and_observed_by_rows() {
         let mut outcome = Outcome::default();
         let ticks = [Some(RowKind::Prompt), None, Some(RowKind::Generated), Some(RowKind::Generated)];
         for (rows, kind) in (1..).zip(ticks) {
@@ -205,7 +205,7 @@ mod tests {
         assert!((outcome.phases.core - 0.016).abs() < 1e-12 && (outcome.rest_seconds() - 0.01).abs() < 1e-12);
         let mut rates = Rates::default();
         outcome.observe(&mut rates);
-        let best = rates.best();
+        let best = rates.best().own;
         assert_eq!(best.prompt.core.map(|best| (best.rows, best.launches)), Some((1, 1)));
         assert_eq!(best.generated.core.map(|best| (best.rows, best.launches)), Some((4, 2)));
         assert_eq!(best.generated.coda, None);

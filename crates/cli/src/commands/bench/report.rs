@@ -7,7 +7,7 @@ use windlass_model::{Depth, KvPolicy};
 
 use super::mode::Mode;
 use super::outcome::{Outcome, Outcomes};
-use super::rates::{BestRate, Rates};
+use super::rates::{BestRates, Rates};
 use super::work::{PerWork, share_of_theoretical_gain};
 use super::workload::Workload;
 
@@ -54,6 +54,7 @@ pub(super) struct Settings {
 #[derive(Debug, Serialize)]
 pub(super) struct Definitions {
     pub(super) share_of_theoretical_gain: &'static str,
+    pub(super) share_at_own_rates: &'static str,
 }
 
 /// One workload under all modes.
@@ -67,7 +68,7 @@ pub(super) struct Measurement {
     /// What prompts and first tokens take, and every token under `full-depth`.
     pub(super) deepest: Depth,
     pub(super) rows_needed: PerWork<u64>,
-    pub(super) best_rates: PerWork<Option<BestRate>>,
+    pub(super) best_rates: BestRates,
     pub(super) modes: BTreeMap<Mode, ModeReport>,
 }
 
@@ -76,6 +77,8 @@ pub(super) struct Measurement {
 pub(super) struct ModeReport {
     pub(super) tokens_per_second: f64,
     pub(super) share_of_theoretical_gain: f64,
+    /// The same with prompts and generated tokens each at their own best rates.
+    pub(super) share_at_own_rates: f64,
     /// Tokens per second over those of other modes of this measurement.
     pub(super) tokens_per_second_over: BTreeMap<Mode, f64>,
     pub(super) core_rows_per_tick: f64,
@@ -135,18 +138,18 @@ impl ModeReport {
         mode: Mode,
         medians: &BTreeMap<Mode, &Outcome>,
         rounds: &[Outcome],
-        (needed, best): (&PerWork<u64>, &PerWork<Option<BestRate>>),
+        (needed, best): (&PerWork<u64>, &BestRates),
     ) -> Self {
         let outcome = medians[&mode];
-        // What no launch was of, nobody needed.
-        let rates = best.map(|best| best.map_or(0.0, |best| best.seconds_per_row));
+        let share = |rates| share_of_theoretical_gain(needed, &rates, outcome.seconds);
         let over = |peer: Mode| {
             let other = medians.get(&peer).filter(|_| peer != mode)?;
             Some((peer, outcome.tokens_per_second() / other.tokens_per_second()))
         };
         Self {
             tokens_per_second: outcome.tokens_per_second(),
-            share_of_theoretical_gain: share_of_theoretical_gain(needed, &rates, outcome.seconds),
+            share_of_theoretical_gain: share(best.per_part()),
+            share_at_own_rates: share(best.per_work()),
             tokens_per_second_over: Mode::PEERS.into_iter().filter_map(over).collect(),
             core_rows_per_tick: outcome.core_rows_per_tick(),
             ticks: outcome.ticks,

@@ -6,9 +6,9 @@ use anyhow::Result;
 use comfy_table::Table;
 
 use super::mode::Mode;
-use super::rates::BestRate;
+use super::rates::{BestRate, BestRates};
 use super::report::{Machine, Measurement, ModeReport, PhaseTime, Phases, Report, Settings};
-use super::work::{PerPart, PerWork};
+use super::work::PerPart;
 use crate::table::{align, table};
 
 /// Writes what was measured, on what, and what it means.
@@ -29,6 +29,7 @@ pub(super) fn show(report: &Report, mut to: impl Write) -> Result<()> {
         writeln!(to, "best rates, ms a row: {}", best_rates(&measurement.best_rates))?;
     }
     writeln!(to, "\nshare of gain: {}", definitions.share_of_theoretical_gain)?;
+    writeln!(to, "at own rates: {}", definitions.share_at_own_rates)?;
     Ok(())
 }
 
@@ -45,7 +46,8 @@ fn modes(measurement: &Measurement) -> Table {
         measurement.modes.keys().copied().filter(|mode| Mode::PEERS.contains(mode)).collect();
     let mut header = vec!["mode".to_owned(), "tokens/s".to_owned()];
     header.extend(peers.iter().map(|peer| format!("over {}", peer.name())));
-    header.extend(["share of gain", "core rows/tick", "ticks", "core rows"].map(str::to_owned));
+    header
+        .extend(["share of gain", "at own rates", "core rows/tick", "ticks", "core rows"].map(str::to_owned));
     let mut table = table(header);
     for (mode, report) in &measurement.modes {
         let over =
@@ -53,6 +55,7 @@ fn modes(measurement: &Measurement) -> Table {
         let mut cells = vec![mode.name().to_owned(), format!("{:.1}", report.tokens_per_second)];
         cells.extend(peers.iter().map(over));
         cells.push(format!("{:.3}", report.share_of_theoretical_gain));
+        cells.push(format!("{:.3}", report.share_at_own_rates));
         cells.push(format!("{:.1}", report.core_rows_per_tick));
         cells.extend([report.ticks.to_string(), report.core_rows.to_string()]);
         table.add_row(cells);
@@ -79,7 +82,7 @@ fn time(phase: &PhaseTime) -> String {
     format!("{:.1} ms {:4.1} %", phase.milliseconds, 100.0 * phase.share)
 }
 
-fn best_rates(rates: &PerWork<Option<BestRate>>) -> String {
+fn best_rates(BestRates { all, own }: &BestRates) -> String {
     let rate = |name: &str, rate: Option<BestRate>| {
         let BestRate { seconds_per_row, rows, .. } = rate?;
         let least = rows / 2 + 1;
@@ -90,5 +93,5 @@ fn best_rates(rates: &PerWork<Option<BestRate>>) -> String {
         let parts = [("prelude", prelude), ("core", core), ("coda", coda)];
         parts.into_iter().filter_map(|(name, best)| rate(name, best)).collect::<Vec<_>>().join(", ")
     };
-    format!("tokens: {}; prompts: {}", parts(rates.generated), parts(rates.prompt))
+    format!("all: {}; tokens: {}; prompts: {}", parts(*all), parts(own.generated), parts(own.prompt))
 }

@@ -1,6 +1,7 @@
 //! A Chrome trace: every launch of the last round, for chrome://tracing or a viewer that reads its format.
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -61,7 +62,7 @@ impl<W: Write> Trace<W> {
         self.name("thread_name", (pid, tid), mode.name())?;
         let origin = launches.first().map(|launch| launch.record.start).unwrap_or_default();
         for &Launch { tick, record: LaunchRecord { phase, rows, start, end }, .. } in launches {
-            let microseconds = |duration: std::time::Duration| 1e6 * duration.as_secs_f64();
+            let microseconds = |duration: Duration| duration.as_nanos() as f64 / 1e3;
             let span = Span { ts: microseconds(start - origin), dur: microseconds(end - start) };
             let args = Fields::Launch { rows, tick };
             self.write(&TraceEvent { name: phase_name(phase), ph: "X", pid, tid, span: Some(span), args })?;
@@ -100,7 +101,6 @@ fn phase_name(phase: Phase) -> &'static str {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-    use std::time::Duration;
 
     #[test]
     fn every_launch_is_a_complete_event_on_its_mode_s_track() {

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-/// A kind of work that a row can take part in. Each has a rate of its own: prompt positions attend to few others, and most of
-/// them need no head.
+/// A kind of work that a row can take part in. Prompt positions share launches with many rows, attend to few others, and most
+/// of them need no head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Work {
     pub(super) rows: RowKind,
@@ -60,36 +60,43 @@ pub(super) struct PerPart<T> {
 
 impl<T> PerWork<T> {
     pub(super) fn get(&self, work: Work) -> &T {
-        let PerPart { prelude, core, coda } = match work.rows {
-            RowKind::Prompt => &self.prompt,
-            RowKind::Generated => &self.generated,
-        };
-        match work.part {
-            Part::Prelude => prelude,
-            Part::Core => core,
-            Part::Coda => coda,
+        match work.rows {
+            RowKind::Prompt => self.prompt.get(work.part),
+            RowKind::Generated => self.generated.get(work.part),
         }
     }
 
     pub(super) fn get_mut(&mut self, work: Work) -> &mut T {
-        let PerPart { prelude, core, coda } = match work.rows {
-            RowKind::Prompt => &mut self.prompt,
-            RowKind::Generated => &mut self.generated,
-        };
-        match work.part {
-            Part::Prelude => prelude,
-            Part::Core => core,
-            Part::Coda => coda,
+        match work.rows {
+            RowKind::Prompt => self.prompt.get_mut(work.part),
+            RowKind::Generated => self.generated.get_mut(work.part),
         }
     }
 
     pub(super) fn map<U>(&self, mut with: impl FnMut(&T) -> U) -> PerWork<U> {
-        let mut part = |PerPart { prelude, core, coda }: &PerPart<T>| PerPart {
-            prelude: with(prelude),
-            core: with(core),
-            coda: with(coda),
-        };
-        PerWork { prompt: part(&self.prompt), generated: part(&self.generated) }
+        PerWork { prompt: self.prompt.map(&mut with), generated: self.generated.map(&mut with) }
+    }
+}
+
+impl<T> PerPart<T> {
+    pub(super) fn get(&self, part: Part) -> &T {
+        match part {
+            Part::Prelude => &self.prelude,
+            Part::Core => &self.core,
+            Part::Coda => &self.coda,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, part: Part) -> &mut T {
+        match part {
+            Part::Prelude => &mut self.prelude,
+            Part::Core => &mut self.core,
+            Part::Coda => &mut self.coda,
+        }
+    }
+
+    pub(super) fn map<U>(&self, mut with: impl FnMut(&T) -> U) -> PerPart<U> {
+        PerPart { prelude: with(&self.prelude), core: with(&self.core), coda: with(&self.coda) }
     }
 }
 
