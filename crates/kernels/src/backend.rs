@@ -77,13 +77,14 @@ pub trait Backend: Send + 'static {
     fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer);
     /// `out[i] = weight · x[i]` for the first `rows` rows.
     fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
-    /// `out[i] = on_latent · latent[rows[i]] + on_embedding · embedding[rows[i]]`: the adapter on the concatenation
-    /// of the two, without building it.
+    /// `out[i] = weight · (latent[rows[i]], embedding[rows[i]])`: a product with the concatenation of the two, without
+    /// building it.
     fn adapter(
         &self,
-        latent: (&Self::Buffer, &Self::Matrix),
-        embedding: (&Self::Buffer, &Self::Matrix),
+        latent: &Self::Buffer,
+        embedding: &Self::Buffer,
         rows: Rows<'_>,
+        weight: &Self::Matrix,
         out: &mut Self::Buffer,
     );
     /// `out[i] = x[rows[i]] / rms(x[rows[i]]) · weight`.

@@ -63,12 +63,13 @@ impl Backend for Faulty {
 
     fn adapter(
         &self,
-        latent: (&Buffer, &Matrix),
-        embedding: (&Buffer, &Matrix),
+        latent: &Buffer,
+        embedding: &Buffer,
         rows: Rows<'_>,
+        weight: &Matrix,
         out: &mut Buffer,
     ) {
-        self.cpu.adapter(latent, embedding, rows, out);
+        self.cpu.adapter(latent, embedding, rows, weight, out);
     }
 
     fn rms_norm(&self, x: &Buffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut Buffer) {

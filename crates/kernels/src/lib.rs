@@ -5,7 +5,7 @@
 //! row belongs to whom and when anything runs is decided above.
 //!
 //! Every operation is **batch-invariant**: a row's result has the same bits whatever other rows are in the call, on
-//! any number of threads and on any instruction set with fused multiply-add.
+//! any number of threads, and on any instruction set that gives the same [`Arithmetic`].
 
 mod backend;
 mod cpu;
@@ -16,7 +16,7 @@ pub mod mapped;
 mod plain;
 
 pub use backend::{Backend, LatentChange, Rows};
-pub use cpu::{Cpu, Isa};
+pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};

@@ -77,15 +77,15 @@ impl Backend for Plain {
 
     fn adapter(
         &self,
-        (latent, on_latent): (&PlainMatrix, &PlainMatrix),
-        (embedding, on_embedding): (&PlainMatrix, &PlainMatrix),
+        latent: &PlainMatrix,
+        embedding: &PlainMatrix,
         rows: Rows<'_>,
+        weight: &PlainMatrix,
         out: &mut PlainMatrix,
     ) {
         for (i, out) in out.iter_mut().enumerate().take(rows.len()) {
             let input = [latent[rows.index(i)].as_slice(), &embedding[rows.index(i)]].concat();
-            let weights = on_latent.iter().zip(on_embedding);
-            *out = weights.map(|(a, b)| dot(&[a.as_slice(), b].concat(), &input)).collect();
+            *out = weight.iter().map(|weight| dot(weight, &input)).collect();
         }
     }
 

@@ -1,7 +1,9 @@
 //! Every operation of the CPU backend against its plain twin, and the same bits for every batch, thread count and
 //! instruction set.
 
-use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, Isa, KvRow, KvRows, KvShape, KvTable, Plain, Rows};
+use windlass_kernels::{
+    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Plain, Rows,
+};
 
 /// Relative error allowed between sums in different orders.
 const TOLERANCE: f32 = 2e-5;
@@ -30,8 +32,9 @@ fn download<B: Backend>(backend: &B, buffer: &B::Buffer, rows: usize) -> Vec<f32
 
 /// The backends that must agree bit for bit.
 fn cpus() -> Vec<Cpu> {
-    let isas = [Isa::Portable, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available());
-    isas.flat_map(|isa| [Cpu::with_isa(1, isa), Cpu::with_isa(3, isa)]).collect()
+    let cpu = |threads, isa| Cpu::with(CpuConfig { isa, ..CpuConfig::new(threads) });
+    let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    isas.flat_map(|isa| [cpu(1, isa), cpu(3, isa)]).collect()
 }
 
 /// Runs `operation` on the twin and on every CPU backend and compares.
@@ -73,11 +76,11 @@ parity!(products_match_the_twin, products);
 
 fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
     let width = 80;
-    let [a, b] = [1, 2].map(|seed| backend.matrix(&values(width * width, seed), width, width));
+    let weight = backend.matrix(&values(width * 2 * width, 1), width, 2 * width);
     let [latent, embedding] = [3, 4].map(|seed| filled(backend, 9, width, seed));
     let rows = [7, 0, 3, 8, 1];
     let mut out = backend.buffer(rows.len(), width);
-    backend.adapter((&latent, &a), (&embedding, &b), Rows::At(&rows), &mut out);
+    backend.adapter(&latent, &embedding, Rows::At(&rows), &weight, &mut out);
     download(backend, &out, rows.len())
 }
 parity!(the_adapter_matches_the_twin, adapted);

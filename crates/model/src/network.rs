@@ -22,8 +22,8 @@ pub struct Network<B: Backend> {
     embedding: B::Buffer,
     /// `[vocabulary, hidden]`.
     head: B::Matrix,
-    /// The adapter's two halves, `[hidden, hidden]` each: on the latent and on the embedding.
-    adapter: (B::Matrix, B::Matrix),
+    /// Onto the core's input from a latent and an embedding, `[hidden, 2 · hidden]`.
+    adapter: B::Matrix,
     final_norm: Vec<f32>,
     prelude: Vec<Layer<B>>,
     core: Vec<Layer<B>>,
@@ -107,14 +107,9 @@ impl<B: Backend> Network<B> {
     fn assemble(backend: B, config: &ModelConfig, weights: Weights<Layer<B>>) -> Self {
         let (hidden, vocabulary) = (config.hidden, config.vocabulary);
         let head = weights.head.as_ref().unwrap_or(&weights.wte);
-        let adapter_half = |from: usize| {
-            let rows = weights.adapter.chunks_exact(2 * hidden);
-            let columns: Vec<f32> = rows.flat_map(|row| &row[from..from + hidden]).copied().collect();
-            backend.matrix(&columns, hidden, hidden)
-        };
         Self {
             head: backend.matrix(head, vocabulary, hidden),
-            adapter: (adapter_half(0), adapter_half(hidden)),
+            adapter: backend.matrix(&weights.adapter, hidden, 2 * hidden),
             embedding: upload(&backend, &weights.wte, hidden),
             rotary: upload(&backend, &rotary_table(config), config.head_dim),
             final_norm: weights.ln_f,
@@ -159,8 +154,7 @@ impl<B: Backend> Network<B> {
     /// One core iteration of every row, at whatever depth each is. Replaces `changes` by how far each latent moved.
     pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
         let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
-        let (on_latent, on_embedding) = &self.adapter;
-        self.backend.adapter((latents, on_latent), (embeddings, on_embedding), launch.rows(), x);
+        self.backend.adapter(latents, embeddings, launch.rows(), &self.adapter, x);
         for (i, layer) in self.core.iter().enumerate() {
             layer.forward(self, x, scratch, cache, launch.kv, i);
         }

@@ -4,11 +4,13 @@
 //! scores of a block's positions and the values of a head are both computed side by side, and every sum is one chain in
 //! the order of positions or of the head's dimensions. That order depends on the row's position alone.
 
-use rayon::prelude::*;
+use std::cell::RefCell;
 
+use super::disjoint::Disjoint;
 use super::isa::{Isa, by_isa};
 use super::math::{exp, sum_lanes};
 use super::simd::{LANES, Simd};
+use super::team::Team;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
 /// Multiply-adds below which attention stays on the calling thread.
@@ -92,7 +94,7 @@ fn rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]) {
 
 /// See [`crate::Backend::attention`]; `out` is `[rows, heads · head_dim]`.
 pub(super) fn attention(
-    (isa, pool): (Isa, &rayon::ThreadPool),
+    (isa, team): (Isa, &Team),
     qkv: &[f32],
     rows: KvRows<'_>,
     layer: usize,
@@ -102,20 +104,23 @@ pub(super) fn attention(
     let KvShape { heads, head_dim, .. } = cache.shape;
     let width = heads * head_dim;
     let work: usize = rows.rows.iter().map(|row| (row.position as usize + 1) * 2 * width).sum();
-    let one = |scratch: &mut Scratch, ((row, qkv), out): ((&KvRow, &[f32]), &mut [f32])| {
-        scratch.prepare(row, rows.table(row), layer, cache);
-        attend(isa, &qkv[..width], cache, scratch, out);
+    let out = Disjoint::new(&mut out[..rows.len() * width]);
+    let one = |i: usize| {
+        let row = &rows.rows[i];
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.prepare(row, rows.table(row), layer, cache);
+            attend(isa, &qkv[3 * width * i..][..width], cache, scratch, out.range(i * width, width));
+        });
     };
-    let out = &mut out[..rows.len() * width];
-    if pool.current_num_threads() == 1 || work < PARALLEL_FROM {
-        let mut scratch = Scratch::default();
-        let each = rows.rows.iter().zip(qkv.chunks_exact(3 * width)).zip(out.chunks_exact_mut(width));
-        each.for_each(|item| one(&mut scratch, item));
+    if work < PARALLEL_FROM {
+        (0..rows.len()).for_each(one);
     } else {
-        let each =
-            rows.rows.par_iter().zip(qkv.par_chunks_exact(3 * width)).zip(out.par_chunks_exact_mut(width));
-        pool.install(|| each.for_each_init(Scratch::default, one));
+        team.run(rows.len(), &one);
     }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// What attention of one row needs beside its queries.

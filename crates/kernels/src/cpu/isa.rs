@@ -1,8 +1,18 @@
 //! Instruction sets, chosen at run time.
 
-/// The instruction set kernels run on. Results are the same on all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use std::fmt::{self, Display};
+use std::str::FromStr;
+
+use super::amx;
+
+/// The instruction set kernels run on, each with all that the next one has. Products in f32 and int8 and all other
+/// operations give the same bits on all of them; for bf16 see [`Arithmetic`](crate::Arithmetic).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
+    /// Tiles of 16 × 64 bytes (AMX, bf16 and int8).
+    Amx,
+    /// 512-bit vectors with dot products of bf16 and int8.
+    Avx512Dot,
     /// 512-bit vectors.
     Avx512,
     /// 256-bit vectors with fused multiply-add.
@@ -12,12 +22,23 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// From the best to the least.
+    pub const ALL: [Self; 5] = [Self::Amx, Self::Avx512Dot, Self::Avx512, Self::Avx2, Self::Portable];
+
     /// The best this machine has.
     pub fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
-                return Self::Avx512;
+            let avx512 = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma");
+            let dot = is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512bf16")
+                && is_x86_feature_detected!("avx512vnni");
+            if avx512 {
+                return match (dot, dot && amx::is_usable()) {
+                    (true, true) => Self::Amx,
+                    (true, false) => Self::Avx512Dot,
+                    (false, _) => Self::Avx512,
+                };
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
                 return Self::Avx2;
@@ -28,11 +49,32 @@ impl Isa {
 
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
-        match Self::detect() {
-            Self::Avx512 => true,
-            Self::Avx2 => self != Self::Avx512,
-            Self::Portable => self == Self::Portable,
+        self >= Self::detect()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amx => "amx",
+            Self::Avx512Dot => "avx512-dot",
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Portable => "portable",
         }
+    }
+}
+
+impl Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|isa| isa.name() == name);
+        known.ok_or_else(|| format!("{name:?} is not amx, avx512-dot, avx512, avx2 or portable"))
     }
 }
 
@@ -69,12 +111,13 @@ macro_rules! by_isa {
                 fn avx2($($arg: $type),*) $(-> $out)? {
                     $body($($avx2,)? $($arg),*)
                 }
+                use $crate::cpu::isa::Isa;
                 match isa {
                     // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
-                    $crate::cpu::isa::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    Isa::Amx | Isa::Avx512Dot | Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::cpu::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::cpu::isa::Isa::Portable => {}
+                    Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    Isa::Portable => {}
                 }
             }
             $body($($portable,)? $($arg),*)

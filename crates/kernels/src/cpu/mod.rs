@@ -1,72 +1,88 @@
-//! The CPU backend: packed weights, vectors as wide as the machine has, a thread pool of its own.
+//! The CPU backend: packed weights, vectors as wide as the machine has, threads of its own.
 
+mod amx;
 mod attention;
+mod buffer;
+mod disjoint;
+mod format;
 mod isa;
 mod math;
-mod matmul;
+mod product;
 mod rowwise;
 mod simd;
+mod team;
+
+use std::sync::{Mutex, PoisonError};
 
 use attention::KvCache;
+use buffer::CpuBuffer;
+use disjoint::Disjoint;
+pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
-use matmul::{Input, PackedMatrix};
+use product::{Input, PackedMatrix, Prepared, Store};
+use team::Team;
 
 use crate::backend::{Backend, LatentChange, Rows};
 use crate::kv::{KvRows, KvShape};
+
+/// How a [`Cpu`] computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuConfig {
+    /// Threads in all, the calling one among them; at least 1.
+    pub threads: usize,
+    /// The instruction set.
+    pub isa: Isa,
+    /// How weights are stored.
+    pub weights: WeightFormat,
+}
+
+impl CpuConfig {
+    /// f32 weights on the best instruction set of the machine.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, isa: Isa::detect(), weights: WeightFormat::default() }
+    }
+}
 
 /// Runs on this machine's cores.
 #[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
-    pool: rayon::ThreadPool,
+    weights: WeightFormat,
+    team: Team,
+    /// Kept between products. One product runs at a time.
+    prepared: Mutex<Prepared>,
 }
 
 impl Cpu {
-    /// A backend on `threads` threads (at least 1) with the best instruction set of the machine.
+    /// A backend on `threads` threads (at least 1) with f32 weights and the best instruction set of the machine.
     ///
     /// # Panics
     /// If the system refuses the threads.
     pub fn new(threads: usize) -> Self {
-        Self::with_isa(threads, Isa::detect())
+        Self::with(CpuConfig::new(threads))
     }
 
-    /// The same on a given instruction set.
+    /// A backend as configured.
     ///
     /// # Panics
-    /// If this machine lacks it, or refuses the threads.
-    pub fn with_isa(threads: usize, isa: Isa) -> Self {
-        assert!(isa.is_available(), "{isa:?} is not available on this machine");
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|i| format!("windlass-cpu-{i}"))
-            .build()
-            .expect("threads of the CPU backend");
-        Self { isa, pool }
+    /// If this machine lacks the instruction set, or refuses the threads.
+    pub fn with(config: CpuConfig) -> Self {
+        let CpuConfig { threads, isa, weights } = config;
+        assert!(isa.is_available(), "{isa} is not available on this machine");
+        Self { isa, weights, team: Team::new(threads), prepared: Mutex::default() }
     }
 
-    fn team(&self) -> (Isa, &rayon::ThreadPool) {
-        (self.isa, &self.pool)
-    }
-}
-
-/// f32 `[capacity, width]`, row-major.
-#[derive(Debug)]
-pub struct CpuBuffer {
-    data: Vec<f32>,
-    width: usize,
-}
-
-impl CpuBuffer {
-    fn row(&self, i: usize) -> &[f32] {
-        &self.data[i * self.width..][..self.width]
+    /// What decides the bits of its products.
+    pub fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::of(self.weights, self.isa)
     }
 
-    fn row_mut(&mut self, i: usize) -> &mut [f32] {
-        &mut self.data[i * self.width..][..self.width]
-    }
-
-    fn input<'a>(&'a self, rows: Rows<'a>) -> Input<'a> {
-        Input { data: &self.data, width: self.width, rows }
+    fn product(&self, input: Input<'_>, weight: &PackedMatrix, out: &mut CpuBuffer) {
+        let width = out.width();
+        assert_eq!(width, weight.outputs(), "output width and weight differ");
+        let out = Disjoint::new(out.data_mut());
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        product::multiply((self.isa, &self.team), &mut prepared, input, weight, &Store { out, width });
     }
 }
 
@@ -76,11 +92,11 @@ impl Backend for Cpu {
     type KvCache = KvCache;
 
     fn buffer(&self, capacity: usize, width: usize) -> CpuBuffer {
-        CpuBuffer { data: vec![0.0; capacity * width], width }
+        CpuBuffer::new(capacity, width)
     }
 
     fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PackedMatrix {
-        PackedMatrix::pack(weight, outputs, inputs)
+        PackedMatrix::pack(&self.team, self.weights, weight, outputs, inputs)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {
@@ -88,15 +104,15 @@ impl Backend for Cpu {
     }
 
     fn upload(&self, values: &[f32], to: &mut CpuBuffer, rows: Rows<'_>) {
-        assert_eq!(values.len(), rows.len() * to.width, "values are not [{}, {}]", rows.len(), to.width);
-        for (i, values) in values.chunks_exact(to.width).enumerate() {
+        assert_eq!(values.len(), rows.len() * to.width(), "values are not [{}, {}]", rows.len(), to.width());
+        for (i, values) in values.chunks_exact(to.width()).enumerate() {
             to.row_mut(rows.index(i)).copy_from_slice(values);
         }
     }
 
     fn download(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
         to.clear();
-        to.extend_from_slice(&from.data[..rows * from.width]);
+        to.extend_from_slice(&from.data()[..rows * from.width()]);
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {
@@ -114,24 +130,18 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, out: &mut CpuBuffer) {
-        assert_eq!(out.width, weight.outputs(), "output width and weight differ");
-        matmul::matmul(self.team(), x.input(Rows::First(rows)), weight, &mut out.data, false);
+        self.product(Input { first: x, second: None, rows: Rows::First(rows) }, weight, out);
     }
 
     fn adapter(
         &self,
-        (latent, on_latent): (&CpuBuffer, &PackedMatrix),
-        (embedding, on_embedding): (&CpuBuffer, &PackedMatrix),
+        latent: &CpuBuffer,
+        embedding: &CpuBuffer,
         rows: Rows<'_>,
+        weight: &PackedMatrix,
         out: &mut CpuBuffer,
     ) {
-        assert_eq!(
-            (out.width, out.width),
-            (on_latent.outputs(), on_embedding.outputs()),
-            "output width differs"
-        );
-        matmul::matmul(self.team(), latent.input(rows), on_latent, &mut out.data, false);
-        matmul::matmul(self.team(), embedding.input(rows), on_embedding, &mut out.data, true);
+        self.product(Input { first: latent, second: Some(embedding), rows }, weight, out);
     }
 
     fn rms_norm(&self, x: &CpuBuffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut CpuBuffer) {
@@ -148,7 +158,7 @@ impl Backend for Cpu {
 
     fn silu_mul(&self, gate_up: &CpuBuffer, rows: usize, out: &mut CpuBuffer) {
         for i in 0..rows {
-            let (gate, up) = gate_up.row(i).split_at(out.width);
+            let (gate, up) = gate_up.row(i).split_at(out.width());
             rowwise::silu_mul(self.isa, gate, up, out.row_mut(i));
         }
     }
@@ -162,7 +172,7 @@ impl Backend for Cpu {
         layer: usize,
         cache: &mut KvCache,
     ) {
-        attention::rotate_and_store(self.isa, &mut qkv.data, bias, &rotary.data, rows, layer, cache);
+        attention::rotate_and_store(self.isa, qkv.data_mut(), bias, rotary.data(), rows, layer, cache);
     }
 
     fn attention(
@@ -173,7 +183,7 @@ impl Backend for Cpu {
         cache: &KvCache,
         out: &mut CpuBuffer,
     ) {
-        attention::attention(self.team(), &qkv.data, rows, layer, cache, &mut out.data);
+        attention::attention((self.isa, &self.team), qkv.data(), rows, layer, cache, out.data_mut());
     }
 
     fn commit_latent(

@@ -11,14 +11,16 @@ pub(super) const LANES: usize = 16;
 pub(super) trait Simd: Copy {
     /// Sixteen f32.
     type Vector: Copy;
-    /// Vectors that fit into registers beside what a matrix product needs itself.
-    const REGISTERS: usize;
+    /// Whether there are 32 registers of this size.
+    const WIDE: bool;
 
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, from: &[f32; LANES]) -> Self::Vector;
     fn store(self, vector: Self::Vector, to: &mut [f32; LANES]);
     /// `a · b + c`, rounded once.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Asks for `line` to be brought into the second-level cache.
+    fn fetch(self, line: &[f32; LANES]);
 }
 
 /// What the target guarantees.
@@ -27,7 +29,7 @@ pub(super) struct Portable;
 
 impl Simd for Portable {
     type Vector = [f32; LANES];
-    const REGISTERS: usize = 8;
+    const WIDE: bool = false;
 
     #[inline(always)]
     fn splat(self, value: f32) -> [f32; LANES] {
@@ -48,6 +50,9 @@ impl Simd for Portable {
     fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
     }
+
+    #[inline(always)]
+    fn fetch(self, _: &[f32; LANES]) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -86,7 +91,7 @@ mod x86 {
 
     impl Simd for Avx512 {
         type Vector = __m512;
-        const REGISTERS: usize = 16;
+        const WIDE: bool = true;
 
         #[inline(always)]
         fn splat(self, value: f32) -> __m512 {
@@ -111,11 +116,17 @@ mod x86 {
             // SAFETY: `self` proves AVX-512F.
             unsafe { _mm512_fmadd_ps(a, b, c) }
         }
+
+        #[inline(always)]
+        fn fetch(self, line: &[f32; LANES]) {
+            // SAFETY: a hint that reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
     }
 
     impl Simd for Avx2 {
         type Vector = [__m256; 2];
-        const REGISTERS: usize = 4;
+        const WIDE: bool = false;
 
         #[inline(always)]
         fn splat(self, value: f32) -> [__m256; 2] {
@@ -142,6 +153,12 @@ mod x86 {
         fn mul_add(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: `self` proves FMA.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+
+        #[inline(always)]
+        fn fetch(self, line: &[f32; LANES]) {
+            // SAFETY: a hint that reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
     }
 }

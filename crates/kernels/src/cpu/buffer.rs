@@ -1,0 +1,37 @@
+//! Activations in memory.
+
+/// f32 `[capacity, width]`, row-major.
+#[derive(Debug)]
+pub struct CpuBuffer {
+    data: Vec<f32>,
+    width: usize,
+}
+
+impl CpuBuffer {
+    /// Zeroed.
+    pub(super) fn new(capacity: usize, width: usize) -> Self {
+        Self { data: vec![0.0; capacity * width], width }
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    pub(super) fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    pub(super) fn data_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+
+    #[inline(always)]
+    pub(super) fn row(&self, i: usize) -> &[f32] {
+        &self.data[i * self.width..][..self.width]
+    }
+
+    #[inline(always)]
+    pub(super) fn row_mut(&mut self, i: usize) -> &mut [f32] {
+        &mut self.data[i * self.width..][..self.width]
+    }
+}

@@ -1,0 +1,135 @@
+//! Matrix products over packed weights.
+//!
+//! Threads share the panels of a weight; a part of the work is a few panels by all rows. For each chunk of inputs and
+//! each panel, strips of rows are multiplied and their sums kept in the cache; when the inputs are through, an
+//! [`Epilogue`] takes the sums. Each sum is added up in one order of the inputs whatever the rows, strips, chunks and
+//! threads, so a row's result does not depend on the batch it is in.
+
+mod blocks;
+mod chains;
+mod dots;
+mod epilogue;
+pub(super) mod geometry;
+mod input;
+mod narrow;
+mod packed;
+mod prepared;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use blocks::BlockProduct;
+use dots::Narrow;
+pub(super) use epilogue::{Epilogue, Gate, Store};
+use geometry::{BLOCK_ROWS, Sums};
+pub(super) use input::Input;
+pub use packed::PackedMatrix;
+use packed::Panels;
+pub(super) use prepared::Prepared;
+
+use super::isa::Isa;
+use super::team::Team;
+
+/// Rows whose sums are kept at a time.
+const ROWS: usize = 256;
+/// Bytes of weights below which a product of few rows stays on the calling thread.
+const PARALLEL_BYTES: usize = 1 << 17;
+/// Multiply-adds below which one of more rows does.
+const PARALLEL_WORK: usize = 1 << 20;
+
+thread_local! {
+    /// One part's sums, `[panels of a part][rows]`.
+    static SUMS: RefCell<Vec<Sums>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `weight · input[i]` for each row, handed to `epilogue`.
+pub(super) fn multiply(
+    (isa, team): (Isa, &Team),
+    prepared: &mut Prepared,
+    input: Input<'_>,
+    weight: &PackedMatrix,
+    epilogue: &dyn Epilogue,
+) {
+    assert_eq!(input.width(), weight.inputs(), "input width and weight differ");
+    let rows = input.rows.len();
+    if rows == 0 {
+        return;
+    }
+    let kernel = match &weight.panels {
+        Panels::F32(_) => Kernel::Chains(input),
+        Panels::Narrow(narrow, ..) => {
+            prepared.fill(isa, team, *narrow, &input);
+            Kernel::Dots(*narrow, prepared)
+        }
+    };
+    let product = Product { isa, kernel, weight, rows, epilogue };
+    let panels = weight.panel_count();
+    if weight.bytes() < PARALLEL_BYTES && rows * weight.outputs * weight.inputs < PARALLEL_WORK {
+        return product.panels(0..panels);
+    }
+    let group = product.panels_of_a_part(panels, team.threads());
+    team.run(panels.div_ceil(group), &|part| {
+        product.panels(part * group..panels.min((part + 1) * group));
+    });
+}
+
+/// What multiplies.
+enum Kernel<'a> {
+    Chains(Input<'a>),
+    Dots(Narrow, &'a Prepared),
+}
+
+/// A product under way.
+struct Product<'a> {
+    isa: Isa,
+    kernel: Kernel<'a>,
+    weight: &'a PackedMatrix,
+    rows: usize,
+    epilogue: &'a dyn Epilogue,
+}
+
+impl Product<'_> {
+    /// Panels that share one pass over the inputs.
+    fn panels_of_a_part(&self, _panels: usize, _threads: usize) -> usize {
+        1
+    }
+
+    /// All rows by some panels.
+    fn panels(&self, panels: Range<usize>) {
+        let stride = self.rows.min(ROWS).next_multiple_of(2 * BLOCK_ROWS);
+        SUMS.with_borrow_mut(|sums| {
+            if sums.len() < panels.len() * stride {
+                sums.resize(panels.len() * stride, Sums::ZERO);
+            }
+            for first in (0..self.rows).step_by(ROWS) {
+                let rows = first..self.rows.min(first + ROWS);
+                self.sums(rows.clone(), panels.clone(), stride, sums);
+                for (panel, sums) in panels.clone().zip(sums.chunks_exact(stride)) {
+                    self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
+                }
+            }
+        });
+    }
+
+    /// Some rows by some panels; `sums` is `[panels][stride]`.
+    fn sums(&self, rows: Range<usize>, panels: Range<usize>, stride: usize, sums: &mut [Sums]) {
+        match (&self.kernel, &self.weight.panels) {
+            (Kernel::Chains(input), Panels::F32(steps)) => {
+                for (panel, sums) in panels.zip(sums.chunks_exact_mut(stride)) {
+                    let inputs = self.weight.inputs;
+                    let (steps, following) = steps[panel * inputs..].split_at(inputs);
+                    let sums = &mut sums[..rows.len()];
+                    chains::multiply(self.isa, input, rows.clone(), steps, following, sums);
+                }
+            }
+            (Kernel::Dots(narrow, inputs), Panels::Narrow(_, weights, scales)) => {
+                let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
+                let product = BlockProduct { isa: self.isa, narrow: *narrow, inputs, weights, scales, depth };
+                product.multiply(rows, panels, stride, sums);
+            }
+            _ => unreachable!("kernel and weight are of one format"),
+        }
+    }
+}
