@@ -24,7 +24,7 @@ mod linux {
     use std::arch::x86_64::__cpuid_count;
     use std::marker::PhantomData;
 
-    use crate::cpu::product::geometry::{Block, InputBlock, PANEL, Sums};
+    use crate::cpu::product::geometry::{Block, Lines, PANEL, Sums};
 
     pub(super) fn is_usable() -> bool {
         /// CPUID leaf 7, EDX: AMX-BF16, AMX-TILE, AMX-INT8.
@@ -104,7 +104,7 @@ mod linux {
         /// Both slices have the same length.
         fn one_by_four(
             tiles: &Tiles,
-            inputs: &[InputBlock],
+            inputs: Lines<'_>,
             weights: &[Block],
             sums: &mut [Sums; 16],
             resume: bool,
@@ -112,7 +112,7 @@ mod linux {
         /// The same for 32 rows, in two pieces.
         fn two_by_four(
             tiles: &Tiles,
-            inputs: [&[InputBlock]; 2],
+            inputs: [Lines<'_>; 2],
             weights: &[Block],
             sums: &mut [Sums; 32],
             resume: bool,
@@ -129,17 +129,17 @@ mod linux {
             impl Product for $type {
                 fn one_by_four(
                     _: &Tiles,
-                    inputs: &[InputBlock],
+                    inputs: Lines<'_>,
                     weights: &[Block],
                     sums: &mut [Sums; 16],
                     resume: bool,
                 ) {
-                    assert_eq!(inputs.len(), weights.len(), "as many blocks of inputs as of weights");
-                    if inputs.is_empty() {
+                    assert_eq!(inputs.blocks(), weights.len(), "as many blocks of inputs as of weights");
+                    if weights.is_empty() {
                         return;
                     }
-                    // SAFETY: tiles are set up. Each step reads one block of inputs and the four tiles of one of
-                    // weights, as often as there are blocks; sums are 16 rows of 4 tiles, `PANEL` apart.
+                    // SAFETY: tiles are set up. Each step reads one block of inputs, which `Lines` fills up to 16 rows, and
+                    // the four tiles of one of weights, as often as there are blocks; sums are 16 rows of 4 tiles, `PANEL` apart.
                     unsafe {
                         asm!(
                             "test {resume}, {resume}",
@@ -165,7 +165,7 @@ mod linux {
                             "tileloadd tmm5, [{weights} + {line}*1 + 3072]",
                             concat!($instruction, " tmm2, tmm6, tmm4"),
                             concat!($instruction, " tmm3, tmm6, tmm5"),
-                            "add {inputs}, 1024",
+                            "add {inputs}, {next}",
                             "add {weights}, 4096",
                             "dec {blocks}",
                             "jnz 2b",
@@ -178,8 +178,9 @@ mod linux {
                             stride = in(reg) size_of::<Sums>(),
                             line = in(reg) 64_u64,
                             inputs = inout(reg) inputs.as_ptr() => _,
+                            next = in(reg) inputs.stride(),
                             weights = inout(reg) weights.as_ptr() => _,
-                            blocks = inout(reg) inputs.len() => _,
+                            blocks = inout(reg) weights.len() => _,
                             options(nostack),
                         );
                     }
@@ -187,13 +188,13 @@ mod linux {
 
                 fn two_by_four(
                     _: &Tiles,
-                    inputs: [&[InputBlock]; 2],
+                    inputs: [Lines<'_>; 2],
                     weights: &[Block],
                     sums: &mut [Sums; 32],
                     resume: bool,
                 ) {
                     let blocks = weights.len();
-                    assert_eq!(inputs.map(<[_]>::len), [blocks; 2], "as many blocks of inputs as of weights");
+                    assert_eq!(inputs.map(|inputs| inputs.blocks()), [blocks; 2], "as many blocks of inputs as of weights");
                     if blocks == 0 {
                         return;
                     }
@@ -223,8 +224,8 @@ mod linux {
                                 concat!($instruction, " tmm1, tmm6, tmm5"),
                                 concat!($instruction, " tmm2, tmm7, tmm4"),
                                 concat!($instruction, " tmm3, tmm7, tmm5"),
-                                "add {first}, 1024",
-                                "add {second}, 1024",
+                                "add {first}, {first_next}",
+                                "add {second}, {second_next}",
                                 "add {weights}, 4096",
                                 "dec {blocks}",
                                 "jnz 2b",
@@ -238,8 +239,10 @@ mod linux {
                                 stride = in(reg) size_of::<Sums>(),
                                 line = in(reg) 64_u64,
                                 first = inout(reg) inputs[0].as_ptr() => _,
+                                first_next = in(reg) inputs[0].stride(),
                                 second = inout(reg) inputs[1].as_ptr() => _,
-                                weights = inout(reg) weights.as_ptr().cast::<InputBlock>().add(2 * half) => _,
+                                second_next = in(reg) inputs[1].stride(),
+                                weights = inout(reg) weights.as_ptr().cast::<[u8; 1024]>().add(2 * half) => _,
                                 blocks = inout(reg) blocks => _,
                                 options(nostack),
                             );

@@ -66,8 +66,7 @@ impl BlockProduct<'_> {
     ) {
         let weights = &self.weights[panel * self.depth..][blocks.clone()];
         let resume = blocks.start > 0;
-        let first = rows.start / BLOCK_ROWS;
-        let inputs = |block_of_rows: usize| &self.inputs.blocks(first + block_of_rows)[blocks.clone()];
+        let inputs = |tile: usize| self.inputs.lines(rows.start + tile * BLOCK_ROWS, blocks.clone());
         let count = rows.len().div_ceil(BLOCK_ROWS);
         let mut done = 0;
         while done < count {

@@ -117,15 +117,6 @@ impl<S: Simd> Chunk<'_, S> {
                 *tile = std::array::from_fn(|v| simd.load(&sums.vectors()[vector + v]));
             }
         }
-        let mut step = |k: usize| {
-            let weights: [_; V] = std::array::from_fn(|v| simd.load(&steps[k].0[vector + v]));
-            for r in 0..R {
-                let x = simd.splat(inputs[r][k]);
-                for v in 0..V {
-                    tile[r][v] = simd.mul_add(x, weights[v], tile[r][v]);
-                }
-            }
-        };
         let fetching = (2 * self.ahead.len()).min(steps.len());
         for k in 0..fetching {
             // Half a step at a time, so that fetching does not get in the way.
@@ -133,15 +124,36 @@ impl<S: Simd> Chunk<'_, S> {
             let ahead = &self.ahead[k / 2].0;
             simd.fetch(&ahead[half]);
             simd.fetch(&ahead[half + 1]);
-            step(k);
+            add_step(simd, &steps[k], vector, inputs.map(|input| input[k]), &mut tile);
         }
         for k in fetching..steps.len() {
-            step(k);
+            add_step(simd, &steps[k], vector, inputs.map(|input| input[k]), &mut tile);
         }
         for (tile, sums) in tile.iter().zip(sums) {
             for (v, &sum) in tile.iter().enumerate() {
                 simd.store(sum, &mut sums.vectors()[vector + v]);
             }
+        }
+    }
+}
+
+/// Adds one input's products to a tile of sums.
+#[inline(always)]
+fn add_step<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    step: &Step,
+    vector: usize,
+    inputs: [f32; R],
+    tile: &mut [[S::Vector; V]; R],
+) {
+    let mut weights = [simd.splat(0.0); V];
+    for v in 0..V {
+        weights[v] = simd.load(&step.0[vector + v]);
+    }
+    for r in 0..R {
+        let x = simd.splat(inputs[r]);
+        for v in 0..V {
+            tile[r][v] = simd.mul_add(x, weights[v], tile[r][v]);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Dot`] adds the products of one group of inputs with the groups of sixteen outputs to sixteen sums. Each
 //! arithmetic has one on the machine's own instructions and one in plain Rust that gives the same bits.
 
-use super::geometry::{BLOCK_ROWS, Block, GROUPS, InputBlock, Sums, VECTORS};
+use super::geometry::{BLOCK_ROWS, Block, GROUPS, Line, Lines, Sums, VECTORS};
 use crate::cpu::isa::Isa;
 
 /// Rows of a tile at most.
@@ -35,12 +35,12 @@ pub(in crate::cpu) enum Narrow {
 pub(in crate::cpu) fn multiply(
     isa: Isa,
     narrow: Narrow,
-    inputs: &[InputBlock],
+    inputs: Lines<'_>,
     weights: &[Block],
     sums: &mut [Sums],
     resume: bool,
 ) {
-    assert_eq!(inputs.len(), weights.len(), "as many blocks of inputs as of weights");
+    assert_eq!(inputs.blocks(), weights.len(), "as many blocks of inputs as of weights");
     assert!(sums.len() <= BLOCK_ROWS, "rows of one block");
     match narrow {
         Narrow::Bf16 => bf16(isa, inputs, weights, sums, resume),
@@ -61,21 +61,21 @@ macro_rules! by_dot {
             target_arch = "x86_64",
             expect(unsafe_code, reason = "calls functions of detected features")
         )]
-        fn $name(isa: Isa, inputs: &[InputBlock], weights: &[Block], sums: &mut [Sums], resume: bool) {
+        fn $name(isa: Isa, inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512vnni,fma")]
-                fn own(inputs: &[InputBlock], weights: &[Block], sums: &mut [Sums], resume: bool) {
+                fn own(inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
                     // SAFETY: this function has the features.
                     let dot = unsafe { x86::$proof::assume() };
                     strips(dot, inputs, weights, sums, resume);
                 }
                 #[target_feature(enable = "avx512f,fma")]
-                fn avx512(inputs: &[InputBlock], weights: &[Block], sums: &mut [Sums], resume: bool) {
+                fn avx512(inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
                     strips($plain, inputs, weights, sums, resume);
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2(inputs: &[InputBlock], weights: &[Block], sums: &mut [Sums], resume: bool) {
+                fn avx2(inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
                     strips($plain, inputs, weights, sums, resume);
                 }
                 match isa {
@@ -96,7 +96,7 @@ by_dot!(bf16, Bf16Vectors, Bf16Plain);
 by_dot!(int8, Int8Vectors, Int8Plain);
 
 #[inline(always)]
-fn strips<D: Dot>(dot: D, inputs: &[InputBlock], weights: &[Block], sums: &mut [Sums], resume: bool) {
+fn strips<D: Dot>(dot: D, inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
     let strips = sums.len().div_ceil(if D::WIDE { ROWS } else { 1 });
     let mut row = 0;
     for strip in 0..strips {
@@ -118,7 +118,7 @@ fn strips<D: Dot>(dot: D, inputs: &[InputBlock], weights: &[Block], sums: &mut [
 #[inline(always)]
 fn tile<D: Dot, const R: usize>(
     dot: D,
-    inputs: &[InputBlock],
+    inputs: Lines<'_>,
     weights: &[Block],
     row: usize,
     sums: &mut [Sums],
@@ -131,12 +131,12 @@ fn tile<D: Dot, const R: usize>(
             *tile = std::array::from_fn(|v| dot.load(&sums.vectors()[v]));
         }
     }
-    for (input, weights) in inputs.iter().zip(weights) {
-        let input: &[[u32; GROUPS]; R] = input.0[row..row + R].try_into().expect("rows of a block");
+    for (i, weights) in weights.iter().enumerate() {
+        let input: &[Line; R] = inputs.block(i)[row..row + R].try_into().expect("rows of a block");
         for group in 0..GROUPS {
             for r in 0..R {
                 for v in 0..VECTORS {
-                    tile[r][v] = dot.dot(tile[r][v], input[r][group], &weights.0[v][group]);
+                    tile[r][v] = dot.dot(tile[r][v], input[r].0[group], &weights.0[v][group]);
                 }
             }
         }

@@ -25,8 +25,10 @@ pub(super) fn int8_scale(largest: f32) -> f32 {
 
 /// Rounds `value / scale` to the nearest int8, ties to even. `inverse` is 1 / scale, or 0 where scale is.
 #[inline(always)]
-pub(super) fn to_int8(value: f32, inverse: f32) -> i8 {
-    (value * inverse).round_ties_even().clamp(-127.0, 127.0) as i8
+pub(super) fn to_int8(value: f32, inverse: f32) -> u8 {
+    /// So large that the last bit of a sum with it stands for 1: what is below is rounded off.
+    const ROUND: f32 = 12_582_912.0;
+    (value * inverse + ROUND).to_bits() as u8
 }
 
 /// 1 / scale, or 0 for a row of zeros.
@@ -37,32 +39,41 @@ pub(super) fn inverse(scale: f32) -> f32 {
 
 #[inline(always)]
 pub(super) fn largest_magnitude(values: &[f32]) -> f32 {
-    values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()))
+    // The bits of positive numbers are ordered as the numbers are, and integers have a maximum in any order.
+    let bits = values.iter().fold(0, |largest, value| value.abs().to_bits().max(largest));
+    f32::from_bits(bits)
 }
 
 /// Groups of bf16 from the values of a block; missing ones are zero.
 #[inline(always)]
 pub(super) fn bf16_groups(values: &[f32], groups: &mut [u32; GROUPS]) {
-    if let Ok(values) = <&[f32; GROUPS * BF16_GROUP]>::try_from(values) {
-        for (group, pair) in groups.iter_mut().zip(values.as_chunks::<BF16_GROUP>().0) {
-            *group = u32::from(to_bf16(pair[0])) | u32::from(to_bf16(pair[1])) << 16;
+    let mut rounded = [0_u16; GROUPS * BF16_GROUP];
+    match <&[f32; GROUPS * BF16_GROUP]>::try_from(values) {
+        Ok(values) => rounded = values.map(to_bf16),
+        Err(_) => {
+            for (rounded, &value) in rounded.iter_mut().zip(values) {
+                *rounded = to_bf16(value);
+            }
         }
-    } else {
-        *groups = [0; GROUPS];
-        for (i, &value) in values.iter().enumerate() {
-            groups[i / BF16_GROUP] |= u32::from(to_bf16(value)) << (16 * (i % BF16_GROUP));
-        }
+    }
+    for (group, &[low, high]) in groups.iter_mut().zip(rounded.as_chunks::<BF16_GROUP>().0) {
+        *group = u32::from(low) | u32::from(high) << 16;
     }
 }
 
 /// Groups of int8 from the values of a block; missing ones are zero.
 #[inline(always)]
 pub(super) fn int8_groups(values: &[f32], inverse: f32, groups: &mut [u32; GROUPS]) {
-    let mut bytes = [0_u8; GROUPS * INT8_GROUP];
-    for (byte, &value) in bytes.iter_mut().zip(values) {
-        *byte = to_int8(value, inverse) as u8;
+    let mut rounded = [0_u8; GROUPS * INT8_GROUP];
+    match <&[f32; GROUPS * INT8_GROUP]>::try_from(values) {
+        Ok(values) => rounded = values.map(|value| to_int8(value, inverse)),
+        Err(_) => {
+            for (rounded, &value) in rounded.iter_mut().zip(values) {
+                *rounded = to_int8(value, inverse);
+            }
+        }
     }
-    for (group, bytes) in groups.iter_mut().zip(bytes.as_chunks::<INT8_GROUP>().0) {
+    for (group, bytes) in groups.iter_mut().zip(rounded.as_chunks::<INT8_GROUP>().0) {
         *group = u32::from_le_bytes(*bytes);
     }
 }
@@ -89,7 +100,7 @@ mod tests {
     #[test]
     fn int8_uses_the_whole_range() {
         let scale = int8_scale(largest_magnitude(&[0.5, -2.0, 1.0]));
-        let round = |value| to_int8(value, inverse(scale));
+        let round = |value| to_int8(value, inverse(scale)) as i8;
         assert_eq!(
             [round(-2.0), round(2.0), round(0.0), round(scale / 2.0), round(scale)],
             [-127, 127, 0, 0, 1]

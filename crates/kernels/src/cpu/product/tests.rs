@@ -56,7 +56,7 @@ fn plain(arithmetic: Arithmetic, x: &[f32], weight: &[f32]) -> f32 {
         }
         Arithmetic::Int8 => {
             let scale = |values: &[f32]| int8_scale(largest_magnitude(values));
-            let round = |value: f32, scale: f32| i32::from(to_int8(value, inverse(scale)));
+            let round = |value: f32, scale: f32| i32::from(to_int8(value, inverse(scale)) as i8);
             let (row_scale, output_scale) = (scale(x), scale(weight));
             let terms =
                 x.iter().zip(weight).map(|(x, weight)| round(*x, row_scale) * round(*weight, output_scale));
