@@ -315,4 +315,24 @@ mod tests {
         });
         assert_eq!(sum.into_inner(), 20);
     }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn fork_and_join() {
+        let team = Team::new(2);
+        for work in [0_u64, 2, 10] {
+            let mut times: Vec<u128> = (0..2000)
+                .map(|_| {
+                    let start = Instant::now();
+                    team.run(8, &|_| {
+                        let s = Instant::now();
+                        while s.elapsed().as_micros() < u128::from(work) {}
+                    });
+                    start.elapsed().as_nanos()
+                })
+                .collect();
+            times.sort_unstable();
+            println!("work {work}: median {} p90 {} ns", times[1000], times[1800]);
+        }
+    }
 }

@@ -110,7 +110,7 @@ impl<S: Simd> Chunk<'_, S> {
         let inputs: [&[f32]; R] =
             std::array::from_fn(|r| self.input.columns(self.first_row + r, self.columns.clone()));
         // Slices of one length, so that the loop over it needs no bounds checks.
-        let inputs = inputs.map(|input| &input[..steps.len()]);
+        let inputs: [&[f32]; R] = std::array::from_fn(|r| &inputs[r][..steps.len()]);
         let mut tile = [[simd.splat(0.0); V]; R];
         if self.columns.start > 0 {
             for (tile, sums) in tile.iter_mut().zip(sums.iter_mut()) {
@@ -124,10 +124,10 @@ impl<S: Simd> Chunk<'_, S> {
             let ahead = &self.ahead[k / 2].0;
             simd.fetch(&ahead[half]);
             simd.fetch(&ahead[half + 1]);
-            add_step(simd, &steps[k], vector, inputs.map(|input| input[k]), &mut tile);
+            add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
         }
         for k in fetching..steps.len() {
-            add_step(simd, &steps[k], vector, inputs.map(|input| input[k]), &mut tile);
+            add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
         }
         for (tile, sums) in tile.iter().zip(sums) {
             for (v, &sum) in tile.iter().enumerate() {
@@ -143,7 +143,8 @@ fn add_step<S: Simd, const R: usize, const V: usize>(
     simd: S,
     step: &Step,
     vector: usize,
-    inputs: [f32; R],
+    inputs: &[&[f32]; R],
+    k: usize,
     tile: &mut [[S::Vector; V]; R],
 ) {
     let mut weights = [simd.splat(0.0); V];
@@ -151,7 +152,7 @@ fn add_step<S: Simd, const R: usize, const V: usize>(
         weights[v] = simd.load(&step.0[vector + v]);
     }
     for r in 0..R {
-        let x = simd.splat(inputs[r]);
+        let x = simd.splat(inputs[r][k]);
         for v in 0..V {
             tile[r][v] = simd.mul_add(x, weights[v], tile[r][v]);
         }

@@ -40,22 +40,33 @@ impl<'a> Input<'a> {
         &part.row(self.rows.index(i))[columns.start - start..columns.end - start]
     }
 
+    /// Row `i`: what the first buffer has of it, then what the second has.
+    #[inline(always)]
+    pub(in crate::cpu) fn parts(&self, i: usize) -> [&'a [f32]; 2] {
+        let row = self.rows.index(i);
+        [self.first.row(row), self.second.map_or(&[][..], |second| second.row(row))]
+    }
+
     /// Calls `each` with runs of `len` columns of row `i`, in order; the last may be shorter. A run that belongs to both
     /// parts is copied to `bridge`.
     #[inline(always)]
     pub(in crate::cpu) fn runs<const LEN: usize>(&self, i: usize, mut each: impl FnMut(usize, &[f32])) {
-        let (width, border) = (self.width(), self.first.width());
+        let [head, tail] = self.parts(i);
+        let (border, width) = (head.len(), head.len() + tail.len());
+        let mut bridge = [0.0; LEN];
         for (run, start) in (0..width).step_by(LEN).enumerate() {
             let end = (start + LEN).min(width);
-            if start < border && border < end {
-                let mut bridge = [0.0; LEN];
-                let (head, tail) = (self.columns(i, start..border), self.columns(i, border..end));
-                bridge[..head.len()].copy_from_slice(head);
-                bridge[head.len()..end - start].copy_from_slice(tail);
-                each(run, &bridge[..end - start]);
+            let values = if end <= border {
+                &head[start..end]
+            } else if start >= border {
+                &tail[start - border..end - border]
             } else {
-                each(run, self.columns(i, start..end));
-            }
+                bridge[..border - start].copy_from_slice(&head[start..]);
+                bridge[border - start..end - start].copy_from_slice(&tail[..end - border]);
+                &bridge[..end - start]
+            };
+            // The one place where it is called, so that it becomes part of the loop.
+            each(run, values);
         }
     }
 }

@@ -23,17 +23,20 @@ use std::ops::Range;
 use blocks::BlockProduct;
 use dots::Narrow;
 pub(super) use epilogue::{Epilogue, Gate, Store};
-use geometry::{BLOCK_ROWS, Sums};
+use geometry::{BLOCK_ROWS, Block, Sums};
 pub(super) use input::Input;
 pub use packed::PackedMatrix;
-use packed::Panels;
+use packed::{Panels, Scales};
 pub(super) use prepared::Prepared;
+use prepared::{OWN_VALUES, ProductId};
 
 use super::isa::Isa;
 use super::team::Team;
 
 /// Rows whose sums are kept at a time.
 const ROWS: usize = 256;
+/// Panels of a part at most.
+const PART_PANELS: usize = 4;
 /// Bytes of weights below which a product of few rows stays on the calling thread.
 const PARALLEL_BYTES: usize = 1 << 17;
 /// Multiply-adds below which one of more rows does.
@@ -59,8 +62,11 @@ pub(super) fn multiply(
     }
     let kernel = match &weight.panels {
         Panels::F32(_) => Kernel::Chains(input),
+        Panels::Narrow(narrow, ..) if rows * input.width() <= OWN_VALUES => {
+            Kernel::OwnDots(*narrow, input, ProductId::next())
+        }
         Panels::Narrow(narrow, ..) => {
-            prepared.fill(isa, team, *narrow, &input);
+            prepared.fill_shared(isa, team, *narrow, &input);
             Kernel::Dots(*narrow, prepared)
         }
     };
@@ -78,7 +84,10 @@ pub(super) fn multiply(
 /// What multiplies.
 enum Kernel<'a> {
     Chains(Input<'a>),
+    /// On inputs rounded for all threads.
     Dots(Narrow, &'a Prepared),
+    /// On inputs that each thread rounds for itself.
+    OwnDots(Narrow, Input<'a>, ProductId),
 }
 
 /// A product under way.
@@ -91,9 +100,9 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// Panels that share one pass over the inputs.
-    fn panels_of_a_part(&self, _panels: usize, _threads: usize) -> usize {
-        1
+    /// Panels that share one pass over the inputs: few enough that every thread has several parts.
+    fn panels_of_a_part(&self, panels: usize, threads: usize) -> usize {
+        (panels / (4 * threads)).clamp(1, PART_PANELS)
     }
 
     /// All rows by some panels.
@@ -125,11 +134,25 @@ impl Product<'_> {
                 }
             }
             (Kernel::Dots(narrow, inputs), Panels::Narrow(_, weights, scales)) => {
-                let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
-                let product = BlockProduct { isa: self.isa, narrow: *narrow, inputs, weights, scales, depth };
-                product.multiply(rows, panels, stride, sums);
+                self.dots(*narrow, inputs, weights, scales).multiply(rows, panels, stride, sums);
+            }
+            (Kernel::OwnDots(narrow, input, id), Panels::Narrow(_, weights, scales)) => {
+                prepared::with_own(*id, self.isa, *narrow, input, |inputs| {
+                    self.dots(*narrow, inputs, weights, scales).multiply(rows, panels, stride, sums);
+                });
             }
             _ => unreachable!("kernel and weight are of one format"),
         }
+    }
+
+    fn dots<'a>(
+        &self,
+        narrow: Narrow,
+        inputs: &'a Prepared,
+        weights: &'a [Block],
+        scales: &'a Scales,
+    ) -> BlockProduct<'a> {
+        let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
+        BlockProduct { isa: self.isa, narrow, inputs, weights, scales, depth }
     }
 }

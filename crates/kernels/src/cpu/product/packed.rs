@@ -2,7 +2,7 @@
 
 use super::dots::Narrow;
 use super::geometry::{Block, GROUPS, PANEL, Step};
-use super::narrow::{bf16_groups, int8_groups, int8_scale, inverse, largest_magnitude};
+use super::narrow::{Plain, Round, int8_scale, inverse};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::format::WeightFormat;
 use crate::cpu::team::Team;
@@ -157,16 +157,17 @@ fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step> {
 }
 
 fn pack_bf16(team: &Team, source: Source<'_>) -> Vec<Block> {
-    pack_blocks(team, source, Narrow::Bf16, |_, values, groups| bf16_groups(values, groups))
+    pack_blocks(team, source, Narrow::Bf16, |_, values, groups| Plain.bf16(values, groups))
 }
 
 fn pack_int8(team: &Team, source: Source<'_>) -> Panels {
     assert!(source.inputs <= 1 << 16, "sums of more than 65536 int8 products may not fit");
     let outputs = source.panels() * PANEL;
     let row = |output: usize| source.row(output / PANEL, output % PANEL).unwrap_or_default();
-    let scales: Vec<f32> = (0..outputs).map(|output| int8_scale(largest_magnitude(row(output)))).collect();
+    let scales: Vec<f32> =
+        (0..outputs).map(|output| int8_scale(Plain.largest_magnitude(row(output)))).collect();
     let blocks = pack_blocks(team, source, Narrow::Int8, |output, values, groups| {
-        int8_groups(values, inverse(scales[output]), groups);
+        Plain.int8(values, inverse(scales[output]), groups);
     });
     let mut biases = vec![0; outputs];
     let depth = source.inputs.div_ceil(Narrow::Int8.block_inputs());

@@ -1,21 +1,59 @@
 //! Inputs of a product as narrow numbers.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::dots::{Narrow, biased};
 use super::geometry::{BLOCK_ROWS, GROUPS, Line, Lines};
 use super::input::Input;
-use super::narrow::{
-    BF16_GROUP, INT8_GROUP, bf16_groups, int8_groups, int8_scale, inverse, largest_magnitude,
-};
+#[cfg(target_arch = "x86_64")]
+use super::narrow::Vectors;
+use super::narrow::{BF16_GROUP, INT8_GROUP, Plain, Round, int8_scale, inverse};
 use crate::cpu::disjoint::Disjoint;
-use crate::cpu::isa::{Isa, by_isa};
+use crate::cpu::isa::Isa;
 use crate::cpu::team::Team;
 
-/// Values below which rounding stays on the calling thread.
-const PARALLEL_FROM: usize = 1 << 16;
+/// Values up to which every thread rounds all of them for itself: that is faster than fetching what another core has
+/// just written.
+pub(super) const OWN_VALUES: usize = 1 << 18;
 
-/// The rows of one product, rounded once for all threads. Memory is kept for the next product.
+/// The number of a product, so that a thread knows whether it has rounded that one's inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ProductId(u64);
+
+impl ProductId {
+    /// One that was never given out.
+    pub(super) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+thread_local! {
+    /// What this thread rounded last.
+    static OWN: RefCell<(ProductId, Prepared)> =
+        const { RefCell::new((ProductId(0), Prepared { lines: Vec::new(), rows: 0, depth: 0, scales: Vec::new() })) };
+}
+
+/// Calls `with` with the inputs of product `id`, rounded by this thread alone, once.
+pub(super) fn with_own(
+    id: ProductId,
+    isa: Isa,
+    narrow: Narrow,
+    input: &Input<'_>,
+    with: impl FnOnce(&Prepared),
+) {
+    OWN.with_borrow_mut(|(last, prepared)| {
+        if *last != id {
+            prepared.fill(isa, narrow, input, &|rows, round| (0..rows).for_each(round));
+            *last = id;
+        }
+        with(prepared);
+    });
+}
+
+/// The rows of one product, rounded. Memory is kept for the next product.
 #[derive(Default)]
 pub(in crate::cpu) struct Prepared {
     /// `[rows / BLOCK_ROWS]` [`Lines`]; the last may have fewer rows.
@@ -28,8 +66,19 @@ pub(in crate::cpu) struct Prepared {
 }
 
 impl Prepared {
-    /// Rounds `input`.
-    pub(super) fn fill(&mut self, isa: Isa, team: &Team, narrow: Narrow, input: &Input<'_>) {
+    /// Rounds `input` on all threads of `team`.
+    pub(super) fn fill_shared(&mut self, isa: Isa, team: &Team, narrow: Narrow, input: &Input<'_>) {
+        self.fill(isa, narrow, input, &|rows, round| team.run(rows, round));
+    }
+
+    /// Rounds `input`; `each` calls what it is given once for each of so many rows.
+    fn fill(
+        &mut self,
+        isa: Isa,
+        narrow: Narrow,
+        input: &Input<'_>,
+        each: &dyn Fn(usize, &(dyn Fn(usize) + Sync)),
+    ) {
         let (rows, width) = (input.rows.len(), input.width());
         self.rows = rows;
         self.depth = width.div_ceil(narrow.block_inputs());
@@ -47,16 +96,9 @@ impl Prepared {
             let first = row / BLOCK_ROWS * BLOCK_ROWS;
             let stride = BLOCK_ROWS.min(rows - first);
             let to = RowLines { lines, start: first * depth + row % BLOCK_ROWS, stride };
-            match narrow {
-                Narrow::Bf16 => round_bf16(isa, input, row, to),
-                Narrow::Int8 => round_int8(isa, input, row, to, &mut scales.range(row, 1)[0], biased(isa)),
-            }
+            round_row(isa, narrow, input, row, to, &mut scales.range(row, 1)[0]);
         };
-        if rows * width < PARALLEL_FROM {
-            (0..rows).for_each(round);
-        } else {
-            team.run(rows, &round);
-        }
+        each(rows, &round);
     }
 
     /// Some blocks of the rows from `first` on, which is a multiple of [`BLOCK_ROWS`].
@@ -103,29 +145,63 @@ impl RowLines<'_> {
     }
 }
 
-by_isa!(fn round_bf16 = round_bf16_body(input: &Input<'_>, row: usize, to: RowLines<'_>));
-
-#[inline(always)]
-fn round_bf16_body(input: &Input<'_>, row: usize, to: RowLines<'_>) {
-    input.runs::<{ GROUPS * BF16_GROUP }>(row, |block, values| bf16_groups(values, to.line(block)));
+/// Rounds one row; `scale` is written for int8.
+#[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls a function of detected features"))]
+fn round_row(isa: Isa, narrow: Narrow, input: &Input<'_>, row: usize, to: RowLines<'_>, scale: &mut f32) {
+    #[cfg(target_arch = "x86_64")]
+    if isa <= Isa::Avx512Dot {
+        #[target_feature(enable = "avx512f,avx512bf16,fma")]
+        fn vectors(
+            narrow: Narrow,
+            input: &Input<'_>,
+            row: usize,
+            to: RowLines<'_>,
+            scale: &mut f32,
+            bias: u32,
+        ) {
+            // SAFETY: this function has the features.
+            let round = unsafe { Vectors::assume() };
+            match narrow {
+                Narrow::Bf16 => round_bf16(round, input, row, to),
+                Narrow::Int8 => round_int8(round, input, row, to, scale, bias),
+            }
+        }
+        // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
+        return unsafe { vectors(narrow, input, row, to, scale, bias(isa)) };
+    }
+    match narrow {
+        Narrow::Bf16 => round_bf16(Plain, input, row, to),
+        Narrow::Int8 => round_int8(Plain, input, row, to, scale, bias(isa)),
+    }
 }
 
-by_isa!(fn round_int8 = round_int8_body(
-    input: &Input<'_>, row: usize, to: RowLines<'_>, scale: &mut f32, biased: bool,
-));
+/// What turns the highest bit of each byte, and so adds 128, where the instruction set wants that.
+fn bias(isa: Isa) -> u32 {
+    if biased(isa) { 0x8080_8080 } else { 0 }
+}
 
 #[inline(always)]
-fn round_int8_body(input: &Input<'_>, row: usize, to: RowLines<'_>, scale: &mut f32, biased: bool) {
-    const RUN: usize = GROUPS * INT8_GROUP;
-    let mut largest = 0.0_f32;
-    input.runs::<RUN>(row, |_, values| largest = largest.max(largest_magnitude(values)));
-    *scale = int8_scale(largest);
+fn round_bf16<R: Round>(round: R, input: &Input<'_>, row: usize, to: RowLines<'_>) {
+    input.runs::<{ GROUPS * BF16_GROUP }>(row, |block, values| round.bf16(values, to.line(block)));
+}
+
+#[inline(always)]
+fn round_int8<R: Round>(
+    round: R,
+    input: &Input<'_>,
+    row: usize,
+    to: RowLines<'_>,
+    scale: &mut f32,
+    bias: u32,
+) {
+    let largest = input.parts(row).map(|part| round.largest_magnitude(part));
+    *scale = int8_scale(largest[0].max(largest[1]));
     let inverse = inverse(*scale);
-    // Adding 128 to each byte is turning its highest bit.
-    let bias = if biased { 0x8080_8080 } else { 0 };
-    input.runs::<RUN>(row, |block, values| {
+    input.runs::<{ GROUPS * INT8_GROUP }>(row, |block, values| {
         let line = to.line(block);
-        int8_groups(values, inverse, line);
-        line.iter_mut().for_each(|group| *group ^= bias);
+        round.int8(values, inverse, line);
+        for group in line {
+            *group ^= bias;
+        }
     });
 }

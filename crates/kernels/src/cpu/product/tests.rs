@@ -1,6 +1,6 @@
 //! Every arithmetic on every instruction set against one plain loop, bit for bit.
 
-use super::narrow::{int8_scale, inverse, largest_magnitude, to_bf16, to_int8};
+use super::narrow::{Plain, Round, int8_scale, inverse, to_bf16, to_int8};
 use crate::backend::{Backend, Rows};
 use crate::cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 
@@ -55,7 +55,7 @@ fn plain(arithmetic: Arithmetic, x: &[f32], weight: &[f32]) -> f32 {
             })
         }
         Arithmetic::Int8 => {
-            let scale = |values: &[f32]| int8_scale(largest_magnitude(values));
+            let scale = |values: &[f32]| int8_scale(Plain.largest_magnitude(values));
             let round = |value: f32, scale: f32| i32::from(to_int8(value, inverse(scale)) as i8);
             let (row_scale, output_scale) = (scale(x), scale(weight));
             let terms =
