@@ -24,7 +24,7 @@ mod linux {
     use std::arch::x86_64::__cpuid_count;
     use std::marker::PhantomData;
 
-    use crate::cpu::product::geometry::{Block, Lines, PANEL, Sums};
+    use crate::cpu::product::geometry::{Block, Line, Lines, PANEL, Sums};
 
     pub(super) fn is_usable() -> bool {
         /// CPUID leaf 7, EDX: AMX-BF16, AMX-TILE, AMX-INT8.
@@ -109,13 +109,14 @@ mod linux {
             sums: &mut [Sums; 16],
             resume: bool,
         );
-        /// The same for 32 rows, in two pieces.
+        /// The same for 32 rows, in two pieces, while `ahead` is brought into the second-level cache.
         fn two_by_four(
             tiles: &Tiles,
             inputs: [Lines<'_>; 2],
             weights: &[Block],
             sums: &mut [Sums; 32],
             resume: bool,
+            ahead: &[Line],
         );
     }
 
@@ -192,12 +193,15 @@ mod linux {
                     weights: &[Block],
                     sums: &mut [Sums; 32],
                     resume: bool,
+                    ahead: &[Line],
                 ) {
                     let blocks = weights.len();
                     assert_eq!(inputs.map(|inputs| inputs.blocks()), [blocks; 2], "as many blocks of inputs as of weights");
                     if blocks == 0 {
                         return;
                     }
+                    // Lines to fetch at each of 2 · `blocks` steps; a few at the end are left out.
+                    let fetches = ahead.len() / (2 * blocks);
                     for half in 0..2 {
                         // SAFETY: as above, for two of the four tiles of a block and 32 rows of sums.
                         unsafe {
@@ -221,6 +225,15 @@ mod linux {
                                 "tileloadd tmm5, [{weights} + {line}*1 + 1024]",
                                 concat!($instruction, " tmm0, tmm6, tmm4"),
                                 "tileloadd tmm7, [{second} + {line}*1]",
+                                "mov {left}, {fetches}",
+                                "test {left}, {left}",
+                                "jz 6f",
+                                "5:",
+                                "prefetcht1 [{ahead}]",
+                                "add {ahead}, 64",
+                                "dec {left}",
+                                "jnz 5b",
+                                "6:",
                                 concat!($instruction, " tmm1, tmm6, tmm5"),
                                 concat!($instruction, " tmm2, tmm7, tmm4"),
                                 concat!($instruction, " tmm3, tmm7, tmm5"),
@@ -244,6 +257,9 @@ mod linux {
                                 second_next = in(reg) inputs[1].stride(),
                                 weights = inout(reg) weights.as_ptr().cast::<[u8; 1024]>().add(2 * half) => _,
                                 blocks = inout(reg) blocks => _,
+                                fetches = in(reg) fetches,
+                                left = out(reg) _,
+                                ahead = inout(reg) ahead.as_ptr().wrapping_add(half * blocks * fetches) => _,
                                 options(nostack),
                             );
                         }

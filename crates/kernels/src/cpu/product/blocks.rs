@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::dots::{self, Narrow, biased};
-use super::geometry::{BLOCK_ROWS, Block, PANEL, Sums};
+use super::geometry::{BLOCK_ROWS, Block, Line, PANEL, Sums};
 use super::packed::Scales;
 use super::prepared::Prepared;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -11,7 +11,7 @@ use crate::cpu::amx::{self, Product as _, Tiles};
 use crate::cpu::isa::{Isa, by_isa};
 
 /// Blocks of inputs of a chunk when several strips of rows use the weights.
-const CHUNK: usize = 64;
+const CHUNK: usize = 8;
 
 /// One weight's blocks and one launch's rounded inputs.
 #[derive(Clone, Copy)]
@@ -41,7 +41,14 @@ impl BlockProduct<'_> {
         for start in (0..self.depth).step_by(chunk) {
             let blocks = start..self.depth.min(start + chunk);
             for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(stride)) {
-                self.strips(&tiles, rows.clone(), panel, blocks.clone(), sums);
+                let next = match (panel + 1 < panels.end, blocks.end < self.depth) {
+                    (true, _) => (panel + 1) * self.depth + blocks.start,
+                    (false, true) => panels.start * self.depth + blocks.end,
+                    (false, false) => panels.end * self.depth,
+                };
+                let next = &self.weights[next.min(self.weights.len())..];
+                let next = Block::lines(&next[..chunk.min(next.len())]);
+                self.strips(&tiles, rows.clone(), panel, blocks.clone(), sums, next);
             }
         }
         if self.narrow == Narrow::Int8 {
@@ -55,7 +62,7 @@ impl BlockProduct<'_> {
         }
     }
 
-    /// All rows by some blocks of one panel.
+    /// All rows by some blocks of one panel; `next` are the weights that are used then.
     fn strips(
         &self,
         tiles: &ThreadTiles,
@@ -63,11 +70,13 @@ impl BlockProduct<'_> {
         panel: usize,
         blocks: Range<usize>,
         sums: &mut [Sums],
+        next: &[Line],
     ) {
         let weights = &self.weights[panel * self.depth..][blocks.clone()];
         let resume = blocks.start > 0;
         let inputs = |tile: usize| self.inputs.lines(rows.start + tile * BLOCK_ROWS, blocks.clone());
         let count = rows.len().div_ceil(BLOCK_ROWS);
+        let share = |done: usize| next.len() * done / count;
         let mut done = 0;
         while done < count {
             let sums = &mut sums[done * BLOCK_ROWS..];
@@ -75,9 +84,11 @@ impl BlockProduct<'_> {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
                 ThreadTiles::Some(tiles) if count - done >= 2 => {
                     let (inputs, sums) = ([inputs(done), inputs(done + 1)], first_rows(sums));
+                    // A strip that is alone has no time for the next one's weights.
+                    let ahead = if count <= 2 { &[] } else { &next[share(done)..share(done + 2)] };
                     match self.narrow {
-                        Narrow::Bf16 => amx::Bf16::two_by_four(tiles, inputs, weights, sums, resume),
-                        Narrow::Int8 => amx::Int8::two_by_four(tiles, inputs, weights, sums, resume),
+                        Narrow::Bf16 => amx::Bf16::two_by_four(tiles, inputs, weights, sums, resume, ahead),
+                        Narrow::Int8 => amx::Int8::two_by_four(tiles, inputs, weights, sums, resume, ahead),
                     }
                     done += 2;
                 }

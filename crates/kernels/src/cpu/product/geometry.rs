@@ -79,6 +79,14 @@ impl Step {
 
 impl Block {
     pub(in crate::cpu) const ZERO: Self = Self([[[0; 16]; GROUPS]; VECTORS]);
+
+    /// The memory of some blocks, line by line.
+    #[expect(unsafe_code, reason = "the same memory seen as lines")]
+    pub(in crate::cpu) fn lines(blocks: &[Self]) -> &[Line] {
+        const { assert!(size_of::<Self>() == VECTORS * GROUPS * size_of::<Line>()) };
+        // SAFETY: both are arrays of u32 with one alignment, and the sizes agree (checked above).
+        unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast(), blocks.len() * VECTORS * GROUPS) }
+    }
 }
 
 impl Sums {

@@ -140,3 +140,72 @@ fn a_row_has_the_same_bits_in_every_batch() {
         }
     }
 }
+
+#[test]
+#[ignore = "a measurement"]
+fn measure_tiles() {
+    use super::geometry::{Block, Line, Lines, Sums};
+    use crate::cpu::amx::{Bf16, Product, Tiles};
+    let tiles = Tiles::new();
+    for (blocks, panels) in [(32, 1), (32, 8), (8, 1), (16, 1), (88, 1)] {
+        let lines = vec![Line([0; 16]); blocks * 32 + 16];
+        let weights = vec![Block::ZERO; blocks * panels];
+        let mut sums = vec![Sums::ZERO; 32];
+        let first = Lines::new(&lines, 16, blocks);
+        let second = Lines::new(&lines[blocks * 16..], 16, blocks);
+        let start = std::time::Instant::now();
+        let n = 20000 / panels;
+        for _ in 0..n {
+            for p in 0..panels {
+                Bf16::two_by_four(
+                    &tiles,
+                    [first, second],
+                    &weights[p * blocks..][..blocks],
+                    sums.first_chunk_mut().unwrap(),
+                    false,
+                    &[],
+                );
+            }
+        }
+        let s = start.elapsed().as_secs_f64();
+        let calls = (n * panels) as f64;
+        println!(
+            "two_by_four {blocks} blocks {panels} panels: {:.0} ns, {:.0} GF",
+            s / calls * 1e9,
+            32.0 * 64.0 * blocks as f64 * 64.0 * calls / s / 1e9
+        );
+        let start = std::time::Instant::now();
+        for _ in 0..n {
+            for p in 0..panels {
+                Bf16::one_by_four(
+                    &tiles,
+                    first,
+                    &weights[p * blocks..][..blocks],
+                    sums.first_chunk_mut().unwrap(),
+                    false,
+                );
+            }
+        }
+        let s = start.elapsed().as_secs_f64();
+        println!(
+            "one_by_four: {:.0} ns, {:.0} GF",
+            s / calls * 1e9,
+            16.0 * 64.0 * blocks as f64 * 64.0 * calls / s / 1e9
+        );
+    }
+    let cpu = Cpu::with(CpuConfig { weights: WeightFormat::Bf16, ..CpuConfig::new(1) });
+    let x = values(64 * 1024, 1);
+    let mut b = cpu.buffer(64, 1024);
+    cpu.upload(&x, &mut b, Rows::First(64));
+    let mut p = super::Prepared::default();
+    let start = std::time::Instant::now();
+    for _ in 0..1000 {
+        p.fill_shared(
+            cpu.isa,
+            &cpu.team,
+            super::dots::Narrow::Bf16,
+            &super::Input { first: &b, second: None, rows: Rows::First(64) },
+        );
+    }
+    println!("prep 64x1024: {:.0} ns", start.elapsed().as_secs_f64() * 1e6);
+}
