@@ -47,6 +47,17 @@ pub struct LatentChange {
     pub dot: f32,
 }
 
+/// Two norms, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct NormWeights<'a> {
+    /// Of the first, `[width]`.
+    pub first: &'a [f32],
+    /// Of the one on its result, `[width]`.
+    pub next: &'a [f32],
+    /// Added to both mean squares.
+    pub eps: f32,
+}
+
 /// A device: memory for activations, weights and K/V, and the operations of a tick.
 ///
 /// A buffer is an f32 matrix `[capacity, width]`, row-major. Operations panic when shapes do not fit, before they
@@ -63,6 +74,8 @@ pub trait Backend: Send + 'static {
     fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer;
     /// A weight from row-major `[outputs, inputs]`.
     fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Self::Matrix;
+    /// The weights of a gated product, row-major `[2, outputs, inputs]`: gate, then up.
+    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Self::Matrix;
     /// A zeroed K/V cache.
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
 
@@ -98,8 +111,18 @@ pub trait Backend: Send + 'static {
         weight: &[f32],
         eps: f32,
     );
-    /// `out[i][j] = silu(gate_up[i][j]) · gate_up[i][width + j]`, with `width` that of `out`.
-    fn silu_mul(&self, gate_up: &Self::Buffer, rows: usize, out: &mut Self::Buffer);
+    /// `x[i] = rms_norm(x[i] + residual[i])` by `weight`, and `out[i] = rms_norm(x[i])` by `next`, in one pass.
+    fn add_norm_norm(
+        &self,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        rows: usize,
+        weights: NormWeights<'_>,
+        out: &mut Self::Buffer,
+    );
+    /// `out[i] = silu(gate · x[i]) · (up · x[i])` for the first `rows` rows, with `weight` from
+    /// [`Backend::gate_matrix`].
+    fn gated(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
 
     /// Adds `bias` (`[2, width]`, queries then keys) to the queries and keys of `qkv` (`[rows, 3 · width]`), rotates
     /// both, and writes keys and values of `layer` to each row's slot of its lane. Queries stay in `qkv`.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::backend::{Backend, LatentChange, Rows};
+use crate::backend::{Backend, LatentChange, NormWeights, Rows};
 use crate::cpu::Cpu;
 use crate::kv::{KvRows, KvShape};
 
@@ -39,6 +39,10 @@ impl Backend for Faulty {
 
     fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Matrix {
         self.cpu.matrix(weight, outputs, inputs)
+    }
+
+    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Matrix {
+        self.cpu.gate_matrix(weights, outputs, inputs)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {
@@ -80,8 +84,19 @@ impl Backend for Faulty {
         self.cpu.add_rms_norm(x, residual, rows, weight, eps);
     }
 
-    fn silu_mul(&self, gate_up: &Buffer, rows: usize, out: &mut Buffer) {
-        self.cpu.silu_mul(gate_up, rows, out);
+    fn add_norm_norm(
+        &self,
+        x: &mut Buffer,
+        residual: &Buffer,
+        rows: usize,
+        weights: NormWeights<'_>,
+        out: &mut Buffer,
+    ) {
+        self.cpu.add_norm_norm(x, residual, rows, weights, out);
+    }
+
+    fn gated(&self, x: &Buffer, rows: usize, weight: &Matrix, out: &mut Buffer) {
+        self.cpu.gated(x, rows, weight, out);
     }
 
     fn rotate_and_store(

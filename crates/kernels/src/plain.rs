@@ -1,6 +1,6 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
-use crate::backend::{Backend, LatentChange, Rows};
+use crate::backend::{Backend, LatentChange, NormWeights, Rows};
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 
 /// What the other backends are tested against. Slow.
@@ -39,6 +39,10 @@ impl Backend for Plain {
     fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PlainMatrix {
         assert_eq!(weight.len(), outputs * inputs, "weight is not [{outputs}, {inputs}]");
         weight.chunks_exact(inputs).map(<[f32]>::to_vec).collect()
+    }
+
+    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> PlainMatrix {
+        self.matrix(weights, 2 * outputs, inputs)
     }
 
     fn kv_cache(&self, shape: KvShape) -> PlainCache {
@@ -109,10 +113,26 @@ impl Backend for Plain {
         }
     }
 
-    fn silu_mul(&self, gate_up: &PlainMatrix, rows: usize, out: &mut PlainMatrix) {
-        for (gate_up, out) in gate_up.iter().zip(out).take(rows) {
-            let (gate, up) = gate_up.split_at(out.len());
-            *out = gate.iter().zip(up).map(|(gate, up)| gate / (1.0 + (-gate).exp()) * up).collect();
+    fn add_norm_norm(
+        &self,
+        x: &mut PlainMatrix,
+        residual: &PlainMatrix,
+        rows: usize,
+        weights: NormWeights<'_>,
+        out: &mut PlainMatrix,
+    ) {
+        self.add_rms_norm(x, residual, rows, weights.first, weights.eps);
+        self.rms_norm(x, Rows::First(rows), weights.next, weights.eps, out);
+    }
+
+    fn gated(&self, x: &PlainMatrix, rows: usize, weight: &PlainMatrix, out: &mut PlainMatrix) {
+        let (gate, up) = weight.split_at(weight.len() / 2);
+        for i in 0..rows {
+            let outputs = gate.iter().zip(up).map(|(gate, up)| {
+                let gate = dot(gate, &x[i]);
+                gate / (1.0 + (-gate).exp()) * dot(up, &x[i])
+            });
+            out[i] = outputs.collect();
         }
     }
 

@@ -2,7 +2,7 @@
 //! instruction set.
 
 use windlass_kernels::{
-    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Plain, Rows,
+    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, NormWeights, Plain, Rows,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -88,22 +88,37 @@ parity!(the_adapter_matches_the_twin, adapted);
 fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
     let (rows, width) = (5, 176);
     let weight = values(width, 1);
-    let x = filled(backend, rows, 2 * width, 2);
-    let mut half = backend.buffer(rows, width);
-    backend.silu_mul(&x, rows, &mut half);
+    let half = filled(backend, rows, width, 2);
     let mut normed = backend.buffer(rows, width);
     backend.rms_norm(&half, Rows::At(&[4, 2, 0, 1, 3]), &weight, 1e-6, &mut normed);
     backend.add_rms_norm(&mut normed, &half, rows, &weight, 1e-6);
+    let mut again = backend.buffer(rows, width);
+    let weights = NormWeights { first: &weight, next: &values(width, 9), eps: 1e-6 };
+    backend.add_norm_norm(&mut normed, &half, rows, weights, &mut again);
     let mut latent = filled(backend, 8, width, 7);
     let mut changes = Vec::new();
     backend.commit_latent(&normed, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
     let mut out = download(backend, &latent, 8);
+    out.extend(download(backend, &again, rows));
     for change in changes {
         out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
     }
     out
 }
 parity!(row_operations_match_the_twin, rowwise);
+
+fn gated<B: Backend>(backend: &B) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (rows, outputs, inputs) in [(1, 33, 17), (3, 80, 40), (21, 352, 128)] {
+        let weight = backend.gate_matrix(&values(2 * outputs * inputs, 3), outputs, inputs);
+        let x = filled(backend, rows, inputs, 5);
+        let mut out = backend.buffer(rows, outputs);
+        backend.gated(&x, rows, &weight, &mut out);
+        all.extend(download(backend, &out, rows));
+    }
+    all
+}
+parity!(gated_products_match_the_twin, gated);
 
 const SLOTS: u32 = 4;
 

@@ -47,7 +47,7 @@ impl Capacity {
     /// Bytes of a workspace of this capacity.
     pub fn bytes(&self, config: &ModelConfig) -> u64 {
         let ModelConfig { hidden, intermediate, vocabulary, .. } = *config;
-        let row = (6 * hidden + 3 * intermediate + vocabulary) as u64;
+        let row = (6 * hidden + intermediate + vocabulary) as u64;
         let block = kv_shape(config, 1).block_len() as u64;
         let Self { rows, latents, blocks } = *self;
         let values = [(rows, row), (latents, 2 * hidden as u64), (blocks, block)];
@@ -145,9 +145,7 @@ impl<B: Backend> Network<B> {
         let scale = (self.config.hidden as f32).sqrt();
         self.backend.upload(initial, latents, launch.rows());
         self.backend.embed(&self.embedding, tokens, scale, x);
-        for (i, layer) in self.prelude.iter().enumerate() {
-            layer.forward(self, x, scratch, cache, launch.kv, i);
-        }
+        Layer::forward_all(&self.prelude, self, x, scratch, cache, launch.kv, 0);
         self.backend.scatter(x, embeddings, launch.rows());
     }
 
@@ -155,9 +153,7 @@ impl<B: Backend> Network<B> {
     pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
         let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
         self.backend.adapter(latents, embeddings, launch.rows(), &self.adapter, x);
-        for (i, layer) in self.core.iter().enumerate() {
-            layer.forward(self, x, scratch, cache, launch.kv, i);
-        }
+        Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0);
         self.backend.commit_latent(x, latents, launch.rows(), changes);
     }
 
@@ -173,9 +169,7 @@ impl<B: Backend> Network<B> {
         let Workspace { latents, cache, x, scratch, logits: on_device, .. } = workspace;
         let eps = self.config.norm_eps as f32;
         self.backend.rms_norm(latents, launch.rows(), &self.final_norm, eps, x);
-        for (i, layer) in self.coda.iter().enumerate() {
-            layer.forward(self, x, scratch, cache, launch.kv, self.prelude.len() + i);
-        }
+        Layer::forward_all(&self.coda, self, x, scratch, cache, launch.kv, self.prelude.len());
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, eps, normed);
         self.backend.matmul(normed, wanted.len(), &self.head, on_device);

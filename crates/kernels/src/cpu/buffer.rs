@@ -1,5 +1,7 @@
 //! Activations in memory.
 
+use super::disjoint::Disjoint;
+
 /// f32 `[capacity, width]`, row-major.
 #[derive(Debug)]
 pub struct CpuBuffer {
@@ -33,5 +35,21 @@ impl CpuBuffer {
     #[inline(always)]
     pub(super) fn row_mut(&mut self, i: usize) -> &mut [f32] {
         &mut self.data[i * self.width..][..self.width]
+    }
+}
+
+/// The rows of a buffer, for the parts of one job to write: no two of them the same row.
+pub(super) struct RowsOf<'a> {
+    data: Disjoint<'a, f32>,
+    width: usize,
+}
+
+impl<'a> RowsOf<'a> {
+    pub(super) fn new(buffer: &'a mut CpuBuffer) -> Self {
+        Self { width: buffer.width, data: Disjoint::new(&mut buffer.data) }
+    }
+
+    pub(super) fn row(&self, i: usize) -> &mut [f32] {
+        self.data.range(i * self.width, self.width)
     }
 }

@@ -15,14 +15,14 @@ mod team;
 use std::sync::{Mutex, PoisonError};
 
 use attention::KvCache;
-use buffer::CpuBuffer;
+use buffer::{CpuBuffer, RowsOf};
 use disjoint::Disjoint;
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
-use product::{Input, PackedMatrix, Prepared, Store};
+use product::{Epilogue, Gate, Input, PackedMatrix, Prepared, Store};
 use team::Team;
 
-use crate::backend::{Backend, LatentChange, Rows};
+use crate::backend::{Backend, LatentChange, NormWeights, Rows};
 use crate::kv::{KvRows, KvShape};
 
 /// How a [`Cpu`] computes.
@@ -81,8 +81,23 @@ impl Cpu {
         let width = out.width();
         assert_eq!(width, weight.outputs(), "output width and weight differ");
         let out = Disjoint::new(out.data_mut());
+        self.multiply(input, weight, &Store { out, width });
+    }
+
+    fn multiply(&self, input: Input<'_>, weight: &PackedMatrix, epilogue: &dyn Epilogue) {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        product::multiply((self.isa, &self.team), &mut prepared, input, weight, &Store { out, width });
+        product::multiply((self.isa, &self.team), &mut prepared, input, weight, epilogue);
+    }
+
+    /// Calls `row` with each of `0..rows`, on all threads where that is worth it for rows of `width`.
+    fn each_row(&self, rows: usize, width: usize, row: &(dyn Fn(usize) + Sync)) {
+        /// Values below which another thread would take longer to come.
+        const PARALLEL_FROM: usize = 1 << 15;
+        if rows * width < PARALLEL_FROM {
+            (0..rows).for_each(row);
+        } else {
+            self.team.run(rows, row);
+        }
     }
 }
 
@@ -97,6 +112,10 @@ impl Backend for Cpu {
 
     fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PackedMatrix {
         PackedMatrix::pack(&self.team, self.weights, weight, outputs, inputs)
+    }
+
+    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> PackedMatrix {
+        PackedMatrix::pack_paired(&self.team, self.weights, weights, outputs, inputs)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {
@@ -145,22 +164,39 @@ impl Backend for Cpu {
     }
 
     fn rms_norm(&self, x: &CpuBuffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut CpuBuffer) {
-        for i in 0..rows.len() {
-            rowwise::rms_norm(self.isa, x.row(rows.index(i)), weight, eps, out.row_mut(i));
-        }
+        let to = RowsOf::new(out);
+        self.each_row(rows.len(), weight.len(), &|i| {
+            rowwise::rms_norm(self.isa, x.row(rows.index(i)), weight, eps, to.row(i));
+        });
     }
 
     fn add_rms_norm(&self, x: &mut CpuBuffer, residual: &CpuBuffer, rows: usize, weight: &[f32], eps: f32) {
-        for i in 0..rows {
-            rowwise::add_rms_norm(self.isa, x.row_mut(i), residual.row(i), weight, eps);
-        }
+        let x = RowsOf::new(x);
+        self.each_row(rows, weight.len(), &|i| {
+            rowwise::add_rms_norm(self.isa, x.row(i), residual.row(i), weight, eps);
+        });
     }
 
-    fn silu_mul(&self, gate_up: &CpuBuffer, rows: usize, out: &mut CpuBuffer) {
-        for i in 0..rows {
-            let (gate, up) = gate_up.row(i).split_at(out.width());
-            rowwise::silu_mul(self.isa, gate, up, out.row_mut(i));
-        }
+    fn add_norm_norm(
+        &self,
+        x: &mut CpuBuffer,
+        residual: &CpuBuffer,
+        rows: usize,
+        NormWeights { first, next, eps }: NormWeights<'_>,
+        out: &mut CpuBuffer,
+    ) {
+        let (x, out) = (RowsOf::new(x), RowsOf::new(out));
+        self.each_row(rows, first.len(), &|i| {
+            rowwise::add_norm_norm(self.isa, x.row(i), residual.row(i), first, next, eps, out.row(i));
+        });
+    }
+
+    fn gated(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, out: &mut CpuBuffer) {
+        let width = out.width();
+        assert_eq!(width, weight.outputs(), "output width and weight differ");
+        let out = Disjoint::new(out.data_mut());
+        let input = Input { first: x, second: None, rows: Rows::First(rows) };
+        self.multiply(input, weight, &Gate { out, width });
     }
 
     fn rotate_and_store(

@@ -1,12 +1,14 @@
 //! Operations on one row at a time.
 
 use super::isa::by_isa;
-use super::math::{silu, sum};
+use super::math::sum;
 use crate::backend::LatentChange;
 
 by_isa!(fn rms_norm = rms_norm_body(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]));
 by_isa!(fn add_rms_norm = add_rms_norm_body(x: &mut [f32], residual: &[f32], weight: &[f32], eps: f32));
-by_isa!(fn silu_mul = silu_mul_body(gate: &[f32], up: &[f32], out: &mut [f32]));
+by_isa!(fn add_norm_norm = add_norm_norm_body(
+    x: &mut [f32], residual: &[f32], first: &[f32], next: &[f32], eps: f32, out: &mut [f32],
+));
 by_isa!(fn latent_change = latent_change_body(current: &[f32], previous: &[f32]) -> LatentChange);
 
 #[inline(always)]
@@ -35,10 +37,16 @@ fn add_rms_norm_body(x: &mut [f32], residual: &[f32], weight: &[f32], eps: f32) 
 }
 
 #[inline(always)]
-fn silu_mul_body(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    for ((out, &gate), &up) in out.iter_mut().zip(gate).zip(up) {
-        *out = silu(gate) * up;
-    }
+fn add_norm_norm_body(
+    x: &mut [f32],
+    residual: &[f32],
+    first: &[f32],
+    next: &[f32],
+    eps: f32,
+    out: &mut [f32],
+) {
+    add_rms_norm_body(x, residual, first, eps);
+    rms_norm_body(x, next, eps, out);
 }
 
 #[inline(always)]

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long a thread waits awake. Longer than the gaps between the products of a tick, far shorter than a time slice.
 const SPIN: Duration = Duration::from_micros(20);
 
+/// How long a thread may take over a part before others help it.
+const GRACE: Duration = Duration::from_micros(5);
+
 /// A fixed number of threads.
 #[derive(Debug)]
 pub(super) struct Team {
@@ -228,15 +231,51 @@ impl Shared {
         // SAFETY: what it points to lives until the job is closed, which waits for this thread.
         let part = unsafe { &*job.part };
         for owner in (me..threads).chain(0..me) {
-            let end = self.stretch(owner + 1, job.parts);
-            loop {
-                let next = self.cursors[owner].0.fetch_add(1, Ordering::Relaxed);
-                if next >= end {
-                    break;
+            let (cursor, end) = (&self.cursors[owner].0, self.stretch(owner + 1, job.parts));
+            let mut watch = Watch::new();
+            while (owner == me || watch.should_help(cursor, end)) && cursor.load(Ordering::Relaxed) < end {
+                let next = cursor.fetch_add(1, Ordering::Relaxed);
+                if next < end {
+                    watch.helped(next + 1);
+                    part(next);
                 }
-                part(next);
             }
         }
+    }
+}
+
+/// Whether a thread gets on with its stretch. One that does is left alone: its caches hold what its parts need.
+struct Watch {
+    cursor: usize,
+    since: Option<Instant>,
+    stuck: bool,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { cursor: usize::MAX, since: None, stuck: false }
+    }
+
+    /// Waits until `cursor` is at `end` (false) or has not moved for [`GRACE`] (true).
+    fn should_help(&mut self, cursor: &AtomicUsize, end: usize) -> bool {
+        loop {
+            let now_at = cursor.load(Ordering::Relaxed);
+            if now_at >= end {
+                return false;
+            }
+            if now_at != self.cursor {
+                *self = Self { cursor: now_at, since: Some(Instant::now()), stuck: false };
+            } else if self.stuck || self.since.is_some_and(|since| since.elapsed() > GRACE) {
+                self.stuck = true;
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    /// The next part of a thread that is stuck can be taken at once, unless it has moved since.
+    fn helped(&mut self, cursor: usize) {
+        self.cursor = cursor;
     }
 }
 
@@ -314,25 +353,5 @@ mod tests {
             });
         });
         assert_eq!(sum.into_inner(), 20);
-    }
-
-    #[test]
-    #[ignore = "a measurement"]
-    fn fork_and_join() {
-        let team = Team::new(2);
-        for work in [0_u64, 2, 10] {
-            let mut times: Vec<u128> = (0..2000)
-                .map(|_| {
-                    let start = Instant::now();
-                    team.run(8, &|_| {
-                        let s = Instant::now();
-                        while s.elapsed().as_micros() < u128::from(work) {}
-                    });
-                    start.elapsed().as_nanos()
-                })
-                .collect();
-            times.sort_unstable();
-            println!("work {work}: median {} p90 {} ns", times[1000], times[1800]);
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! One sandwich block: attention and MLP, each with a norm before it and one after its residual.
 
-use windlass_kernels::{Backend, KvRows, Rows};
+use windlass_kernels::{Backend, KvRows, NormWeights, Rows};
 
 use super::Network;
 use crate::config::ModelConfig;
@@ -27,8 +27,6 @@ pub(super) struct Scratch<B: Backend> {
     projected: B::Buffer,
     /// `[rows, 3 · hidden]`.
     qkv: B::Buffer,
-    /// `[rows, 2 · intermediate]`.
-    gate_up: B::Buffer,
     /// `[rows, intermediate]`.
     gated: B::Buffer,
 }
@@ -39,7 +37,6 @@ impl<B: Backend> Scratch<B> {
             normed: backend.buffer(rows, config.hidden),
             projected: backend.buffer(rows, config.hidden),
             qkv: backend.buffer(rows, 3 * config.hidden),
-            gate_up: backend.buffer(rows, 2 * config.intermediate),
             gated: backend.buffer(rows, config.intermediate),
         }
     }
@@ -55,7 +52,7 @@ impl<B: Backend> Layer<B> {
         Self {
             wqkv: backend.matrix(&weights.wqkv, 3 * hidden, hidden),
             proj: backend.matrix(&weights.proj, hidden, hidden),
-            fc: backend.matrix(&weights.fc, 2 * intermediate, hidden),
+            fc: backend.gate_matrix(&weights.fc, intermediate, hidden),
             mlp_proj: backend.matrix(&weights.mlp_proj, hidden, intermediate),
             norm_1: weights.norm_1,
             norm_2: weights.norm_2,
@@ -65,9 +62,9 @@ impl<B: Backend> Layer<B> {
         }
     }
 
-    /// `x` through the layer, in place; `kv_layer` is its place among the layers of a K/V block.
-    pub(super) fn forward(
-        &self,
+    /// `x` through `layers`, in place; the first of them is layer `kv_layer` of a K/V block.
+    pub(super) fn forward_all(
+        layers: &[Self],
         network: &Network<B>,
         x: &mut B::Buffer,
         scratch: &mut Scratch<B>,
@@ -75,20 +72,46 @@ impl<B: Backend> Layer<B> {
         rows: KvRows<'_>,
         kv_layer: usize,
     ) {
-        let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
-        let Scratch { normed, projected, qkv, gate_up, gated } = scratch;
+        let (backend, eps) = (&network.backend, network.config.norm_eps as f32);
+        let Some(first) = layers.first() else { return };
+        backend.rms_norm(x, Rows::First(rows.len()), &first.norm_1, eps, &mut scratch.normed);
+        for (i, layer) in layers.iter().enumerate() {
+            let next = layers.get(i + 1).map(|next| next.norm_1.as_slice());
+            layer.forward(network, x, scratch, cache, rows, kv_layer + i, next);
+        }
+    }
 
-        backend.rms_norm(x, Rows::First(count), &self.norm_1, eps, normed);
+    /// `x`, whose first norm is in `scratch`, through the layer, in place. Leaves its norm by `next_norm` in `scratch`,
+    /// where there is a next layer.
+    #[expect(clippy::too_many_arguments, reason = "what all layers share, and what this one has of its own")]
+    fn forward(
+        &self,
+        network: &Network<B>,
+        x: &mut B::Buffer,
+        scratch: &mut Scratch<B>,
+        cache: &mut B::KvCache,
+        rows: KvRows<'_>,
+        kv_layer: usize,
+        next_norm: Option<&[f32]>,
+    ) {
+        let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
+        let Scratch { normed, projected, qkv, gated } = scratch;
+
         backend.matmul(normed, count, &self.wqkv, qkv);
         backend.rotate_and_store(qkv, self.qk_bias.as_deref(), &network.rotary, rows, kv_layer, cache);
         backend.attention(qkv, rows, kv_layer, cache, normed);
         backend.matmul(normed, count, &self.proj, projected);
-        backend.add_rms_norm(x, projected, count, &self.norm_2, eps);
+        let weights = NormWeights { first: &self.norm_2, next: &self.norm_3, eps };
+        backend.add_norm_norm(x, projected, count, weights, normed);
 
-        backend.rms_norm(x, Rows::First(count), &self.norm_3, eps, normed);
-        backend.matmul(normed, count, &self.fc, gate_up);
-        backend.silu_mul(gate_up, count, gated);
+        backend.gated(normed, count, &self.fc, gated);
         backend.matmul(gated, count, &self.mlp_proj, projected);
-        backend.add_rms_norm(x, projected, count, &self.norm_4, eps);
+        match next_norm {
+            Some(next) => {
+                let weights = NormWeights { first: &self.norm_4, next, eps };
+                backend.add_norm_norm(x, projected, count, weights, normed);
+            }
+            None => backend.add_rms_norm(x, projected, count, &self.norm_4, eps),
+        }
     }
 }

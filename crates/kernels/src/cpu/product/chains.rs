@@ -102,6 +102,7 @@ impl<S: Simd> Chunk<'_, S> {
     }
 
     /// `R` rows by `V` vectors of the panel, from `vector` on.
+    #[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
     #[inline(always)]
     fn tile<const R: usize, const V: usize>(&self, vector: usize, sums: &mut [Sums; R]) {
         const { assert!(V <= VECTORS) };
@@ -138,6 +139,7 @@ impl<S: Simd> Chunk<'_, S> {
 }
 
 /// Adds one input's products to a tile of sums.
+#[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
 #[inline(always)]
 fn add_step<S: Simd, const R: usize, const V: usize>(
     simd: S,

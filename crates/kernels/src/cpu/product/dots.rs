@@ -115,6 +115,7 @@ fn strips<D: Dot>(dot: D, inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums
 }
 
 /// `R` rows by a panel.
+#[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
 #[inline(always)]
 fn tile<D: Dot, const R: usize>(
     dot: D,

@@ -25,7 +25,7 @@ use dots::Narrow;
 pub(super) use epilogue::{Epilogue, Gate, Store};
 use geometry::{BLOCK_ROWS, Block, Sums};
 pub(super) use input::Input;
-pub use packed::PackedMatrix;
+pub(super) use packed::PackedMatrix;
 use packed::{Panels, Scales};
 pub(super) use prepared::Prepared;
 use prepared::{OWN_VALUES, ProductId};

@@ -43,6 +43,16 @@ pub(super) enum Order {
     Paired,
 }
 
+impl Order {
+    /// Panels of so many outputs.
+    fn panels(self, outputs: usize) -> usize {
+        match self {
+            Self::Given => outputs.div_ceil(PANEL),
+            Self::Paired => (outputs / 2).div_ceil(PANEL / 2),
+        }
+    }
+}
+
 /// Row-major `[outputs, inputs]`.
 #[derive(Clone, Copy)]
 struct Source<'a> {
@@ -70,7 +80,7 @@ impl<'a> Source<'a> {
     }
 
     fn panels(&self) -> usize {
-        self.outputs.div_ceil(PANEL)
+        self.order.panels(self.outputs)
     }
 }
 
@@ -126,10 +136,7 @@ impl PackedMatrix {
     }
 
     pub(super) fn panel_count(&self) -> usize {
-        match self.order {
-            Order::Given => self.outputs.div_ceil(PANEL),
-            Order::Paired => self.outputs.div_ceil(2).div_ceil(PANEL / 2),
-        }
+        self.order.panels(self.outputs)
     }
 
     /// Bytes of the panels.

@@ -65,6 +65,9 @@ pub(in crate::cpu) struct Prepared {
     scales: Vec<f32>,
 }
 
+/// Calls what it is given once for each of so many rows.
+type Each<'a> = dyn Fn(usize, &(dyn Fn(usize) + Sync)) + 'a;
+
 impl Prepared {
     /// Rounds `input` on all threads of `team`.
     pub(super) fn fill_shared(&mut self, isa: Isa, team: &Team, narrow: Narrow, input: &Input<'_>) {
@@ -72,13 +75,7 @@ impl Prepared {
     }
 
     /// Rounds `input`; `each` calls what it is given once for each of so many rows.
-    fn fill(
-        &mut self,
-        isa: Isa,
-        narrow: Narrow,
-        input: &Input<'_>,
-        each: &dyn Fn(usize, &(dyn Fn(usize) + Sync)),
-    ) {
+    fn fill(&mut self, isa: Isa, narrow: Narrow, input: &Input<'_>, each: &Each<'_>) {
         let (rows, width) = (input.rows.len(), input.width());
         self.rows = rows;
         self.depth = width.div_ceil(narrow.block_inputs());
