@@ -54,7 +54,14 @@ fn one_distribution_and_lane_count_have_their_modes_at_the_top() {
     let names: Vec<_> = modes.keys().collect();
     assert_eq!(names, ["depth", "full-depth", "homogeneous", "lockstep"]);
     assert_eq!(report["machine"]["threads"], 1);
-    assert_eq!(report["settings"]["shape"], SHAPE);
+    assert_eq!(
+        (&report["settings"]["shape"], &report["settings"]["weights"]),
+        (&SHAPE.into(), &"f32".into())
+    );
+    let arithmetic =
+        |format: &str| json(&["--weights", format, "--modes", "depth"])["machine"]["arithmetic"].clone();
+    assert_eq!((arithmetic("f32"), arithmetic("int8")), ("f32".into(), "int8".into()));
+    assert!(arithmetic("bf16").as_str().unwrap().starts_with("bf16"));
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn help_says_what_is_measured() {
 #[test]
 fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
     let huge = "d=8192,heads=64,ff=65536,layers=64+64+64,vocabulary=1000000";
-    let cases: [(&[&str], i32, &str); 22] = [
+    let cases: [(&[&str], i32, &str); 23] = [
         (
             &["--shape", "width=3"],
             2,
@@ -184,6 +191,7 @@ fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
         (&["--prompt", "256"], 1, "error: tokens is 64: with prompt, 256, more than the context of 256"),
         (&["--rounds", "0"], 2, "invalid value '0' for '--rounds <N>'"),
         (&["--modes", "depth,depth"], 1, "error: modes has depth twice: give each mode once"),
+        (&["--weights", "f16"], 2, "invalid value 'f16' for '--weights <f32|bf16|int8>'"),
         (&["--modes", "best"], 2, "invalid value 'best' for '--modes <MODE,…>'"),
         (&["--kv", "ring:0"], 1, "error: kv: ring 0 is out of range: use 1 to 32"),
         (

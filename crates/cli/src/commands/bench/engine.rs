@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Cpu, Isa};
+use windlass_kernels::{Arithmetic, Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelConfig, ModelFolder, Network};
 
 use super::depths::Depths;
@@ -68,6 +68,9 @@ pub(crate) struct EngineArguments {
     /// Seed of random weights and of drawn depths
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
+    #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
+    weights: WeightFormat,
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
@@ -130,9 +133,11 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
         (None, folder) => folder.config()?,
     };
     let cells = arguments.cells(&model)?;
-    let threads = thread_count(arguments.threads)?;
+    let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
     let mut trace = arguments.trace()?;
-    let network = arguments.network(&folder, &model, threads)?;
+    let backend = Cpu::with(cpu);
+    let machine = machine(&cpu, backend.arithmetic());
+    let network = arguments.network(backend, &folder, &model)?;
     let mut engine = Engine::new(network, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
     let bar = progress_bar(cells.len() * modes.len() * arguments.rounds as usize);
     let mut measurements = Vec::new();
@@ -157,7 +162,7 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     }
     bar.finish_and_clear();
     trace.map(Trace::end).transpose()?;
-    let report = arguments.report((&folder, &model), threads, measurements);
+    let report = arguments.report(machine, (&folder, &model), measurements);
     if arguments.json {
         writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
         return Ok(());
@@ -202,7 +207,7 @@ impl EngineArguments {
             for &lanes in &self.lanes {
                 let config = self.engine_config(lanes as usize, model, &workload)?;
                 let workspace = config.capacity(model).bytes(model);
-                memory::check(model, workspace, config.max_lanes)?;
+                memory::check(model, self.weights, (workspace, config.max_lanes))?;
                 cells.push(Cell { depths, workload: workload.clone(), config });
             }
         }
@@ -237,8 +242,7 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn network(&self, folder: &ModelFolder, model: &ModelConfig, threads: usize) -> Result<Network<Cpu>> {
-        let backend = Cpu::new(threads);
+    fn network(&self, backend: Cpu, folder: &ModelFolder, model: &ModelConfig) -> Result<Network<Cpu>> {
         if self.shape.is_some() {
             return Ok(Network::synthetic(backend, model, self.seed));
         }
@@ -249,21 +253,21 @@ impl EngineArguments {
 
     fn report(
         &self,
+        machine: Machine,
         (folder, model): (&ModelFolder, &ModelConfig),
-        threads: usize,
         measurements: Vec<Measurement>,
     ) -> Report {
-        let cores = available_parallelism().map_or(1, usize::from);
         let modes = match measurements.as_slice() {
             [only] => Some(only.modes.clone()),
             _ => None,
         };
         Report {
-            machine: Machine { threads, cores, instructions: format!("{:?}", Isa::detect()).to_lowercase() },
+            machine,
             settings: Settings {
                 model: self.shape.is_none().then(|| folder.name()),
                 shape: to_argument(model),
                 parameters: model.parameters(),
+                weights: self.weights.to_string(),
                 seed: self.seed,
                 prompt: self.prompt as usize,
                 kv: self.kv.0,
@@ -282,6 +286,15 @@ impl EngineArguments {
             measurements,
             modes,
         }
+    }
+}
+
+fn machine(cpu: &CpuConfig, arithmetic: Arithmetic) -> Machine {
+    Machine {
+        threads: cpu.threads,
+        cores: available_parallelism().map_or(1, usize::from),
+        instructions: cpu.isa.to_string(),
+        arithmetic: arithmetic.to_string(),
     }
 }
 

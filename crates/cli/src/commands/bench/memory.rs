@@ -3,18 +3,29 @@
 use std::fs;
 
 use anyhow::{Result, bail};
+use windlass_kernels::WeightFormat;
 use windlass_model::ModelConfig;
 
-/// Refuses what needs more memory than is free: weights of 4 bytes, and `workspace` bytes for the rest. On a system that
-/// does not say how much is free, refuses nothing.
-pub(super) fn check(config: &ModelConfig, workspace: u64, lanes: usize) -> Result<()> {
+/// Refuses what needs more memory than is free: packed weights, the embedding in f32, and `workspace` bytes for the rest. On a
+/// system that does not say how much is free, refuses nothing.
+pub(super) fn check(
+    config: &ModelConfig,
+    format: WeightFormat,
+    (workspace, lanes): (u64, usize),
+) -> Result<()> {
     let Some(free) = free_memory() else { return Ok(()) };
-    let weights = 4 * (config.parameters() + (config.vocabulary * config.hidden) as u64);
+    let bytes = match format {
+        WeightFormat::F32 => 4,
+        WeightFormat::Bf16 => 2,
+        WeightFormat::Int8 => 1,
+    };
+    let weights = bytes * config.parameters() + 4 * (config.vocabulary * config.hidden) as u64;
     if weights.saturating_add(workspace) > free {
         let [weights, workspace, free] = [weights, workspace, free].map(|bytes| bytes as f64 / 1e9);
         bail!(
             "lanes is {lanes}: weights take {weights:.1} GB, and keys and values with the rest {workspace:.1} GB, but \
-             {free:.1} GB of memory are free: use fewer lanes, fewer tokens, --kv ring:1 or a smaller shape"
+             {free:.1} GB of memory are free: use fewer lanes, fewer tokens, --kv ring:1, --weights \
+             bf16 or a smaller shape"
         );
     }
     Ok(())

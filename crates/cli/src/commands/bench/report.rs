@@ -32,6 +32,8 @@ pub(super) struct Machine {
     pub(super) cores: usize,
     /// Instruction set that the kernels use.
     pub(super) instructions: String,
+    /// What decides the bits of its products.
+    pub(super) arithmetic: String,
 }
 
 /// What was asked for.
@@ -42,6 +44,7 @@ pub(super) struct Settings {
     /// As `--shape` takes it.
     pub(super) shape: String,
     pub(super) parameters: u64,
+    pub(super) weights: String,
     pub(super) seed: u64,
     pub(super) prompt: usize,
     pub(super) kv: KvPolicy,

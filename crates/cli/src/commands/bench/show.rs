@@ -13,10 +13,11 @@ use crate::table::{align, table};
 
 /// Writes what was measured, on what, and what it means.
 pub(super) fn show(report: &Report, mut to: impl Write) -> Result<()> {
-    let Report { machine: Machine { threads, cores, instructions }, settings, definitions, .. } = report;
-    let Settings { model, shape, parameters, seed, prompt, max_rows, coalesce, rounds, .. } = settings;
+    let Report { machine: Machine { threads, cores, instructions, .. }, settings, definitions, .. } = report;
+    let Settings { model, shape, parameters, seed, weights, prompt, max_rows, coalesce, rounds, .. } =
+        settings;
     let (name, millions) = (model.as_deref().unwrap_or("random weights"), *parameters as f64 / 1e6);
-    writeln!(to, "{name}: {shape}, {millions:.1} M parameters")?;
+    writeln!(to, "{name}: {shape}, {millions:.1} M parameters in {weights}")?;
     writeln!(
         to,
         "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, seed {seed}"
