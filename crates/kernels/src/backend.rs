@@ -1,5 +1,6 @@
 //! The operations a device must offer.
 
+use crate::cpu::Arithmetic;
 use crate::kv::{KvRows, KvShape};
 
 /// Which rows of a buffer an operation reads or writes.
@@ -70,6 +71,8 @@ pub trait Backend: Send + 'static {
     /// The K/V blocks of all lanes.
     type KvCache: Send;
 
+    /// What decides the bits of products beside their inputs.
+    fn arithmetic(&self) -> Arithmetic;
     /// A zeroed buffer `[capacity, width]`.
     fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer;
     /// A weight from row-major `[outputs, inputs]`.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::backend::{Backend, LatentChange, NormWeights, Rows};
-use crate::cpu::Cpu;
+use crate::cpu::{Arithmetic, Cpu};
 use crate::kv::{KvRows, KvShape};
 
 type Buffer = <Cpu as Backend>::Buffer;
@@ -26,6 +26,10 @@ impl Backend for Faulty {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type KvCache = KvCache;
+
+    fn arithmetic(&self) -> Arithmetic {
+        self.cpu.arithmetic()
+    }
 
     fn matmul(&self, x: &Buffer, rows: usize, weight: &Matrix, out: &mut Buffer) {
         thread::sleep(Duration::from_micros(20));

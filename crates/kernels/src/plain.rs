@@ -1,6 +1,7 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
 use crate::backend::{Backend, LatentChange, NormWeights, Rows};
+use crate::cpu::Arithmetic;
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 
 /// What the other backends are tested against. Slow.
@@ -31,6 +32,10 @@ impl Backend for Plain {
     type Buffer = PlainMatrix;
     type Matrix = PlainMatrix;
     type KvCache = PlainCache;
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::F32
+    }
 
     fn buffer(&self, capacity: usize, width: usize) -> PlainMatrix {
         vec![vec![0.0; width]; capacity]

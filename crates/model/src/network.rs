@@ -5,7 +5,7 @@
 
 mod layer;
 
-use windlass_kernels::{Backend, KvRows, KvShape, LatentChange, Rows};
+use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LatentChange, Rows};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -119,6 +119,11 @@ impl<B: Backend> Network<B> {
             config: config.clone(),
             backend,
         }
+    }
+
+    /// What decides the bits of products.
+    pub fn arithmetic(&self) -> Arithmetic {
+        self.backend.arithmetic()
     }
 
     /// The model's sizes.

@@ -4,6 +4,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
+use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
 
 use crate::error::WorkerError;
@@ -17,6 +18,8 @@ pub struct WorkerConfig {
     pub engine: EngineConfig,
     /// Threads of the CPU backend.
     pub threads: usize,
+    /// How the CPU backend stores weights. Must be the same for all workers of one model.
+    pub weights: WeightFormat,
     /// Seed of the initial latents of requests that bring none. Must be the same for all workers of one model.
     pub latent_seed: u64,
     /// Commands that wait for the engine's thread between two ticks.
@@ -33,6 +36,7 @@ impl WorkerConfig {
         Ok(Self {
             model,
             engine,
+            weights: WeightFormat::default(),
             threads: available_parallelism().map_or(1, usize::from),
             latent_seed: 0,
             inbox: 1024,

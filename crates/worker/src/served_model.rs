@@ -1,5 +1,6 @@
 //! What a worker knows of its model besides the weights.
 
+use windlass_kernels::Arithmetic;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 use windlass_proto::v1::{Effort, InfoResponse, KvPlan, ModelInfo, TokenizerResponse};
 
@@ -23,21 +24,26 @@ pub(crate) struct ServedModel {
     /// Of requests that bring none.
     pub(crate) latent_seed: u64,
     kv: KvPlan,
-    /// Of all that answers depend on besides the request: weights, config, latent seed and prefill segment.
+    /// Of all that answers depend on besides the request: weights, config, arithmetic, latent seed and prefill
+    /// segment.
     pub(crate) fingerprint: String,
     pub(crate) tokenizer: TokenizerResponse,
 }
 
 impl ServedModel {
     /// Reads the folder's small files.
-    pub(crate) fn read(config: &WorkerConfig, kv: KvPlan) -> Result<Self, WorkerError> {
+    pub(crate) fn read(
+        config: &WorkerConfig,
+        arithmetic: Arithmetic,
+        kv: KvPlan,
+    ) -> Result<Self, WorkerError> {
         let folder = &config.model;
         let model = folder.config()?;
         let efforts = folder.efforts(&model)?;
         let default_policy = efforts.default_policy();
         let weights = folder.checkpoint()?.fingerprint();
         let WorkerConfig { latent_seed, ref engine, .. } = *config;
-        let identity = format!("{weights} {model:?} {latent_seed} {:?}", engine.prefill_segment);
+        let identity = format!("{weights} {model:?} {latent_seed} {:?} {arithmetic}", engine.prefill_segment);
         let fingerprint = format!("{:016x}", xxh3_64(identity.as_bytes()));
         let mut by_depth: Vec<_> = efforts.by_name.into_iter().collect();
         by_depth.sort_by_key(|(_, policy)| policy.max());

@@ -11,7 +11,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
-use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu};
+use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
 use windlass_model::{LoadProgress, Network};
 use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
@@ -43,7 +43,8 @@ impl Worker {
         config.validate()?;
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
-        Self::start(config, Network::load(Cpu::new(config.threads), &checkpoint, &model, progress)?)
+        let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
+        Self::start(config, Network::load(cpu, &checkpoint, &model, progress)?)
     }
 
     /// Starts the engine on a network that was loaded from the configured model, on any backend.
@@ -53,14 +54,14 @@ impl Worker {
     }
 
     fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
-        let block_bytes = block_bytes(network.config());
+        let (block_bytes, arithmetic) = (block_bytes(network.config()), network.arithmetic());
         let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let kv = KvPlan {
             blocks: engine.load().blocks_total as u32,
             block_positions: BLOCK_POSITIONS as u32,
             block_bytes: block_bytes as u64,
         };
-        let model = Arc::new(ServedModel::read(config, kv)?);
+        let model = Arc::new(ServedModel::read(config, arithmetic, kv)?);
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
         Ok(Self { engine, model, drain_deadline: config.drain_deadline })

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
+use windlass_kernels::WeightFormat;
 use windlass_worker::WorkerConfig;
 
 use super::{checked_address, model_folder, set, thread_count};
@@ -26,6 +27,10 @@ pub(crate) struct WorkerOptions {
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
+    /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
+    /// same for all workers of one model, since answers depend on it [default: f32]
+    #[arg(long, value_name = "f32|bf16|int8", env = "WINDLASS_WEIGHTS")]
+    pub(crate) weights: Option<String>,
     /// Most sequences served at once [default: 64]
     #[arg(long, value_name = "N", env = "WINDLASS_MAX_LANES")]
     pub(crate) max_lanes: Option<usize>,
@@ -85,6 +90,7 @@ impl WorkerOptions {
             listen: self.listen.or(other.listen),
             model: self.model.or(other.model),
             threads: self.threads.or(other.threads),
+            weights: self.weights.or(other.weights),
             max_lanes: self.max_lanes.or(other.max_lanes),
             max_rows: self.max_rows.or(other.max_rows),
             prefill_chunk: self.prefill_chunk.or(other.prefill_chunk),
@@ -109,6 +115,7 @@ impl WorkerOptions {
         let mut config = WorkerConfig::new(model_folder(&model)?)?;
         text_files::check(&config.model)?;
         config.threads = thread_count(self.threads)?;
+        set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
         set(&mut config.engine.max_lanes, self.max_lanes);
         set(&mut config.engine.max_rows, self.max_rows);
         set(&mut config.engine.prefill_chunk, self.prefill_chunk);
@@ -138,6 +145,10 @@ fn check_sense(config: &WorkerConfig) -> Result<()> {
         bail!("max_depth is {}: use 1 to {DEEPEST}", config.engine.max_depth);
     }
     Ok(())
+}
+
+fn weight_format(name: &str) -> Result<WeightFormat> {
+    name.parse().map_err(|_| anyhow!("weights is '{name}': use f32, bf16 or int8"))
 }
 
 #[cfg(test)]
@@ -189,6 +200,10 @@ mod tests {
             ),
             (WorkerOptions { max_depth: Some(10_001), ..demo() }, "max_depth is 10001: use 1 to 10000"),
             (WorkerOptions { kv_bytes: Some(9), ..demo() }, "kv_bytes 9 holds no request"),
+            (
+                WorkerOptions { weights: Some("f16".into()), ..demo() },
+                "weights is 'f16': use f32, bf16 or int8",
+            ),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
             (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),
             (

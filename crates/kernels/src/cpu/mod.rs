@@ -72,11 +72,6 @@ impl Cpu {
         Self { isa, weights, team: Team::new(threads), prepared: Mutex::default() }
     }
 
-    /// What decides the bits of its products.
-    pub fn arithmetic(&self) -> Arithmetic {
-        Arithmetic::of(self.weights, self.isa)
-    }
-
     fn product(&self, input: Input<'_>, weight: &PackedMatrix, out: &mut CpuBuffer) {
         let width = out.width();
         assert_eq!(width, weight.outputs(), "output width and weight differ");
@@ -105,6 +100,10 @@ impl Backend for Cpu {
     type Buffer = CpuBuffer;
     type Matrix = PackedMatrix;
     type KvCache = KvCache;
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::of(self.weights, self.isa)
+    }
 
     fn buffer(&self, capacity: usize, width: usize) -> CpuBuffer {
         CpuBuffer::new(capacity, width)

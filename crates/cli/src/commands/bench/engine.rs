@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Arithmetic, Cpu, CpuConfig, WeightFormat};
+use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelConfig, ModelFolder, Network};
 
 use super::depths::Depths;
