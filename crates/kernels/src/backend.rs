@@ -93,6 +93,9 @@ pub trait Backend: Send + 'static {
     fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer);
     /// `out[i] = weight · x[i]` for the first `rows` rows.
     fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
+    /// Replaces `outputs` by the index of the largest value of `weight · x[i]` for each of the first `rows` rows, without
+    /// keeping the product: the lowest of equal ones, never that of a NaN unless all are.
+    fn largest_outputs(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, outputs: &mut Vec<u32>);
     /// `out[i] = weight · (latent[rows[i]], embedding[rows[i]])`: a product with the concatenation of the two, without
     /// building it.
     fn adapter(

@@ -69,6 +69,10 @@ impl Backend for Faulty {
         self.cpu.embed(table, tokens, scale, out);
     }
 
+    fn largest_outputs(&self, x: &Buffer, rows: usize, weight: &Matrix, outputs: &mut Vec<u32>) {
+        self.cpu.largest_outputs(x, rows, weight, outputs);
+    }
+
     fn adapter(
         &self,
         latent: &Buffer,

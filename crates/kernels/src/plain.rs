@@ -84,6 +84,17 @@ impl Backend for Plain {
         }
     }
 
+    fn largest_outputs(&self, x: &PlainMatrix, rows: usize, weight: &PlainMatrix, outputs: &mut Vec<u32>) {
+        let largest = |x: &Vec<f32>| {
+            let values = weight.iter().map(|weight| dot(weight, x)).enumerate();
+            let best = values.fold((0, f32::NAN), |best, (i, value)| {
+                if value > best.1 || best.1.is_nan() && !value.is_nan() { (i, value) } else { best }
+            });
+            best.0 as u32
+        };
+        *outputs = x[..rows].iter().map(largest).collect();
+    }
+
     fn adapter(
         &self,
         latent: &PlainMatrix,

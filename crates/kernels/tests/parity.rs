@@ -120,6 +120,23 @@ fn gated<B: Backend>(backend: &B) -> Vec<f32> {
 }
 parity!(gated_products_match_the_twin, gated);
 
+fn largest<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, outputs, inputs) = (9, 300, 40);
+    let mut weight = values(outputs * inputs, 3);
+    // Two equal outputs, and one that is no number.
+    weight.copy_within(200 * inputs..201 * inputs, 70 * inputs);
+    weight[5 * inputs] = f32::NAN;
+    let weight = backend.matrix(&weight, outputs, inputs);
+    let mut found = Vec::new();
+    let mut x = filled(backend, rows, inputs, 5);
+    backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[8]));
+    backend.upload(&values(outputs * inputs, 3)[200 * inputs..201 * inputs], &mut x, Rows::At(&[7]));
+    backend.largest_outputs(&x, rows, &weight, &mut found);
+    assert_eq!((found[7], found[8]), (70, 0), "the lowest of equal ones; the first if none is a number");
+    found.into_iter().map(|output| output as f32).collect()
+}
+parity!(largest_outputs_match_the_twin, largest);
+
 const SLOTS: u32 = 4;
 
 /// A lane whose positions hold 1 to [`SLOTS`] core slots, in no regular order.

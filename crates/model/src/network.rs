@@ -181,6 +181,15 @@ impl<B: Backend> Network<B> {
         self.backend.download(on_device, wanted.len(), logits);
     }
 
+    /// The most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
+    /// logits to keep. Replaces `tokens`.
+    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<u32>) {
+        let Workspace { x, scratch, .. } = workspace;
+        let normed = scratch.normed();
+        self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, self.config.norm_eps as f32, normed);
+        self.backend.largest_outputs(normed, wanted.len(), &self.head, tokens);
+    }
+
     /// All latents, `[latents, hidden]`, for inspection.
     pub fn latents(&self, workspace: &Workspace<B>, count: usize) -> Vec<f32> {
         let mut latents = Vec::new();

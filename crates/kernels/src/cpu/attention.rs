@@ -14,7 +14,7 @@ use super::team::Team;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
 /// Multiply-adds below which attention stays on the calling thread.
-const PARALLEL_FROM: usize = 1 << 22;
+const PARALLEL_FROM: usize = 1 << 18;
 
 /// All blocks, `[blocks][layers][keys, values][heads]`, each head `[head_dim · BLOCK_POSITIONS]`.
 #[derive(Debug)]
@@ -135,6 +135,10 @@ pub(super) struct Scratch {
 impl Scratch {
     fn prepare(&mut self, row: &KvRow, table: &KvTable, layer: usize, cache: &KvCache) {
         let seen = row.position as usize + 1;
+        // Room for a whole context at once, so that a growing lane does not allocate again and again.
+        let room = seen.next_power_of_two().max(4096);
+        self.scores.reserve(room.saturating_sub(self.scores.len()));
+        self.blocks.reserve(room.saturating_sub(self.blocks.len()));
         self.scores.resize(seen.next_multiple_of(BLOCK_POSITIONS), 0.0);
         self.blocks.clear();
         self.blocks.extend((0..seen).map(|position| {

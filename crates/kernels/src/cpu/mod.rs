@@ -19,7 +19,7 @@ use buffer::{CpuBuffer, RowsOf};
 use disjoint::Disjoint;
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
-use product::{Epilogue, Gate, Input, PackedMatrix, Prepared, Store};
+use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
 use team::Team;
 
 use crate::backend::{Backend, LatentChange, NormWeights, Rows};
@@ -51,6 +51,8 @@ pub struct Cpu {
     team: Team,
     /// Kept between products. One product runs at a time.
     prepared: Mutex<Prepared>,
+    /// Kept between calls as well.
+    largest: Mutex<Largest>,
 }
 
 impl Cpu {
@@ -69,7 +71,7 @@ impl Cpu {
     pub fn with(config: CpuConfig) -> Self {
         let CpuConfig { threads, isa, weights } = config;
         assert!(isa.is_available(), "{isa} is not available on this machine");
-        Self { isa, weights, team: Team::new(threads), prepared: Mutex::default() }
+        Self { isa, weights, team: Team::new(threads), prepared: Mutex::default(), largest: Mutex::default() }
     }
 
     fn product(&self, input: Input<'_>, weight: &PackedMatrix, out: &mut CpuBuffer) {
@@ -149,6 +151,15 @@ impl Backend for Cpu {
 
     fn matmul(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, out: &mut CpuBuffer) {
         self.product(Input { first: x, second: None, rows: Rows::First(rows) }, weight, out);
+    }
+
+    fn largest_outputs(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, outputs: &mut Vec<u32>) {
+        let mut largest = self.largest.lock().unwrap_or_else(PoisonError::into_inner);
+        largest.reset(rows);
+        let input = Input { first: x, second: None, rows: Rows::First(rows) };
+        self.multiply(input, weight, &largest.of(weight));
+        outputs.clear();
+        outputs.extend((0..rows).map(|row| largest.output(row)));
     }
 
     fn adapter(

@@ -1,0 +1,77 @@
+//! The largest output of each row, found panel by panel without keeping the product.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::epilogue::Epilogue;
+use super::geometry::{PANEL, Sums};
+use super::packed::PackedMatrix;
+use crate::cpu::isa::Isa;
+
+/// By row: the largest value so far as [`key`] makes it in the upper half, and in the lower what is left of `u32::MAX`
+/// when its output is taken off, so that of equal values the lowest output is the larger number. Threads may come in
+/// any order, since a maximum has none.
+#[derive(Debug, Default)]
+pub(in crate::cpu) struct Largest {
+    rows: Vec<AtomicU64>,
+}
+
+impl Largest {
+    /// Forgets everything; there are `rows` rows.
+    pub(in crate::cpu) fn reset(&mut self, rows: usize) {
+        self.rows.resize_with(rows.max(self.rows.len()), AtomicU64::default);
+        for row in &mut self.rows[..rows] {
+            *row.get_mut() = 0;
+        }
+    }
+
+    /// Looks at the outputs of `weight`.
+    pub(in crate::cpu) fn of(&self, weight: &PackedMatrix) -> LargestOf<'_> {
+        LargestOf { rows: &self.rows, outputs: weight.outputs() }
+    }
+
+    /// A row's largest output.
+    pub(in crate::cpu) fn output(&self, row: usize) -> u32 {
+        u32::MAX - self.rows[row].load(Ordering::Relaxed) as u32
+    }
+}
+
+/// A number that is larger for a larger value, least for NaN, and the same for both zeros.
+#[inline(always)]
+fn key(value: f32) -> u32 {
+    let bits = (value + 0.0).to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    if value.is_nan() { 0 } else { ordered }
+}
+
+/// The epilogue.
+pub(in crate::cpu) struct LargestOf<'a> {
+    rows: &'a [AtomicU64],
+    outputs: usize,
+}
+
+impl Epilogue for LargestOf<'_> {
+    fn finish(&self, _: Isa, panel: usize, first_row: usize, sums: &[Sums]) {
+        let first = panel * PANEL;
+        let outputs = PANEL.min(self.outputs - first);
+        for (row, sums) in self.rows[first_row..].iter().zip(sums) {
+            let mut largest = 0;
+            for (i, &sum) in sums.0[..outputs].iter().enumerate() {
+                let output = (first + i) as u32;
+                largest = largest.max(u64::from(key(sum)) << 32 | u64::from(u32::MAX - output));
+            }
+            row.fetch_max(largest, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_ordered_as_values() {
+        let values = [f32::NAN, f32::NEG_INFINITY, -1.0, -1e-40, 0.0, 1e-40, 2.0, f32::INFINITY];
+        assert!(values.map(key).is_sorted_by(|a, b| a < b));
+        assert_eq!(key(-0.0), key(0.0));
+    }
+}
