@@ -6,9 +6,12 @@ use windlass_kernels::{BLOCK_POSITIONS, KvTable};
 use windlass_model::Depth;
 
 use crate::blocks::Blocks;
+use crate::event::TokenOutput;
 use crate::exit::Exit;
+use crate::logprobs::logprobs;
 use crate::memory::Place;
 use crate::pool::Pool;
+use crate::sampler::SamplerScratch;
 use crate::sequence::Sequence;
 
 /// A sequence with its memory: a table of K/V blocks, and rows of the latent buffer for positions in flight.
@@ -179,6 +182,16 @@ impl Lane {
             Stage::Decode { depth, exit, leaving: None } => exit.after_probe(*depth, logits),
             _ => true,
         }
+    }
+
+    /// Draws the next token from the row's `logits`, and reports of them what was asked for.
+    pub(crate) fn draw(&mut self, logits: &[f32], scratch: &mut SamplerScratch) -> TokenOutput {
+        let Sequence { sampler, tokens, request, .. } = &mut self.sequence;
+        let token = sampler.sample(logits, tokens.len() as u32, scratch);
+        let (logprob, top_logprobs) =
+            request.logprobs.map_or_else(Default::default, |count| logprobs(logits, token, count));
+        let logits = request.report_logits.then(|| logits.to_vec());
+        TokenOutput { token, logprob, top_logprobs, logits, ..TokenOutput::default() }
     }
 
     /// The depth of the row that leaves, its criterion's last value, and all of them if they were kept.

@@ -230,6 +230,22 @@ impl Request {
 }
 
 impl Sampling {
+    /// Whether any penalty changes logits.
+    pub(crate) fn has_penalties(&self) -> bool {
+        let Self { repetition_penalty, presence_penalty, frequency_penalty, .. } = *self;
+        repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0
+    }
+
+    /// Whether logits are looked at as they are.
+    pub(crate) fn takes_logits_as_they_are(&self) -> bool {
+        self.logit_bias.is_empty() && !self.has_penalties()
+    }
+
+    /// Whether it takes the most likely token of the logits as they are.
+    pub(crate) fn is_plainly_greedy(&self) -> bool {
+        self.temperature == 0.0 && self.takes_logits_as_they_are()
+    }
+
     fn validate(&self) -> Result<(), InvalidRequest> {
         let Self { temperature, top_p, min_p, repetition_penalty, .. } = *self;
         check("temperature", temperature, temperature >= 0.0, "a finite number of at least 0")?;

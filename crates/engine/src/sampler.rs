@@ -34,14 +34,14 @@ struct Candidate {
 
 impl Sampler {
     pub(crate) fn new(sampling: Sampling, prompt: &[u32]) -> Self {
-        let seen = if has_penalties(&sampling) { prompt } else { &[] };
+        let seen = if sampling.has_penalties() { prompt } else { &[] };
         Self { sampling, seen: seen.iter().map(|&token| (token, 0)).collect() }
     }
 
     /// The token at `position`, given its `logits`, `[vocabulary]`.
     pub(crate) fn sample(&mut self, logits: &[f32], position: u32, scratch: &mut SamplerScratch) -> u32 {
         let SamplerScratch { logits: adjusted, candidates } = scratch;
-        let logits = if self.takes_logits_as_they_are() {
+        let logits = if self.sampling.takes_logits_as_they_are() {
             logits
         } else {
             adjusted.clear();
@@ -54,14 +54,10 @@ impl Sampler {
         } else {
             self.draw(logits, position, candidates)
         };
-        if has_penalties(&self.sampling) {
+        if self.sampling.has_penalties() {
             *self.seen.entry(token).or_default() += 1;
         }
         token
-    }
-
-    fn takes_logits_as_they_are(&self) -> bool {
-        self.sampling.logit_bias.is_empty() && !has_penalties(&self.sampling)
     }
 
     /// Applies bias and penalties.
@@ -154,11 +150,6 @@ fn sort_more(candidates: &mut [Candidate], sorted: usize) -> usize {
     }
     rest[..next].sort_unstable_by(Candidate::by_likelihood);
     until
-}
-
-fn has_penalties(sampling: &Sampling) -> bool {
-    let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = *sampling;
-    repetition_penalty != 1.0 || presence_penalty != 0.0 || frequency_penalty != 0.0
 }
 
 #[cfg(test)]
