@@ -10,10 +10,11 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use common::{Answer, alone, collect, config, engine, goldens_folder, network, same, tick, tiny};
+use common::{Answer, alone, collect, config, engine, goldens_folder, network, same, tick, tiny, tiny_on};
 use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId, Sampling, Schedule, block_bytes};
-use windlass_kernels::Cpu;
+use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::random::{Stream, draw};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, ModelFolder};
 
@@ -82,12 +83,11 @@ impl Choices {
     }
 
     fn request(&mut self) -> Request {
-        let length = if self.one_in(2) { self.between(20, 45) } else { self.between(1, 12) };
-        let own = self.below(length + 1);
-        // The beginning is the same for all, what follows is the prompt's own.
-        let prompt = (0..length).map(|i| if i < own { i as u32 } else { self.below(256) as u32 }).collect();
-        // Half of a schedule's requests agree in what their prompts' K/V depend on.
+        // Half of a schedule's requests agree in what their prompts' K/V depend on, and in how these begin.
         let alike = self.one_in(2);
+        let length = if alike || self.one_in(3) { self.between(20, 45) } else { self.between(1, 12) };
+        let own = if alike { self.between(16, length) } else { self.below(length + 1) };
+        let prompt = (0..length).map(|i| if i < own { i as u32 } else { self.below(256) as u32 }).collect();
         let (depth, kv) = if alike { self.alike() } else { (self.depth(), self.kv()) };
         let max_tokens = self.between(1, 10);
         let recorded = self.one_in(6).then(|| {
@@ -178,17 +178,17 @@ fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-#[test]
-fn answers_do_not_depend_on_the_schedule() {
+/// Runs schedules on backends of one kind, and compares every answer with that of the same request alone.
+fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
-    let mut single = [None, Some(16), Some(32)]
-        .map(|prefill_segment| (prefill_segment, tiny(EngineConfig { prefill_segment, ..config() })));
-    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
+    let mut single = [None, Some(16), Some(32)].map(|prefill_segment| {
+        (prefill_segment, tiny_on(cpu(), EngineConfig { prefill_segment, ..config() }))
+    });
     let (mut compared, mut preempted, mut reused) = (0, 0, 0);
-    for schedule in first..first + environment("WINDLASS_SCHEDULES", 200) {
+    for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
-        let mut engine = tiny(config.clone());
+        let mut engine = tiny_on(cpu(), config.clone());
         let visits = visits(&mut choices);
         let mut answers = together(&mut engine, &visits);
         preempted += engine.load().preemptions_total;
@@ -217,6 +217,19 @@ fn answers_do_not_depend_on_the_schedule() {
         compared > 0 && preempted > 0 && reused > 0,
         "{compared} {preempted} {reused}: a part was not tried"
     );
+}
+
+#[test]
+fn answers_do_not_depend_on_the_schedule() {
+    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
+    check(first..first + environment("WINDLASS_SCHEDULES", 200), || Cpu::new(1));
+}
+
+#[test]
+fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
+    for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
+        check(0..40, || Cpu::with(CpuConfig { weights, ..CpuConfig::new(2) }));
+    }
 }
 
 #[test]

@@ -44,8 +44,13 @@ pub fn engine<B: Backend>(network: Network<B>, config: EngineConfig) -> Engine<B
 
 /// An engine for the tiny random model of the goldens.
 pub fn tiny(config: EngineConfig) -> Engine<Cpu> {
+    tiny_on(Cpu::new(1), config)
+}
+
+/// The same on a backend.
+pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<B> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
-    engine(network(Cpu::new(1), &folder), config)
+    engine(network(backend, &folder), config)
 }
 
 /// The events of one more tick.

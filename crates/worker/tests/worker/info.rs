@@ -1,6 +1,7 @@
 //! What a worker says of itself, and what it refuses to start with.
 
 use tonic::Code;
+use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
 use windlass_proto::v1::{
     GenerateTaskRequest, GenerationParameters, HealthRequest, InfoRequest, TokenizerRequest, depth_policy,
@@ -30,6 +31,28 @@ async fn a_worker_tells_its_model_its_kv_plan_and_its_tokenizer() {
     let file = |name| ModelFolder::demo().text_file(name).unwrap().unwrap();
     assert_eq!(files.tokenizer_json, file("tokenizer.json"));
     assert_eq!(files.tokenizer_config_json, file("tokenizer_config.json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fingerprint_names_all_that_answers_depend_on_and_nothing_else() {
+    let mut fingerprints = Vec::new();
+    let changes: [Spoil; 5] = [
+        |_| {},
+        |config| (config.threads, config.engine.max_lanes, config.engine.prefix_cache) = (2, 3, false),
+        |config| config.latent_seed = 1,
+        |config| config.weights = WeightFormat::Bf16,
+        |config| config.engine.prefill_segment = Some(16),
+    ];
+    for change in changes {
+        let mut config = config();
+        change(&mut config);
+        let info = Server::start(&config).await.client().info(InfoRequest {}).await.unwrap().into_inner();
+        fingerprints.push(info.model.unwrap().fingerprint);
+    }
+    assert_eq!(fingerprints.remove(1), fingerprints[0], "threads and limits change no answer");
+    fingerprints.sort_unstable();
+    fingerprints.dedup();
+    assert_eq!(fingerprints.len(), 4);
 }
 
 type Spoil = fn(&mut WorkerConfig);
