@@ -35,8 +35,7 @@ fn multiply_body<S: Simd>(
     let strips = rows.len().div_ceil(most);
     let mut start = 0;
     while start < panel.len() {
-        let part_end = input.part_end(start);
-        let end = if strips == 1 { part_end } else { part_end.min(start + CHUNK) };
+        let end = input.part_end(start).min(start + CHUNK);
         let mut done = 0;
         for strip in 0..strips {
             let count = (rows.len() - done).div_ceil(strips - strip);
@@ -46,7 +45,7 @@ fn multiply_body<S: Simd>(
                 first_row: rows.start + done,
                 columns: start..end,
                 panel,
-                ahead: if strips == 1 { &[] } else { ahead(panel, following, start..end, strip, strips) },
+                ahead: ahead(panel, following, start..end, strip, strips),
             };
             let sums = &mut sums[done..done + count];
             match count {
@@ -118,14 +117,22 @@ impl<S: Simd> Chunk<'_, S> {
                 *tile = std::array::from_fn(|v| simd.load(&sums.vectors()[vector + v]));
             }
         }
-        let fetching = (2 * self.ahead.len()).min(steps.len());
-        for k in 0..fetching {
-            // Half a step at a time, so that fetching does not get in the way.
-            let half = k % 2 * (VECTORS / 2);
-            let ahead = &self.ahead[k / 2].0;
-            simd.fetch(&ahead[half]);
-            simd.fetch(&ahead[half + 1]);
-            add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
+        // No more at a time than it takes, so that fetching does not get in the way: half a step where strips share it.
+        let is_shared = self.ahead.len() < steps.len();
+        let fetching = if is_shared { 2 * self.ahead.len() } else { self.ahead.len() }.min(steps.len());
+        if is_shared {
+            for k in 0..fetching {
+                let half = k % 2 * (VECTORS / 2);
+                let ahead = &self.ahead[k / 2].0;
+                simd.fetch(&ahead[half]);
+                simd.fetch(&ahead[half + 1]);
+                add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
+            }
+        } else {
+            for k in 0..fetching {
+                self.ahead[k].0.iter().for_each(|line| simd.fetch(line));
+                add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
+            }
         }
         for k in fetching..steps.len() {
             add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
