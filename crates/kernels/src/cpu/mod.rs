@@ -3,23 +3,26 @@
 mod amx;
 mod attention;
 mod buffer;
+mod cache;
 mod disjoint;
 mod format;
 mod isa;
 mod math;
 mod product;
+mod rotate;
 mod rowwise;
 mod simd;
 mod team;
 
 use std::sync::{Mutex, PoisonError};
 
-use attention::KvCache;
 use buffer::{CpuBuffer, RowsOf};
+use cache::KvCache;
 use disjoint::Disjoint;
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
 use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
+use rotate::Rotation;
 use team::Team;
 
 use crate::backend::{Backend, LatentChange, NormWeights, Rows};
@@ -218,7 +221,12 @@ impl Backend for Cpu {
         layer: usize,
         cache: &mut KvCache,
     ) {
-        attention::rotate_and_store(self.isa, qkv.data_mut(), bias, rotary.data(), rows, layer, cache);
+        let rotation = Rotation { bias, rotary: rotary.data() };
+        let width = qkv.width();
+        let qkv = RowsOf::new(qkv);
+        rotate::rotate_and_store(self.isa, rotation, rows, layer, cache, |rotate| {
+            self.each_row(rows.len(), width, &|i| rotate(i, qkv.row(i)));
+        });
     }
 
     fn attention(
