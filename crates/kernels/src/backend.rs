@@ -8,7 +8,7 @@ use crate::kv::{KvRows, KvShape};
 pub enum Rows<'a> {
     /// The first n rows.
     First(usize),
-    /// These rows, in this order.
+    /// These rows, in this order. No row may be there twice where an operation writes them.
     At(&'a [u32]),
 }
 
@@ -46,6 +46,15 @@ pub struct LatentChange {
     pub previous_squared: f32,
     /// Σ current · previous.
     pub dot: f32,
+}
+
+/// A norm.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// `[width]`.
+    pub weight: &'a [f32],
+    /// Added to the mean square.
+    pub eps: f32,
 }
 
 /// Two norms, one after the other.
@@ -151,10 +160,13 @@ pub trait Backend: Send + 'static {
         cache: &Self::KvCache,
         out: &mut Self::Buffer,
     );
-    /// `latent[rows[i]] = x[i]`; replaces `changes` by how far each row moved.
-    fn commit_latent(
+    /// `latent[rows[i]] = rms_norm(x[i] + residual[i])`, in one pass; replaces `changes` by how far each row moved. Leaves
+    /// x[i] + residual[i] in `x`.
+    fn add_norm_commit(
         &self,
-        x: &Self::Buffer,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        norm: Norm<'_>,
         latent: &mut Self::Buffer,
         rows: Rows<'_>,
         changes: &mut Vec<LatentChange>,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::backend::{Backend, LatentChange, NormWeights, Rows};
+use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::{Arithmetic, Cpu};
 use crate::kv::{KvRows, KvShape};
 
@@ -123,13 +123,15 @@ impl Backend for Faulty {
         self.cpu.attention(qkv, rows, layer, cache, out);
     }
 
-    fn commit_latent(
+    fn add_norm_commit(
         &self,
-        x: &Buffer,
+        x: &mut Buffer,
+        residual: &Buffer,
+        norm: Norm<'_>,
         latent: &mut Buffer,
         rows: Rows<'_>,
         changes: &mut Vec<LatentChange>,
     ) {
-        self.cpu.commit_latent(x, latent, rows, changes);
+        self.cpu.add_norm_commit(x, residual, norm, latent, rows, changes);
     }
 }

@@ -27,6 +27,12 @@ impl KvShape {
         self.heads * self.head_dim * BLOCK_POSITIONS
     }
 
+    /// Where keys of `layer` begin in `block` of a cache `[blocks][layers][keys, values]`; values begin one side later.
+    #[inline(always)]
+    pub(crate) fn keys_at(&self, block: usize, layer: usize) -> usize {
+        block * self.block_len() + layer * 2 * self.side_len()
+    }
+
     /// Values of one block.
     pub fn block_len(&self) -> usize {
         2 * self.layers * self.side_len()

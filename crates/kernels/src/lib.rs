@@ -15,7 +15,7 @@ mod kv;
 pub mod mapped;
 mod plain;
 
-pub use backend::{Backend, LatentChange, NormWeights, Rows};
+pub use backend::{Backend, LatentChange, Norm, NormWeights, Rows};
 pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;

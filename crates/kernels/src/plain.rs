@@ -1,6 +1,6 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
-use crate::backend::{Backend, LatentChange, NormWeights, Rows};
+use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::Arithmetic;
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 
@@ -211,23 +211,26 @@ impl Backend for Plain {
         }
     }
 
-    fn commit_latent(
+    fn add_norm_commit(
         &self,
-        x: &PlainMatrix,
+        x: &mut PlainMatrix,
+        residual: &PlainMatrix,
+        norm: Norm<'_>,
         latent: &mut PlainMatrix,
         rows: Rows<'_>,
         changes: &mut Vec<LatentChange>,
     ) {
         let commit = |i: usize| {
-            let (current, previous) = (&x[i], &mut latent[rows.index(i)]);
+            x[i].iter_mut().zip(&residual[i]).for_each(|(x, residual)| *x += residual);
+            let (current, previous) = (normed(&x[i], norm.weight, norm.eps), &mut latent[rows.index(i)]);
             let difference: Vec<f32> = current.iter().zip(&*previous).map(|(a, b)| a - b).collect();
             let change = LatentChange {
                 difference_squared: dot(&difference, &difference),
-                current_squared: dot(current, current),
+                current_squared: dot(&current, &current),
                 previous_squared: dot(previous, previous),
-                dot: dot(current, previous),
+                dot: dot(&current, previous),
             };
-            previous.clone_from(current);
+            *previous = current;
             change
         };
         *changes = (0..rows.len()).map(commit).collect();

@@ -2,7 +2,8 @@
 //! instruction set.
 
 use windlass_kernels::{
-    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, NormWeights, Plain, Rows,
+    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Norm, NormWeights, Plain,
+    Rows,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -97,7 +98,8 @@ fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
     backend.add_norm_norm(&mut normed, &half, rows, weights, &mut again);
     let mut latent = filled(backend, 8, width, 7);
     let mut changes = Vec::new();
-    backend.commit_latent(&normed, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
+    let norm = Norm { weight: &weight, eps: 1e-6 };
+    backend.add_norm_commit(&mut normed, &half, norm, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
     let mut out = download(backend, &latent, 8);
     out.extend(download(backend, &again, rows));
     for change in changes {

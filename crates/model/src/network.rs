@@ -12,7 +12,7 @@ use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::synthetic;
 use crate::weights::{LoadProgress, Weights};
-use layer::{Layer, Scratch};
+use layer::{Finish, Layer, Scratch};
 
 /// A model's weights on a device. Immutable; what changes is in [`Workspace`].
 pub struct Network<B: Backend> {
@@ -150,7 +150,7 @@ impl<B: Backend> Network<B> {
         let scale = (self.config.hidden as f32).sqrt();
         self.backend.upload(initial, latents, launch.rows());
         self.backend.embed(&self.embedding, tokens, scale, x);
-        Layer::forward_all(&self.prelude, self, x, scratch, cache, launch.kv, 0);
+        Layer::forward_all(&self.prelude, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
         self.backend.scatter(x, embeddings, launch.rows());
     }
 
@@ -158,8 +158,8 @@ impl<B: Backend> Network<B> {
     pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
         let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
         self.backend.adapter(latents, embeddings, launch.rows(), &self.adapter, x);
-        Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0);
-        self.backend.commit_latent(x, latents, launch.rows(), changes);
+        let finish = Finish::Commit { latents, rows: launch.rows(), changes };
+        Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0, finish);
     }
 
     /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Replaces `logits` by theirs,
@@ -174,7 +174,7 @@ impl<B: Backend> Network<B> {
         let Workspace { latents, cache, x, scratch, logits: on_device, .. } = workspace;
         let eps = self.config.norm_eps as f32;
         self.backend.rms_norm(latents, launch.rows(), &self.final_norm, eps, x);
-        Layer::forward_all(&self.coda, self, x, scratch, cache, launch.kv, self.prelude.len());
+        Layer::forward_all(&self.coda, self, x, scratch, cache, launch.kv, self.prelude.len(), Finish::Keep);
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, eps, normed);
         self.backend.matmul(normed, wanted.len(), &self.head, on_device);

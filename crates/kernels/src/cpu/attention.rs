@@ -1,96 +1,25 @@
-//! Keys, values and attention over paged blocks.
+//! Attention over paged blocks.
 //!
-//! Inside a block, keys of one layer and head stand `[head_dim][BLOCK_POSITIONS]`, values `[BLOCK_POSITIONS][head_dim]`:
-//! scores of a block's positions and the values of a head are both computed side by side, and every sum is one chain in
-//! the order of positions or of the head's dimensions. That order depends on the row's position alone.
+//! A score is the sum of sixteen partial sums over the head's dimensions, added in one fixed tree; values are added up in one
+//! chain over the positions. So what a row gets depends on its position and slots alone. Rows of one lane that want the same
+//! slot read the same keys and values: each head does all of them before the next head, from the cache.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
+use super::cache::KvCache;
 use super::disjoint::Disjoint;
 use super::isa::{Isa, by_isa};
 use super::math::{exp, sum_lanes};
+use super::rotate::padded;
 use super::simd::{LANES, Simd};
 use super::team::Team;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
 /// Multiply-adds below which attention stays on the calling thread.
-const PARALLEL_FROM: usize = 1 << 18;
-
-/// All blocks, `[blocks][layers][keys, values][heads]`, each head `[head_dim · BLOCK_POSITIONS]`.
-#[derive(Debug)]
-pub struct KvCache {
-    data: Vec<f32>,
-    shape: KvShape,
-}
-
-impl KvCache {
-    pub(super) fn new(shape: KvShape) -> Self {
-        Self { data: vec![0.0; shape.blocks * shape.block_len()], shape }
-    }
-
-    /// Where keys of `layer` and `head` begin in `block`; values begin one side later.
-    #[inline(always)]
-    fn keys_at(&self, block: usize, layer: usize, head: usize) -> usize {
-        let KvShape { head_dim, .. } = self.shape;
-        block * self.shape.block_len() + layer * 2 * self.shape.side_len() + head * head_dim * BLOCK_POSITIONS
-    }
-
-    /// Writes one position's keys and values (`[heads · head_dim]` each) into `block`.
-    fn store(&mut self, block: usize, position: usize, layer: usize, keys: &[f32], values: &[f32]) {
-        let KvShape { heads, head_dim, .. } = self.shape;
-        let offset = position % BLOCK_POSITIONS;
-        for head in 0..heads {
-            let at = self.keys_at(block, layer, head);
-            let own = head * head_dim..(head + 1) * head_dim;
-            for (i, &key) in keys[own.clone()].iter().enumerate() {
-                self.data[at + i * BLOCK_POSITIONS + offset] = key;
-            }
-            let at = at + self.shape.side_len() + offset * head_dim;
-            self.data[at..at + head_dim].copy_from_slice(&values[own]);
-        }
-    }
-}
-
-/// See [`crate::Backend::rotate_and_store`]; `rotary` is `[positions, head_dim]`, a cosine and a sine per pair.
-pub(super) fn rotate_and_store(
-    isa: Isa,
-    qkv: &mut [f32],
-    bias: Option<&[f32]>,
-    rotary: &[f32],
-    rows: KvRows<'_>,
-    layer: usize,
-    cache: &mut KvCache,
-) {
-    let KvShape { heads, head_dim, .. } = cache.shape;
-    let width = heads * head_dim;
-    for (row, qkv) in rows.rows.iter().zip(qkv.chunks_exact_mut(3 * width)) {
-        let (queries_keys, values) = qkv.split_at_mut(2 * width);
-        let position = row.position as usize;
-        let angles = &rotary[position * head_dim..][..head_dim];
-        rotate(isa, queries_keys, bias, angles);
-        cache.store(rows.written_block(row), position, layer, &queries_keys[width..], values);
-    }
-}
-
-by_isa!(fn rotate = rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]));
-
-/// Adds the bias and turns each adjacent pair by its angle, head by head.
-#[inline(always)]
-fn rotate_body(x: &mut [f32], bias: Option<&[f32]>, angles: &[f32]) {
-    if let Some(bias) = bias {
-        for (x, bias) in x.iter_mut().zip(bias) {
-            *x += bias;
-        }
-    }
-    let (angles, _) = angles.as_chunks::<2>();
-    for head in x.chunks_exact_mut(2 * angles.len()) {
-        for ([even, odd], [cos, sin]) in head.as_chunks_mut().0.iter_mut().zip(angles) {
-            let (x, y) = (*even, *odd);
-            *even = x.mul_add(*cos, -(y * sin));
-            *odd = x.mul_add(*sin, y * cos);
-        }
-    }
-}
+const PARALLEL_FROM: usize = 1 << 16;
+/// Rows of a part at most.
+const PART_ROWS: usize = 8;
 
 /// See [`crate::Backend::attention`]; `out` is `[rows, heads · head_dim]`.
 pub(super) fn attention(
@@ -101,21 +30,102 @@ pub(super) fn attention(
     cache: &KvCache,
     out: &mut [f32],
 ) {
-    let KvShape { heads, head_dim, .. } = cache.shape;
+    let KvShape { heads, head_dim, .. } = cache.shape();
     let width = heads * head_dim;
     let work: usize = rows.rows.iter().map(|row| (row.position as usize + 1) * 2 * width).sum();
-    let out = Disjoint::new(&mut out[..rows.len() * width]);
-    let one = |i: usize| {
-        let row = &rows.rows[i];
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.prepare(row, rows.table(row), layer, cache);
-            attend(isa, &qkv[3 * width * i..][..width], cache, scratch, out.range(i * width, width));
-        });
+    let parts = Parts::new(rows.len(), heads, if work < PARALLEL_FROM { 1 } else { team.threads() });
+    let launch =
+        Attention { isa, qkv, rows, layer, cache, out: Disjoint::new(&mut out[..rows.len() * width]) };
+    let one = |part| {
+        let (rows, heads) = parts.get(part);
+        SCRATCH.with_borrow_mut(|scratch| launch.run(rows, heads, scratch));
     };
-    if work < PARALLEL_FROM {
-        (0..rows.len()).for_each(one);
+    if parts.threads == 1 {
+        (0..parts.count()).for_each(one);
     } else {
-        team.run(rows.len(), &one);
+        team.run(parts.count(), &one);
+    }
+}
+
+/// How a launch is divided: groups of rows by groups of heads.
+struct Parts {
+    rows: usize,
+    heads: usize,
+    threads: usize,
+    rows_each: usize,
+    heads_each: usize,
+}
+
+impl Parts {
+    /// At least four parts for each of several threads, where there are as many rows and heads.
+    fn new(rows: usize, heads: usize, threads: usize) -> Self {
+        let wanted = if threads == 1 { 1 } else { 4 * threads };
+        let rows_each = (rows / wanted).clamp(1, PART_ROWS);
+        let heads_each = heads.div_ceil(wanted.div_ceil(rows.div_ceil(rows_each).max(1)));
+        Self { rows, heads, threads, rows_each, heads_each }
+    }
+
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(self.rows_each)
+    }
+
+    fn count(&self) -> usize {
+        self.groups() * self.heads.div_ceil(self.heads_each)
+    }
+
+    /// Rows and heads of a part. Groups of rows are dealt from both ends, because a prompt's last rows have the most to read
+    /// and threads begin with a stretch of parts each.
+    fn get(&self, part: usize) -> (Range<usize>, Range<usize>) {
+        let of_heads = self.heads.div_ceil(self.heads_each);
+        let (group, heads) = (part / of_heads, part % of_heads * self.heads_each);
+        let group = if group.is_multiple_of(2) { group / 2 } else { self.groups() - 1 - group / 2 };
+        let first = group * self.rows_each;
+        (first..self.rows.min(first + self.rows_each), heads..self.heads.min(heads + self.heads_each))
+    }
+}
+
+/// One launch.
+struct Attention<'a> {
+    isa: Isa,
+    qkv: &'a [f32],
+    rows: KvRows<'a>,
+    layer: usize,
+    cache: &'a KvCache,
+    /// `[rows, heads · head_dim]`.
+    out: Disjoint<'a, f32>,
+}
+
+impl Attention<'_> {
+    /// Some rows' share of some heads.
+    fn run(&self, rows: Range<usize>, heads: Range<usize>, scratch: &mut Scratch) {
+        let mut first = rows.start;
+        let read_alike = |a: &KvRow, b: &KvRow| (a.table, a.slot) == (b.table, b.slot);
+        for alike in self.rows.rows[rows].chunk_by(read_alike) {
+            let last = alike.iter().map(|row| row.position).max().unwrap_or(0);
+            scratch.prepare(
+                last as usize + 1,
+                alike[0].slot,
+                self.rows.table(&alike[0]),
+                self.layer,
+                self.cache,
+            );
+            for head in heads.clone() {
+                for (i, row) in alike.iter().enumerate() {
+                    self.attend(first + i, row.position as usize + 1, head, scratch);
+                }
+            }
+            first += alike.len();
+        }
+    }
+
+    /// One row's head over its first `seen` positions.
+    fn attend(&self, row: usize, seen: usize, head: usize, scratch: &mut Scratch) {
+        let KvShape { heads, head_dim, .. } = self.cache.shape();
+        let width = heads * head_dim;
+        let query = &self.qkv[3 * width * row + head * head_dim..][..head_dim];
+        let scores = &mut scratch.scores[..seen.next_multiple_of(BLOCK_POSITIONS)];
+        let out = self.out.range(row * width + head * head_dim, head_dim);
+        attend(self.isa, query, self.cache, head, &scratch.blocks[..seen], scores, out);
     }
 }
 
@@ -123,18 +133,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// What attention of one row needs beside its queries.
+/// What attention of rows that read alike needs beside their queries.
 #[derive(Default)]
-pub(super) struct Scratch {
-    /// By position, rounded up to whole blocks: −∞ where the row does not see.
+struct Scratch {
+    /// By position, rounded up to whole blocks: −∞ where a row does not see.
     scores: Vec<f32>,
-    /// By position the row sees: where the block it reads there begins in the cache, for this layer.
+    /// By position: where the block that is read there begins in the cache, for this layer.
     blocks: Vec<usize>,
 }
 
 impl Scratch {
-    fn prepare(&mut self, row: &KvRow, table: &KvTable, layer: usize, cache: &KvCache) {
-        let seen = row.position as usize + 1;
+    fn prepare(&mut self, seen: usize, slot: u32, table: &KvTable, layer: usize, cache: &KvCache) {
         // Room for a whole context at once, so that a growing lane does not allocate again and again.
         let room = seen.next_power_of_two().max(4096);
         self.scores.reserve(room.saturating_sub(self.scores.len()));
@@ -142,77 +151,98 @@ impl Scratch {
         self.scores.resize(seen.next_multiple_of(BLOCK_POSITIONS), 0.0);
         self.blocks.clear();
         self.blocks.extend((0..seen).map(|position| {
-            let slot = table.readable_slot(row.slot, position);
-            cache.keys_at(table.readable_block(slot, position), layer, 0)
+            let slot = table.readable_slot(slot, position);
+            cache.shape().keys_at(table.readable_block(slot, position), layer)
         }));
     }
 }
 
-by_isa!(fn attend<S> = attend_body(queries: &[f32], cache: &KvCache, scratch: &mut Scratch, out: &mut [f32]));
+by_isa!(fn attend<S> = attend_body(
+    query: &[f32], cache: &KvCache, head: usize, blocks: &[usize], scores: &mut [f32], out: &mut [f32],
+));
 
-/// One row, head after head.
+/// One head of one row over the positions of `blocks`; `scores` has as many, rounded up to whole blocks.
 #[inline(always)]
-fn attend_body<S: Simd>(simd: S, queries: &[f32], cache: &KvCache, scratch: &mut Scratch, out: &mut [f32]) {
-    let head_dim = cache.shape.head_dim;
-    let Scratch { scores, blocks } = scratch;
-    let each = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
-    for (head, (query, out)) in each.enumerate() {
-        let keys = head * head_dim * BLOCK_POSITIONS;
-        let of_blocks = scores.as_chunks_mut().0.iter_mut().zip(blocks.chunks(BLOCK_POSITIONS));
-        for (scores, blocks) in of_blocks {
-            block_scores(simd, query, blocks, keys, cache, scores);
-        }
-        let total = softmax_numerators(scores);
-        out.fill(0.0);
-        let values = keys + cache.shape.side_len();
-        for (position, (&weight, block)) in scores.iter().zip(&*blocks).enumerate() {
-            let at = block + values + position % BLOCK_POSITIONS * head_dim;
-            for (out, &value) in out.iter_mut().zip(&cache.data[at..at + head_dim]) {
-                *out = weight.mul_add(value, *out);
-            }
-        }
-        for out in out {
-            *out /= total;
-        }
+fn attend_body<S: Simd>(
+    simd: S,
+    query: &[f32],
+    cache: &KvCache,
+    head: usize,
+    blocks: &[usize],
+    scores: &mut [f32],
+    out: &mut [f32],
+) {
+    let keys = head * query.len() * BLOCK_POSITIONS;
+    let of_blocks = scores.as_chunks_mut().0.iter_mut().zip(blocks.chunks(BLOCK_POSITIONS));
+    for (scores, blocks) in of_blocks {
+        block_scores(simd, query, &cache.data()[keys..], blocks, scores);
+    }
+    let total = softmax_numerators(scores);
+    let values = &cache.data()[keys + cache.shape().side_len()..];
+    let mut done = 0;
+    while out.len() - done >= 4 * LANES {
+        add_values::<S, 4>(simd, scores, values, blocks, total, out, done);
+        done += 4 * LANES;
+    }
+    while out.len() - done >= LANES {
+        add_values::<S, 1>(simd, scores, values, blocks, total, out, done);
+        done += LANES;
+    }
+    for column in done..out.len() {
+        out[column] =
+            scores.iter().zip(blocks).enumerate().fold(0.0, |sum: f32, (position, (weight, block))| {
+                weight.mul_add(values[block + position % BLOCK_POSITIONS * out.len() + column], sum)
+            }) / total;
     }
 }
 
-/// Scores of the positions of one block, which `blocks` says where to read; −∞ for those the row does not see. `keys` is
-/// the head's place in a block.
+/// Scores of the positions of one block, whose keys are in `keys` from `blocks` on; −∞ for those the row does not see.
 #[inline(always)]
 fn block_scores<S: Simd>(
     simd: S,
     query: &[f32],
+    keys: &[f32],
     blocks: &[usize],
-    keys: usize,
-    cache: &KvCache,
     scores: &mut [f32; BLOCK_POSITIONS],
 ) {
     let scale = 1.0 / (query.len() as f32).sqrt();
-    *scores = [f32::NEG_INFINITY; BLOCK_POSITIONS];
-    let mut done = 0;
-    // Neighbours mostly share a slot, so a block usually takes one pass.
-    for alike in blocks.chunk_by(|a, b| a == b) {
-        let keys = &cache.data[alike[0] + keys..][..query.len() * BLOCK_POSITIONS];
-        let mut sums = simd.splat(0.0);
-        for (&q, keys) in query.iter().zip(keys.as_chunks().0) {
-            sums = simd.mul_add(simd.splat(q), simd.load(keys), sums);
-        }
-        let mut products = [0.0; BLOCK_POSITIONS];
-        simd.store(sums, &mut products);
-        for i in done..done + alike.len() {
-            scores[i] = products[i] * scale;
-        }
-        done += alike.len();
+    let mut sums = [simd.splat(0.0); BLOCK_POSITIONS];
+    for (offset, (sum, block)) in sums.iter_mut().zip(blocks).enumerate() {
+        *sum = products(simd, query, &keys[block + offset * query.len()..][..query.len()]);
     }
+    simd.store(simd.sum_each(sums), scores);
+    for (offset, score) in scores.iter_mut().enumerate() {
+        *score = if offset < blocks.len() { *score * scale } else { f32::NEG_INFINITY };
+    }
+}
+
+/// Sixteen partial sums of a dot product: element j goes to lane j mod 16.
+#[inline(always)]
+fn products<S: Simd>(simd: S, query: &[f32], keys: &[f32]) -> S::Vector {
+    let ((query, query_tail), (keys, keys_tail)) = (query.as_chunks(), keys.as_chunks());
+    let mut sums = simd.splat(0.0);
+    for (query, keys) in query.iter().zip(keys) {
+        sums = simd.mul_add(simd.load(query), simd.load(keys), sums);
+    }
+    if !query_tail.is_empty() {
+        sums = simd.mul_add(simd.load(&padded(query_tail)), simd.load(&padded(keys_tail)), sums);
+    }
+    sums
 }
 
 /// Replaces scores by e^(score − largest) and returns their sum.
 #[inline(always)]
 fn softmax_numerators(scores: &mut [f32]) -> f32 {
-    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scores = scores.as_chunks_mut::<LANES>().0;
+    let mut largest = [f32::NEG_INFINITY; LANES];
+    for scores in &*scores {
+        for (largest, &score) in largest.iter_mut().zip(scores) {
+            *largest = if score > *largest { score } else { *largest };
+        }
+    }
+    let largest = largest.into_iter().fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [0.0_f32; LANES];
-    for scores in scores.as_chunks_mut::<LANES>().0 {
+    for scores in scores {
         for (score, sum) in scores.iter_mut().zip(&mut sums) {
             // exp() never gives a true zero, which a masked position needs.
             let seen = if *score == f32::NEG_INFINITY { 0.0 } else { 1.0 };
@@ -221,4 +251,31 @@ fn softmax_numerators(scores: &mut [f32]) -> f32 {
         }
     }
     sum_lanes(sums)
+}
+
+/// `N` vectors of `out` from column `first` on: the sum of `weights · values` over the positions, over `total`.
+#[inline(always)]
+fn add_values<S: Simd, const N: usize>(
+    simd: S,
+    weights: &[f32],
+    values: &[f32],
+    blocks: &[usize],
+    total: f32,
+    out: &mut [f32],
+    first: usize,
+) {
+    let mut sums = [simd.splat(0.0); N];
+    for (position, (&weight, block)) in weights.iter().zip(blocks).enumerate() {
+        let at = block + position % BLOCK_POSITIONS * out.len() + first;
+        let weight = simd.splat(weight);
+        for (sum, values) in sums.iter_mut().zip(values[at..at + N * LANES].as_chunks().0) {
+            *sum = simd.mul_add(weight, simd.load(values), *sum);
+        }
+    }
+    for (sum, out) in sums.into_iter().zip(out[first..].as_chunks_mut().0) {
+        simd.store(sum, out);
+        for out in out {
+            *out /= total;
+        }
+    }
 }

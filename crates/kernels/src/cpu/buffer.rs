@@ -31,11 +31,6 @@ impl CpuBuffer {
     pub(super) fn row(&self, i: usize) -> &[f32] {
         &self.data[i * self.width..][..self.width]
     }
-
-    #[inline(always)]
-    pub(super) fn row_mut(&mut self, i: usize) -> &mut [f32] {
-        &mut self.data[i * self.width..][..self.width]
-    }
 }
 
 /// The rows of a buffer, for the parts of one job to write: no two of them the same row.

@@ -3,26 +3,29 @@
 mod amx;
 mod attention;
 mod buffer;
+mod cache;
 mod disjoint;
 mod format;
 mod isa;
 mod math;
 mod product;
+mod rotate;
 mod rowwise;
 mod simd;
 mod team;
 
 use std::sync::{Mutex, PoisonError};
 
-use attention::KvCache;
 use buffer::{CpuBuffer, RowsOf};
+use cache::KvCache;
 use disjoint::Disjoint;
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
 use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
+use rotate::Rotation;
 use team::Team;
 
-use crate::backend::{Backend, LatentChange, NormWeights, Rows};
+use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
 use crate::kv::{KvRows, KvShape};
 
 /// How a [`Cpu`] computes.
@@ -125,9 +128,10 @@ impl Backend for Cpu {
 
     fn upload(&self, values: &[f32], to: &mut CpuBuffer, rows: Rows<'_>) {
         assert_eq!(values.len(), rows.len() * to.width(), "values are not [{}, {}]", rows.len(), to.width());
-        for (i, values) in values.chunks_exact(to.width()).enumerate() {
-            to.row_mut(rows.index(i)).copy_from_slice(values);
-        }
+        let (width, to) = (to.width(), RowsOf::new(to));
+        self.each_row(rows.len(), width, &|i| {
+            to.row(rows.index(i)).copy_from_slice(&values[i * width..][..width]);
+        });
     }
 
     fn download(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
@@ -136,17 +140,17 @@ impl Backend for Cpu {
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {
-        for i in 0..rows.len() {
-            to.row_mut(rows.index(i)).copy_from_slice(from.row(i));
-        }
+        let (width, to) = (to.width(), RowsOf::new(to));
+        self.each_row(rows.len(), width, &|i| to.row(rows.index(i)).copy_from_slice(from.row(i)));
     }
 
     fn embed(&self, table: &CpuBuffer, tokens: &[u32], scale: f32, out: &mut CpuBuffer) {
-        for (i, &token) in tokens.iter().enumerate() {
-            for (out, value) in out.row_mut(i).iter_mut().zip(table.row(token as usize)) {
+        let (width, out) = (out.width(), RowsOf::new(out));
+        self.each_row(tokens.len(), width, &|i| {
+            for (out, value) in out.row(i).iter_mut().zip(table.row(tokens[i] as usize)) {
                 *out = value * scale;
             }
-        }
+        });
     }
 
     fn matmul(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, out: &mut CpuBuffer) {
@@ -218,7 +222,12 @@ impl Backend for Cpu {
         layer: usize,
         cache: &mut KvCache,
     ) {
-        attention::rotate_and_store(self.isa, qkv.data_mut(), bias, rotary.data(), rows, layer, cache);
+        let rotation = Rotation { bias, rotary: rotary.data() };
+        let width = qkv.width();
+        let qkv = RowsOf::new(qkv);
+        rotate::rotate_and_store(self.isa, rotation, rows, layer, cache, |rotate| {
+            self.each_row(rows.len(), width, &|i| rotate(i, qkv.row(i)));
+        });
     }
 
     fn attention(
@@ -232,20 +241,22 @@ impl Backend for Cpu {
         attention::attention((self.isa, &self.team), qkv.data(), rows, layer, cache, out.data_mut());
     }
 
-    fn commit_latent(
+    fn add_norm_commit(
         &self,
-        x: &CpuBuffer,
+        x: &mut CpuBuffer,
+        residual: &CpuBuffer,
+        Norm { weight, eps }: Norm<'_>,
         latent: &mut CpuBuffer,
         rows: Rows<'_>,
         changes: &mut Vec<LatentChange>,
     ) {
-        let commit = |i| {
-            let (current, latent) = (x.row(i), latent.row_mut(rows.index(i)));
-            let change = rowwise::latent_change(self.isa, current, latent);
-            latent.copy_from_slice(current);
-            change
-        };
         changes.clear();
-        changes.extend((0..rows.len()).map(commit));
+        changes.resize(rows.len(), LatentChange::default());
+        let (x, latent, to) = (RowsOf::new(x), RowsOf::new(latent), Disjoint::new(changes));
+        self.each_row(rows.len(), weight.len(), &|i| {
+            let latent = latent.row(rows.index(i));
+            to.range(i, 1)[0] =
+                rowwise::add_norm_commit(self.isa, x.row(i), residual.row(i), weight, eps, latent);
+        });
     }
 }

@@ -4,6 +4,8 @@
 //! `unsafe`. They must be `#[inline(always)]` down from a function of [`by_isa!`](super::isa::by_isa), or the
 //! operations become calls.
 
+use super::math::sum_lanes;
+
 /// Values of one vector.
 pub(super) const LANES: usize = 16;
 
@@ -19,6 +21,12 @@ pub(super) trait Simd: Copy {
     fn store(self, vector: Self::Vector, to: &mut [f32; LANES]);
     /// `a · b + c`, rounded once.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    fn add(self, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Turns each pair (x, y) of neighbours by the pair (cos, sin) of `angles`: (x·cos − y·sin, x·sin + y·cos), where the
+    /// products with y are rounded on their own.
+    fn rotate(self, pairs: Self::Vector, angles: Self::Vector) -> Self::Vector;
+    /// Lane i is the sum of the lanes of `vectors[i]`, in the order of [`sum_lanes`].
+    fn sum_each(self, vectors: [Self::Vector; LANES]) -> Self::Vector;
     /// Asks for `line` to be brought into the second-level cache.
     fn fetch(self, line: &[f32; LANES]);
 }
@@ -49,6 +57,25 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: [f32; LANES], b: [f32; LANES], c: [f32; LANES]) -> [f32; LANES] {
         std::array::from_fn(|lane| a[lane].mul_add(b[lane], c[lane]))
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; LANES], b: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|lane| a[lane] + b[lane])
+    }
+
+    #[inline(always)]
+    fn rotate(self, pairs: [f32; LANES], angles: [f32; LANES]) -> [f32; LANES] {
+        std::array::from_fn(|lane| {
+            let (x, y) = (pairs[lane & !1], pairs[lane | 1]);
+            let product = y * angles[lane ^ 1];
+            x.mul_add(angles[lane], if lane % 2 == 0 { -product } else { product })
+        })
+    }
+
+    #[inline(always)]
+    fn sum_each(self, vectors: [[f32; LANES]; LANES]) -> [f32; LANES] {
+        vectors.map(sum_lanes)
     }
 
     #[inline(always)]
@@ -89,6 +116,72 @@ mod x86 {
         }
     }
 
+    /// Steps of [`Simd::sum_each`].
+    impl Avx512 {
+        #[inline(always)]
+        fn halves(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: `self` proves AVX-512F.
+            unsafe { _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee)) }
+        }
+
+        #[inline(always)]
+        fn quarters(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)) }
+        }
+
+        #[inline(always)]
+        fn eighths(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee)) }
+        }
+
+        #[inline(always)]
+        fn neighbours(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: as above.
+            unsafe { _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd)) }
+        }
+    }
+
+    /// Steps of [`Simd::sum_each`] and [`Simd::rotate`], on one half.
+    impl Avx2 {
+        #[inline(always)]
+        fn rotate_half(self, pairs: __m256, angles: __m256) -> __m256 {
+            // SAFETY: `self` proves AVX2 and FMA.
+            unsafe {
+                let products = _mm256_mul_ps(_mm256_movehdup_ps(pairs), _mm256_permute_ps(angles, 0xb1));
+                _mm256_fmaddsub_ps(_mm256_moveldup_ps(pairs), angles, products)
+            }
+        }
+
+        /// Lane i is the sum of the lanes of `vectors[i]`.
+        #[inline(always)]
+        fn sum_eight(self, vectors: &[[__m256; 2]]) -> __m256 {
+            let a = self.quarters(vectors[0], vectors[4]);
+            let b = self.quarters(vectors[1], vectors[5]);
+            let c = self.quarters(vectors[2], vectors[6]);
+            let d = self.quarters(vectors[3], vectors[7]);
+            let (a, b) = (self.eighths(a, b), self.eighths(c, d));
+            // SAFETY: `self` proves AVX2.
+            unsafe { _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd)) }
+        }
+
+        #[inline(always)]
+        fn quarters(self, a: [__m256; 2], b: [__m256; 2]) -> __m256 {
+            // SAFETY: as above.
+            unsafe {
+                let (a, b) = (_mm256_add_ps(a[0], a[1]), _mm256_add_ps(b[0], b[1]));
+                _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31))
+            }
+        }
+
+        #[inline(always)]
+        fn eighths(self, a: __m256, b: __m256) -> __m256 {
+            // SAFETY: as above.
+            unsafe { _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee)) }
+        }
+    }
+
     impl Simd for Avx512 {
         type Vector = __m512;
         const WIDE: bool = true;
@@ -115,6 +208,35 @@ mod x86 {
         fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
             // SAFETY: `self` proves AVX-512F.
             unsafe { _mm512_fmadd_ps(a, b, c) }
+        }
+
+        #[inline(always)]
+        fn add(self, a: __m512, b: __m512) -> __m512 {
+            // SAFETY: `self` proves AVX-512F.
+            unsafe { _mm512_add_ps(a, b) }
+        }
+
+        #[inline(always)]
+        fn rotate(self, pairs: __m512, angles: __m512) -> __m512 {
+            // SAFETY: `self` proves AVX-512F.
+            unsafe {
+                let products = _mm512_mul_ps(_mm512_movehdup_ps(pairs), _mm512_permute_ps(angles, 0xb1));
+                _mm512_fmaddsub_ps(_mm512_moveldup_ps(pairs), angles, products)
+            }
+        }
+
+        #[inline(always)]
+        fn sum_each(self, vectors: [__m512; LANES]) -> __m512 {
+            let [v0, v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, v13, v14, v15] = vectors;
+            // Each step halves what is left of a vector and puts two of them into one. The order of the vectors makes up for
+            // the order in which the steps leave them.
+            let (a, b) = (self.halves(v0, v4), self.halves(v8, v12));
+            let (c, d) = (self.halves(v1, v5), self.halves(v9, v13));
+            let (e, f) = (self.halves(v2, v6), self.halves(v10, v14));
+            let (g, h) = (self.halves(v3, v7), self.halves(v11, v15));
+            let (a, b, c, d) =
+                (self.quarters(a, b), self.quarters(c, d), self.quarters(e, f), self.quarters(g, h));
+            self.neighbours(self.eighths(a, b), self.eighths(c, d))
         }
 
         #[inline(always)]
@@ -153,6 +275,22 @@ mod x86 {
         fn mul_add(self, a: [__m256; 2], b: [__m256; 2], c: [__m256; 2]) -> [__m256; 2] {
             // SAFETY: `self` proves FMA.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+        }
+
+        #[inline(always)]
+        fn add(self, a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+            // SAFETY: `self` proves AVX2.
+            unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+        }
+
+        #[inline(always)]
+        fn rotate(self, pairs: [__m256; 2], angles: [__m256; 2]) -> [__m256; 2] {
+            [self.rotate_half(pairs[0], angles[0]), self.rotate_half(pairs[1], angles[1])]
+        }
+
+        #[inline(always)]
+        fn sum_each(self, vectors: [[__m256; 2]; LANES]) -> [__m256; 2] {
+            [self.sum_eight(&vectors[..8]), self.sum_eight(&vectors[8..])]
         }
 
         #[inline(always)]

@@ -1,6 +1,6 @@
 //! One sandwich block: attention and MLP, each with a norm before it and one after its residual.
 
-use windlass_kernels::{Backend, KvRows, NormWeights, Rows};
+use windlass_kernels::{Backend, KvRows, LatentChange, Norm, NormWeights, Rows};
 
 use super::Network;
 use crate::config::ModelConfig;
@@ -17,6 +17,21 @@ pub(super) struct Layer<B: Backend> {
     qk_bias: Option<Vec<f32>>,
     fc: B::Matrix,
     mlp_proj: B::Matrix,
+}
+
+/// Where the rows of a launch go after its last layer.
+pub(super) enum Finish<'a, B: Backend> {
+    /// They stay in `x`.
+    Keep,
+    /// Into their latents; `changes` is replaced by how far each moved.
+    Commit { latents: &'a mut B::Buffer, rows: Rows<'a>, changes: &'a mut Vec<LatentChange> },
+}
+
+/// What comes after a layer.
+enum After<'a, 'b, B: Backend> {
+    /// A layer with this first norm.
+    Layer(&'a [f32]),
+    Finish(Finish<'b, B>),
 }
 
 /// Activations inside a layer, shared by all layers.
@@ -62,7 +77,14 @@ impl<B: Backend> Layer<B> {
         }
     }
 
-    /// `x` through `layers`, in place; the first of them is layer `kv_layer` of a K/V block.
+    /// `x` through `layers`, in place, then to its `finish`; the first of them is layer `kv_layer` of a K/V block.
+    ///
+    /// # Panics
+    /// If there are no layers.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what all layers share, and what this launch has of its own"
+    )]
     pub(super) fn forward_all(
         layers: &[Self],
         network: &Network<B>,
@@ -71,18 +93,20 @@ impl<B: Backend> Layer<B> {
         cache: &mut B::KvCache,
         rows: KvRows<'_>,
         kv_layer: usize,
+        finish: Finish<'_, B>,
     ) {
         let (backend, eps) = (&network.backend, network.config.norm_eps as f32);
-        let Some(first) = layers.first() else { return };
+        let (first, last) = (&layers[0], layers.len() - 1);
         backend.rms_norm(x, Rows::First(rows.len()), &first.norm_1, eps, &mut scratch.normed);
-        for (i, layer) in layers.iter().enumerate() {
-            let next = layers.get(i + 1).map(|next| next.norm_1.as_slice());
-            layer.forward(network, x, scratch, cache, rows, kv_layer + i, next);
+        for (i, layer) in layers[..last].iter().enumerate() {
+            let after = After::Layer(&layers[i + 1].norm_1);
+            layer.forward(network, x, scratch, cache, rows, kv_layer + i, after);
         }
+        layers[last].forward(network, x, scratch, cache, rows, kv_layer + last, After::Finish(finish));
     }
 
-    /// `x`, whose first norm is in `scratch`, through the layer, in place. Leaves its norm by `next_norm` in `scratch`,
-    /// where there is a next layer.
+    /// `x`, whose first norm is in `scratch`, through the layer, in place. Leaves the next layer's first norm in `scratch`,
+    /// where there is one.
     #[expect(clippy::too_many_arguments, reason = "what all layers share, and what this one has of its own")]
     fn forward(
         &self,
@@ -92,7 +116,7 @@ impl<B: Backend> Layer<B> {
         cache: &mut B::KvCache,
         rows: KvRows<'_>,
         kv_layer: usize,
-        next_norm: Option<&[f32]>,
+        after: After<'_, '_, B>,
     ) {
         let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
         let Scratch { normed, projected, qkv, gated } = scratch;
@@ -106,12 +130,16 @@ impl<B: Backend> Layer<B> {
 
         backend.gated(normed, count, &self.fc, gated);
         backend.matmul(gated, count, &self.mlp_proj, projected);
-        match next_norm {
-            Some(next) => {
+        match after {
+            After::Layer(next) => {
                 let weights = NormWeights { first: &self.norm_4, next, eps };
                 backend.add_norm_norm(x, projected, count, weights, normed);
             }
-            None => backend.add_rms_norm(x, projected, count, &self.norm_4, eps),
+            After::Finish(Finish::Keep) => backend.add_rms_norm(x, projected, count, &self.norm_4, eps),
+            After::Finish(Finish::Commit { latents, rows, changes }) => {
+                let norm = Norm { weight: &self.norm_4, eps };
+                backend.add_norm_commit(x, projected, norm, latents, rows, changes);
+            }
         }
     }
 }

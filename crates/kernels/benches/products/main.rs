@@ -1,8 +1,11 @@
 //! `cargo bench -p windlass-kernels --bench products [-- --threads 1,2 --formats f32,bf16 --sizes 1024x1024]`.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
+mod ceilings;
+
 use std::time::Instant;
 
+use ceilings::Ceilings;
 use windlass_kernels::{Backend, Cpu, CpuConfig, Rows, WeightFormat};
 
 const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 64, 256];
@@ -20,8 +23,14 @@ fn main() {
     let formats = option("--formats").unwrap_or_else(|| vec!["f32".into(), "bf16".into(), "int8".into()]);
     let wanted = option("--sizes");
     for threads in &threads {
+        let ceilings = Ceilings::measure(threads.parse().unwrap());
         for format in &formats {
             let weights: WeightFormat = format.parse().unwrap();
+            let ceiling = match weights {
+                WeightFormat::F32 => ceilings.f32,
+                WeightFormat::Bf16 => ceilings.bf16_tiles.or(ceilings.bf16_dot),
+                WeightFormat::Int8 => ceilings.bf16_tiles.map(|tiles| 2.0 * tiles).or(ceilings.int8_dot),
+            };
             let cpu = Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads.parse().unwrap()) });
             for [outputs, inputs] in SIZES {
                 let size = format!("{outputs}x{inputs}");
@@ -42,10 +51,11 @@ fn main() {
                     let mut out = cpu.buffer(rows, outputs);
                     let seconds = median(|| cpu.matmul(&x, rows, &weight, &mut out));
                     let work = (outputs * inputs) as f64;
+                    let rate = 2e-9 * work * rows as f64 / seconds;
+                    let share = ceiling.map_or(0.0, |ceiling| rate / ceiling);
                     println!(
-                        "{format} {size} M={rows} T={threads} us={:.1} GF={:.1} GB={:.1}",
+                        "{format} {size} M={rows} T={threads} us={:.1} GF={rate:.1} share={share:.3} GB={:.1}",
                         seconds * 1e6,
-                        2e-9 * work * rows as f64 / seconds,
                         1e-9 * work * f64::from(bytes) / seconds
                     );
                 }
