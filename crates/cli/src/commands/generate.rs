@@ -12,7 +12,7 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-use windlass_kernels::Cpu;
+use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
 
 use crate::config::{model_folder, thread_count};
@@ -67,6 +67,9 @@ pub(crate) struct GenerateArguments {
     /// Factor on the initial latents, 0 for the zero state
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite)]
     init_scale: f32,
+    /// How weights are stored: f32, bf16 or int8
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    weights: WeightFormat,
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
@@ -94,7 +97,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    let mut engine = engine(&folder, &config, &request, thread_count(arguments.threads)?)?;
+    let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
+    let mut engine = engine(&folder, &config, &request, cpu)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -174,12 +178,11 @@ fn engine(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    threads: usize,
+    cpu: CpuConfig,
 ) -> Result<Engine<Cpu>> {
     let mut bar = LoadBar::default();
-    let network = Network::load(Cpu::new(threads), &folder.checkpoint()?, config, &mut |progress| {
-        bar.update(progress)
-    })?;
+    let network =
+        Network::load(Cpu::with(cpu), &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
     let kv_bytes = request.kv_blocks() * block_bytes(network.config());
     let limits = EngineConfig {
         max_lanes: 1,
