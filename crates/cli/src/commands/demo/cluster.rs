@@ -20,7 +20,9 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts all processes with the demo model.
     pub(super) async fn start(workers: usize) -> Result<Self> {
-        let arguments = ["worker", "--listen", "127.0.0.1:0", "--model", "demo", "--threads", "1"];
+        let address = ["worker", "--listen", "127.0.0.1:0", "--model", "demo", "--threads", "1"];
+        // All policies are asked the same puzzles, and none is to find what another computed.
+        let arguments = [&address[..], &["--prefix-cache", "false"]].concat();
         let names: Vec<String> = (1..=workers).map(|i| format!("worker {i}")).collect();
         let workers =
             futures::future::try_join_all(names.iter().map(|name| Server::start(name, &arguments))).await?;
