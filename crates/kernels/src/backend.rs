@@ -161,7 +161,7 @@ pub trait Backend: Send + 'static {
         out: &mut Self::Buffer,
     );
     /// `latent[rows[i]] = rms_norm(x[i] + residual[i])`, in one pass; replaces `changes` by how far each row moved. Leaves
-    /// x[i] + residual[i] in `x`.
+    /// `x[i] + residual[i]` in `x`.
     fn add_norm_commit(
         &self,
         x: &mut Self::Buffer,
