@@ -19,7 +19,7 @@ pub(crate) fn request(
     seeds: &Seeds,
 ) -> Result<Request, InvalidRequest> {
     // The fingerprint is the service's business: it decides whether the task belongs here at all.
-    let v1::GenerateTaskRequest { prompt, parameters, fingerprint: _ } = task;
+    let v1::GenerateTaskRequest { prompt, parameters, fingerprint: _, emitted: _ } = task;
     let v1::GenerationParameters {
         max_tokens,
         depth,
@@ -160,7 +160,7 @@ mod tests {
         let task = v1::GenerateTaskRequest {
             prompt: vec![1, 12, 19],
             parameters: Some(parameters),
-            fingerprint: String::new(),
+            ..v1::GenerateTaskRequest::default()
         };
         request(task, &demo(10_000), &Seeds::default())
     }

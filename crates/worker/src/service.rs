@@ -1,13 +1,16 @@
 //! The gRPC service.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use tonic::{Request, Response, Status};
 use windlass_proto::v1::worker_server::Worker;
 use windlass_proto::v1::{
-    GenerateTaskRequest, HealthRequest, HealthResponse, InfoRequest, InfoResponse, LoadRequest, LoadResponse,
-    TokenizerRequest, TokenizerResponse,
+    DrainRequest, DrainResponse, GenerateTaskRequest, HealthRequest, HealthResponse, Heartbeat,
+    HeartbeatsRequest, InfoRequest, InfoResponse, LoadRequest, LoadResponse, TokenizerRequest,
+    TokenizerResponse, UndrainRequest, UndrainResponse,
 };
 
 use crate::answer;
@@ -38,6 +41,22 @@ impl WorkerService {
 #[tonic::async_trait]
 impl Worker for WorkerService {
     type GenerateStream = Generation;
+    type HeartbeatsStream = Pin<Box<dyn Stream<Item = Result<Heartbeat, Status>> + Send>>;
+
+    async fn heartbeats(
+        &self,
+        _request: Request<HeartbeatsRequest>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn drain(&self, _request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undrain(&self, _request: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
 
     async fn generate(&self, task: Request<GenerateTaskRequest>) -> Result<Response<Generation>, Status> {
         let task = task.into_inner();

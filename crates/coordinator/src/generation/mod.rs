@@ -132,6 +132,7 @@ impl Generator {
             prompt,
             parameters: Some(parameters),
             fingerprint: model.info.fingerprint.clone(),
+            emitted: Vec::new(),
         };
         let started = dispatch(&self.registry, &model, &request).await;
         let events = started.inspect_err(|error| meter.refused(error.code()))?;

@@ -18,9 +18,10 @@ use windlass_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError};
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::worker_server::{Worker, WorkerServer};
 use windlass_proto::v1::{
-    DepthPolicy, Effort, Finish, FinishReason, GenerateTaskRequest, GenerateTaskResponse, HealthRequest,
-    HealthResponse, InfoRequest, InfoResponse, LoadRequest, LoadResponse, ModelInfo, Token, TokenLogprob,
-    TokenizerRequest, TokenizerResponse, Usage, depth_policy,
+    DepthPolicy, DrainRequest, DrainResponse, Effort, Finish, FinishReason, GenerateTaskRequest,
+    GenerateTaskResponse, HealthRequest, HealthResponse, Heartbeat, HeartbeatsRequest, InfoRequest,
+    InfoResponse, LoadRequest, LoadResponse, ModelInfo, Token, TokenLogprob, TokenizerRequest,
+    TokenizerResponse, UndrainRequest, UndrainResponse, Usage, depth_policy,
 };
 
 const TOKENIZER: &[u8] = include_bytes!("../../../../models/demo/tokenizer.json");
@@ -150,6 +151,7 @@ type Responses = Pin<Box<dyn Stream<Item = Result<GenerateTaskResponse, Status>>
 #[tonic::async_trait]
 impl Worker for Service {
     type GenerateStream = Responses;
+    type HeartbeatsStream = Pin<Box<dyn Stream<Item = Result<Heartbeat, Status>> + Send>>;
 
     async fn generate(&self, request: Request<GenerateTaskRequest>) -> Result<Response<Responses>, Status> {
         let request = request.into_inner();
@@ -230,6 +232,21 @@ impl Worker for Service {
             core_rows_histogram: vec![1, 2, 0],
             ..LoadResponse::default()
         }))
+    }
+
+    async fn heartbeats(
+        &self,
+        _: Request<HeartbeatsRequest>,
+    ) -> Result<Response<Self::HeartbeatsStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn undrain(&self, _: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
+        Err(Status::unimplemented(""))
     }
 
     async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthResponse>, Status> {

@@ -1,0 +1,1 @@
+//! Jobs of many prompts, results later. Accepted means durable.
