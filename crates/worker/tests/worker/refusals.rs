@@ -12,7 +12,7 @@ use crate::server::{PROMPT, Server, config, fixed};
 fn with(prompt: Vec<u32>, change: impl FnOnce(&mut GenerationParameters)) -> GenerateTaskRequest {
     let mut parameters = GenerationParameters::default();
     change(&mut parameters);
-    GenerateTaskRequest { prompt, parameters: Some(parameters), fingerprint: String::new() }
+    GenerateTaskRequest { prompt, parameters: Some(parameters), ..GenerateTaskRequest::default() }
 }
 
 fn bad(change: impl FnOnce(&mut GenerationParameters)) -> GenerateTaskRequest {

@@ -94,7 +94,11 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 pub(crate) fn task(parameters: GenerationParameters) -> GenerateTaskRequest {
-    GenerateTaskRequest { prompt: PROMPT.to_vec(), parameters: Some(parameters), fingerprint: String::new() }
+    GenerateTaskRequest {
+        prompt: PROMPT.to_vec(),
+        parameters: Some(parameters),
+        ..GenerateTaskRequest::default()
+    }
 }
 
 pub(crate) fn fixed(depth: u32) -> Option<DepthPolicy> {
