@@ -8,7 +8,7 @@ use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::Depth;
 
 use crate::event::Usage;
-use crate::request::{Request, RequestId};
+use crate::request::{EmittedToken, Request, RequestId};
 use crate::sampler::Sampler;
 use crate::waiting::Turn;
 
@@ -31,10 +31,11 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// A sequence that goes on behind the request's emitted tokens.
     pub(crate) fn new(id: RequestId, request: Request, arrival: u64, now: Duration) -> Self {
         let mut tokens = Vec::with_capacity(request.prompt.len() + request.max_tokens);
         tokens.extend_from_slice(&request.prompt);
-        Self {
+        let mut sequence = Self {
             id,
             arrival,
             tokens,
@@ -43,7 +44,12 @@ impl Sequence {
             deadline: request.timeout.map(|timeout| now.saturating_add(timeout)),
             completion_core_iterations: 0,
             request,
+        };
+        for EmittedToken { token, depth } in std::mem::take(&mut sequence.request.emitted) {
+            sequence.sampler.note(token);
+            sequence.push(token, depth);
         }
+        sequence
     }
 
     /// When it has its turn among others.

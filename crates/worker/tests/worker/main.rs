@@ -6,5 +6,6 @@ mod generation;
 mod info;
 mod limits;
 mod refusals;
+mod resume;
 mod server;
 mod shutdown;
