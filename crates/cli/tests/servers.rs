@@ -99,6 +99,44 @@ fn serve_answers_over_http_and_ends_on_a_signal() {
     }
 }
 
+/// Asks for an answer of 250 tokens and waits for the head of it; the rest comes when it is read.
+fn begin_answer(address: &str) -> BufReader<TcpStream> {
+    let body = r#"{"prompt": "1+1=", "max_tokens": 250, "ignore_eos": true, "depth": {"fixed": 64}, "stream": true}"#;
+    let length = body.len();
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("200"), "{line}");
+    while !line.starts_with("data: ") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "it ended before its first token");
+    }
+    reader
+}
+
+#[test]
+fn a_worker_told_to_end_finishes_what_runs_or_hands_it_over_and_exits_with_0() {
+    for (deadline, is_finished) in [("60", true), ("0", false)] {
+        let listen = ["worker", "--model", "demo", "--listen", "127.0.0.1:0", "--threads", "1"];
+        let worker = Server::start(&mut windlass(&[&listen[..], &["--drain-deadline-s", deadline]].concat()));
+        let (any, workers) = ("127.0.0.1:0", worker.address_after("listening on "));
+        let arguments = ["coordinator", "--http", any, "--grpc", any, "--workers", workers];
+        let coordinator = Server::start(&mut windlass(&arguments));
+        let address = coordinator.address_after("http://");
+        wait_until_ready(address);
+        let answer = begin_answer(address);
+        assert_eq!(worker.end("-TERM"), Some(0));
+        if is_finished {
+            let lines = answer.lines().map(Result::unwrap);
+            let text: String = lines.take_while(|line| !line.contains("[DONE]")).collect();
+            assert!(text.contains(r#""finish_reason":"length""#), "{text}");
+        }
+    }
+}
+
 #[test]
 fn chat_answers_each_line_and_says_how_deep_it_thought() {
     let server = Server::start(&mut windlass(&[

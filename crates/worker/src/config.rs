@@ -24,8 +24,11 @@ pub struct WorkerConfig {
     pub latent_seed: u64,
     /// Commands that wait for the engine's thread between two ticks.
     pub inbox: usize,
-    /// How long running generations may go on after shutdown begins.
+    /// How long running generations may go on once the worker drains and nothing else was said; at the end they are handed
+    /// over.
     pub drain_deadline: Duration,
+    /// How long the engine may owe an answer before its coordinators are told that it is stuck.
+    pub stuck_after: Duration,
 }
 
 impl WorkerConfig {
@@ -41,12 +44,16 @@ impl WorkerConfig {
             latent_seed: 0,
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
+            stuck_after: Duration::from_secs(10),
         })
     }
 
     /// Checks every limit, for this model and this machine.
     pub fn validate(&self) -> Result<(), WorkerError> {
-        for (field, count) in [("threads", self.threads), ("inbox", self.inbox)] {
+        let stuck_after_ms = self.stuck_after.as_millis() as usize;
+        for (field, count) in
+            [("threads", self.threads), ("inbox", self.inbox), ("stuck_after_ms", stuck_after_ms)]
+        {
             if count == 0 {
                 return Err(EngineConfigError::Zero { field }.into());
             }

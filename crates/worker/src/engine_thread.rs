@@ -112,6 +112,11 @@ impl EngineThread {
         }
     }
 
+    /// Whether the thread has ended.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Waits for the end of the thread.
     pub(crate) async fn stopped(&self) {
         self.inbox.closed().await;

@@ -7,10 +7,12 @@
 mod answer;
 mod config;
 mod convert;
+mod drain;
 mod engine_loop;
 mod engine_thread;
 mod error;
 mod generation;
+mod heartbeats;
 mod seeds;
 mod served_model;
 mod service;

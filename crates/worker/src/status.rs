@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use windlass_engine::{InvalidRequest, SubmitError};
 
+use crate::drain::{Draining, ShuttingDown};
 use crate::engine_thread::EngineThreadError;
 
 /// When a full queue is worth another try.
@@ -30,6 +31,21 @@ pub(crate) fn not_done(error: EngineThreadError) -> Status {
         EngineThreadError::Stopped => Status::unavailable(message),
         EngineThreadError::NoAnswer { .. } => Status::deadline_exceeded(message),
     }
+}
+
+/// The status that ends a stream that is to go on at another worker.
+pub(crate) fn handed_over() -> Status {
+    Status::unavailable("handed over: this worker is draining, go on at another")
+}
+
+/// The status of a request that a draining worker does not take.
+pub(crate) fn draining(error: Draining) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+/// The status of an undrain that comes too late.
+pub(crate) fn shutting_down(error: ShuttingDown) -> Status {
+    Status::failed_precondition(error.to_string())
 }
 
 /// The status that ends a stream whose engine is gone.

@@ -71,9 +71,14 @@ pub(crate) struct WorkerOptions {
     /// Seed of the initial latents; the same for all workers of one model [default: 0]
     #[arg(long, value_name = "S", env = "WINDLASS_LATENT_SEED")]
     pub(crate) latent_seed: Option<u64>,
-    /// How long running generations may go on once the worker is told to end, in seconds [default: 30]
+    /// How long running generations may go on once the worker drains or is told to end, in seconds; those that still run then
+    /// are handed over to other workers [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_DRAIN_DEADLINE_S")]
     pub(crate) drain_deadline_s: Option<u64>,
+    /// How long the engine may be busy without an answer before coordinators take the worker for stuck, in milliseconds; more
+    /// than its longest tick takes [default: 10000]
+    #[arg(long, value_name = "MS", env = "WINDLASS_STUCK_AFTER_MS")]
+    pub(crate) stuck_after_ms: Option<u64>,
 }
 
 /// A worker's settings, checked.
@@ -104,6 +109,7 @@ impl WorkerOptions {
             max_depth: self.max_depth.or(other.max_depth),
             latent_seed: self.latent_seed.or(other.latent_seed),
             drain_deadline_s: self.drain_deadline_s.or(other.drain_deadline_s),
+            stuck_after_ms: self.stuck_after_ms.or(other.stuck_after_ms),
         }
     }
 
@@ -129,6 +135,7 @@ impl WorkerOptions {
         set(&mut config.engine.prefill_segment, self.prefill_segment.map(Some));
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
+        set(&mut config.stuck_after, self.stuck_after_ms.map(Duration::from_millis));
         config.validate()?;
         check_sense(&config)?;
         Ok(WorkerSettings { listen, config })
@@ -167,10 +174,8 @@ mod tests {
     fn defaults_are_those_of_the_help() {
         let WorkerSettings { listen, config } = demo().settings("127.0.0.1:8002").unwrap();
         let engine = config.engine;
-        assert_eq!(
-            (listen.as_str(), config.latent_seed, config.drain_deadline.as_secs()),
-            ("127.0.0.1:8002", 0, 30)
-        );
+        assert_eq!((listen.as_str(), config.latent_seed), ("127.0.0.1:8002", 0));
+        assert_eq!((config.drain_deadline.as_secs(), config.stuck_after.as_millis()), (30, 10_000));
         assert_eq!((engine.max_lanes, engine.max_rows, engine.prefill_chunk), (64, 256, 128));
         assert_eq!((engine.prefill_positions, engine.max_waiting, engine.kv_bytes), (4096, 1024, 1 << 30));
     }
@@ -204,6 +209,7 @@ mod tests {
                 WorkerOptions { weights: Some("f16".into()), ..demo() },
                 "weights is 'f16': use f32, bf16 or int8",
             ),
+            (WorkerOptions { stuck_after_ms: Some(0), ..demo() }, "stuck_after_ms is 0: use at least 1"),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
             (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),
             (
