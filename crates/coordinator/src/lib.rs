@@ -11,6 +11,7 @@ mod error;
 mod generation;
 mod grpc;
 mod http;
+mod items;
 mod metrics;
 mod random;
 mod registry;

@@ -23,6 +23,7 @@ const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
 const TOKEN_DEPTH: &str = "windlass_token_depth";
 const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
 const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
+const JOB_ITEMS: &str = "windlass_job_items_total";
 
 const TOKEN_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -78,6 +79,7 @@ fn describe() {
         CORE_ITERATIONS_SAVED,
         "Core iterations that generated tokens did not take, below their policy's maximum"
     );
+    describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
 }
 
 /// Makes a model's counters visible before its first request.
@@ -105,6 +107,11 @@ pub(crate) fn success(model: &str, reason: &'static str, after: Duration) {
 
 pub(crate) fn failure(code: &'static str) {
     counter!(FAILURE, "code" => code).increment(1);
+}
+
+/// An attempt at an item of a job.
+pub(crate) fn job_item(outcome: &'static str) {
+    counter!(JOB_ITEMS, "outcome" => outcome).increment(1);
 }
 
 /// What a generation used. Its tokens were counted one by one.
