@@ -1,5 +1,8 @@
 //! Windlass as processes: what the end-to-end tests start, ask and watch.
 
+pub mod certificates;
+pub mod etcd;
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
