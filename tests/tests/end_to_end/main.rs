@@ -3,6 +3,7 @@
 mod bad_input;
 mod cancel;
 mod commands;
+mod faults;
 mod identity;
 mod openai_client;
 mod slow_reader;
