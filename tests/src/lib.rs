@@ -1,5 +1,9 @@
 //! Windlass as processes: what the end-to-end tests start, ask and watch.
 
+pub mod certificates;
+pub mod etcd;
+mod python;
+
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,6 +14,8 @@ use futures::StreamExt;
 use serde_json::Value;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{LoadRequest, LoadResponse};
+
+pub use python::python;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
