@@ -138,6 +138,37 @@ fn a_worker_told_to_end_finishes_what_runs_or_hands_it_over_and_exits_with_0() {
 }
 
 #[test]
+fn a_simulated_worker_serves_without_weights_and_says_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+    for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(format!("{demo}/{name}"), folder.path().join(name)).unwrap();
+    }
+    let any = "127.0.0.1:0";
+    let model = folder.path().to_str().unwrap();
+    let simulated = ["--backend", "simulated", "--simulated-tick-us", "100", "--simulated-row-us", "0"];
+    let arguments = ["serve", "--model", model, "--http", any, "--grpc", any];
+    let server = Server::start(&mut windlass(&[&arguments[..], &simulated[..]].concat()));
+    let address = server.address_after("http://");
+    wait_until_ready(address);
+    let body =
+        r#"{"prompt": "1+1=", "max_tokens": 9, "seed": 3, "return_token_ids": true, "ignore_eos": true}"#;
+    let length = body.len();
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+    let request = format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let ids = || {
+        let (status, body) = http(address, &request);
+        assert!(status.contains("200"), "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        body["choices"][0]["token_ids"].as_array().unwrap().clone()
+    };
+    let first = ids();
+    assert!(first.len() == 9 && first == ids(), "{first:?}");
+    assert_eq!(server.end("-TERM"), Some(0));
+}
+
+#[test]
 fn chat_answers_each_line_and_says_how_deep_it_thought() {
     let server = Server::start(&mut windlass(&[
         "serve",

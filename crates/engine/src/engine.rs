@@ -126,14 +126,7 @@ impl<B: Backend> Engine<B> {
             self.complete.push((id, reason, sequence.usage()));
             return Ok(());
         }
-        let (needed, total) = (request.kv_blocks(), self.memory.blocks.total());
-        if needed > total {
-            let reason = format!(
-                "prompt, max_tokens and depth need {needed} K/V blocks and there are {total}: ask for fewer tokens, \
-                 a smaller depth or kv ring"
-            );
-            return Err(InvalidRequest::new("max_tokens", reason).into());
-        }
+        request.validate_memory(self.memory.blocks.total())?;
         if self.waiting.len() >= self.config.max_waiting {
             return Err(SubmitError::QueueFull { limit: self.config.max_waiting });
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 
-use crate::event::FinishReason;
+use crate::event::{FinishReason, Usage};
 
 /// Most alternatives reported per token.
 const MAX_LOGPROBS: usize = 20;
@@ -174,10 +174,40 @@ impl Request {
     /// them.
     pub fn end_of_emitted(&self, model_stops: &[u32]) -> Option<FinishReason> {
         let EmittedToken { token, .. } = self.emitted.last()?;
-        if self.stop_tokens.contains(token) || (!self.ignore_model_stops && model_stops.contains(token)) {
+        if self.stops_at(*token, model_stops) {
             return Some(FinishReason::Stop);
         }
         (self.emitted.len() == self.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Whether `token` ends the answer.
+    pub fn stops_at(&self, token: u32, model_stops: &[u32]) -> bool {
+        self.stop_tokens.contains(&token) || (!self.ignore_model_stops && model_stops.contains(&token))
+    }
+
+    /// What the request has cost with this many generated tokens, which took `completion_core_iterations`.
+    pub fn usage(&self, completion_tokens: usize, completion_core_iterations: u64) -> Usage {
+        let (max, prompt) = (u64::from(self.depth.max()), self.prompt.len());
+        Usage {
+            prompt_tokens: prompt as u32,
+            completion_tokens: completion_tokens as u32,
+            prompt_core_iterations: (prompt as u64 - 1) * max,
+            completion_core_iterations,
+            completion_core_iterations_limit: completion_tokens as u64 * max,
+        }
+    }
+
+    /// Checks that the request fits into this many K/V blocks when it is alone.
+    pub fn validate_memory(&self, blocks: usize) -> Result<(), InvalidRequest> {
+        let needed = self.kv_blocks();
+        if needed <= blocks {
+            return Ok(());
+        }
+        let reason = format!(
+            "prompt, max_tokens and depth need {needed} K/V blocks and there are {blocks}: ask for fewer tokens, \
+             a smaller depth or kv ring"
+        );
+        Err(InvalidRequest::new("max_tokens", reason))
     }
 
     /// Checks every field.

@@ -122,14 +122,7 @@ impl Sequence {
 
     /// What the request has cost so far, work done twice not counted.
     pub(crate) fn usage(&self) -> Usage {
-        let (max, prompt) = (u64::from(self.request.depth.max()), self.request.prompt.len());
-        Usage {
-            prompt_tokens: prompt as u32,
-            completion_tokens: self.generated() as u32,
-            prompt_core_iterations: (prompt as u64 - 1) * max,
-            completion_core_iterations: self.completion_core_iterations,
-            completion_core_iterations_limit: self.generated() as u64 * max,
-        }
+        self.request.usage(self.generated(), self.completion_core_iterations)
     }
 
     /// Core iterations that positions `from` on still owe at most, none of them begun.

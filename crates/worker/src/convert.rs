@@ -155,15 +155,14 @@ mod tests {
     use super::*;
     use crate::answer;
     use crate::config::WorkerConfig;
-    use windlass_kernels::Arithmetic;
     use windlass_model::ModelFolder;
     use windlass_proto::v1::KvPlan;
 
     /// The demo model with memory for this many K/V blocks.
     fn demo(blocks: u32) -> ServedModel {
         let config = WorkerConfig { latent_seed: 5, ..WorkerConfig::new(ModelFolder::demo()).unwrap() };
-        ServedModel::read(&config, Arithmetic::F32, KvPlan { blocks, block_positions: 16, block_bytes: 1 })
-            .unwrap()
+        let kv = KvPlan { blocks, block_positions: 16, block_bytes: 1 };
+        ServedModel::read(&config, "test".to_owned(), kv).unwrap()
     }
 
     fn converted(parameters: v1::GenerationParameters) -> Result<Request, InvalidRequest> {

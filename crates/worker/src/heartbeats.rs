@@ -13,7 +13,7 @@ use windlass_proto::v1::Heartbeat;
 
 use crate::answer;
 use crate::drain::DrainWatch;
-use crate::engine_thread::{EngineThread, EngineThreadError};
+use crate::engine_handle::{EngineError, EngineHandle};
 use crate::served_model::ServedModel;
 
 /// Where a listener names no interval.
@@ -24,7 +24,7 @@ const INTERVALS_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
 /// What a stream of heartbeats reports on.
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
-    pub(crate) engine: EngineThread,
+    pub(crate) engine: EngineHandle,
     pub(crate) drain: DrainWatch,
     pub(crate) model: Arc<ServedModel>,
     pub(crate) interval: Duration,
@@ -43,7 +43,7 @@ struct Pause {
 /// A question to the engine that has no answer yet.
 struct Question {
     since: Instant,
-    answer: Pin<Box<dyn Future<Output = Result<Load, EngineThreadError>> + Send>>,
+    answer: Pin<Box<dyn Future<Output = Result<Load, EngineError>> + Send>>,
 }
 
 /// The interval that a listener asks for.
@@ -108,7 +108,7 @@ impl Pause {
             Ok(Ok(load)) => (*last, *question) = (Some(load), None),
             Ok(Err(error)) => return Err(Status::unavailable(error.to_string())),
             Err(_) if asked.since.elapsed() >= *stuck_after => {
-                let error = EngineThreadError::NoAnswer { timeout: *stuck_after };
+                let error = EngineError::NoAnswer { timeout: *stuck_after };
                 return Err(Status::unavailable(error.to_string()));
             }
             Err(_) => {}

@@ -16,7 +16,7 @@ use windlass_proto::v1::{
 use crate::answer;
 use crate::convert;
 use crate::drain::Drain;
-use crate::engine_thread::EngineThread;
+use crate::engine_handle::EngineHandle;
 use crate::generation::Generation;
 use crate::heartbeats::{self, Heartbeats};
 use crate::seeds::Seeds;
@@ -29,7 +29,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// `windlass.v1.Worker` over one engine.
 #[derive(Debug)]
 pub(crate) struct WorkerService {
-    engine: EngineThread,
+    engine: EngineHandle,
     model: Arc<ServedModel>,
     drain: Arc<Drain>,
     limits: ServiceLimits,
@@ -47,7 +47,7 @@ pub(crate) struct ServiceLimits {
 
 impl WorkerService {
     pub(crate) fn new(
-        engine: EngineThread,
+        engine: EngineHandle,
         model: Arc<ServedModel>,
         drain: Arc<Drain>,
         limits: ServiceLimits,

@@ -7,7 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use windlass_engine::{InvalidRequest, SubmitError};
 
 use crate::drain::{Draining, ShuttingDown};
-use crate::engine_thread::EngineThreadError;
+use crate::engine_handle::EngineError;
 
 /// When a full queue is worth another try.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -20,16 +20,16 @@ pub(crate) fn invalid(error: InvalidRequest) -> Status {
 }
 
 /// The status of a call that the engine's thread did not fulfil.
-pub(crate) fn not_done(error: EngineThreadError) -> Status {
+pub(crate) fn not_done(error: EngineError) -> Status {
     let message = error.to_string();
     match error {
-        EngineThreadError::Refused(SubmitError::Invalid(error)) => invalid(error),
-        EngineThreadError::Refused(SubmitError::QueueFull { .. }) | EngineThreadError::InboxFull { .. } => {
+        EngineError::Refused(SubmitError::Invalid(error)) => invalid(error),
+        EngineError::Refused(SubmitError::QueueFull { .. }) | EngineError::InboxFull { .. } => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
-        EngineThreadError::Stopped => Status::unavailable(message),
-        EngineThreadError::NoAnswer { .. } => Status::deadline_exceeded(message),
+        EngineError::Stopped => Status::unavailable(message),
+        EngineError::NoAnswer { .. } => Status::deadline_exceeded(message),
     }
 }
 

@@ -14,16 +14,18 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
-use windlass_model::{LoadProgress, Network};
+use windlass_model::{LoadProgress, ModelConfig, Network};
 use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 
-use crate::config::WorkerConfig;
+use crate::config::{WorkerBackend, WorkerConfig};
 use crate::drain::Drain;
+use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
 use crate::error::WorkerError;
-use crate::served_model::ServedModel;
+use crate::served_model::{self, ServedModel};
 use crate::service::{ServiceLimits, WorkerService};
+use crate::simulated::{SimulatedCost, SimulatedEngine};
 
 /// Tokenizer files can be large; clients must allow as much.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -32,18 +34,22 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what was told to end may take to do so.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// One engine behind gRPC. The engine's thread runs from the start and ends with the worker.
+/// One engine behind gRPC. The engine runs from the start and ends with the worker.
 #[derive(Debug)]
 pub struct Worker {
-    engine: EngineThread,
+    engine: EngineHandle,
     model: Arc<ServedModel>,
+    drain: Arc<Drain>,
     limits: ServiceLimits,
 }
 
 impl Worker {
-    /// Loads the model onto this machine's cores and starts the engine. Blocks: minutes, for a large model.
+    /// Loads the model onto the configured backend and starts the engine. Blocks: minutes, for a large model.
     pub fn load(config: &WorkerConfig, progress: &mut dyn FnMut(LoadProgress)) -> Result<Self, WorkerError> {
         config.validate()?;
+        if let WorkerBackend::Simulated(cost) = config.backend {
+            return Self::simulated(config, cost);
+        }
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
         let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
@@ -57,18 +63,29 @@ impl Worker {
     }
 
     fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
-        let (block_bytes, arithmetic) = (block_bytes(network.config()), network.arithmetic());
+        let fingerprint = served_model::fingerprint(config, network.arithmetic())?;
+        let model = ServedModel::read(config, fingerprint, kv_plan(config, network.config()))?;
         let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
-        let kv = KvPlan {
-            blocks: engine.load().blocks_total as u32,
-            block_positions: BLOCK_POSITIONS as u32,
-            block_bytes: block_bytes as u64,
-        };
-        let model = Arc::new(ServedModel::read(config, arithmetic, kv)?);
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
+        Ok(Self::assemble(config, EngineHandle::Thread(engine), model))
+    }
+
+    /// A worker that computes nothing, whatever the configured backend. It reads none of the model's weights, starts no thread
+    /// and takes no K/V memory, so that one process can hold a thousand.
+    pub fn simulated(config: &WorkerConfig, cost: SimulatedCost) -> Result<Self, WorkerError> {
+        config.validate_limits()?;
+        let model = config.model.config()?;
+        let fingerprint = served_model::simulated_fingerprint(&model);
+        let served = ServedModel::read(config, fingerprint.clone(), kv_plan(config, &model))?;
+        let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint);
+        Ok(Self::assemble(config, EngineHandle::Simulated(engine), served))
+    }
+
+    fn assemble(config: &WorkerConfig, engine: EngineHandle, model: ServedModel) -> Self {
         let WorkerConfig { drain_deadline, stuck_after, .. } = *config;
-        Ok(Self { engine, model, limits: ServiceLimits { drain_deadline, stuck_after } })
+        let limits = ServiceLimits { drain_deadline, stuck_after };
+        Self { engine, model: Arc::new(model), drain: Arc::default(), limits }
     }
 
     /// Serves on `listener` until `shutdown` resolves. Then it drains: it refuses new requests, lets running generations go on
@@ -94,8 +111,7 @@ impl Worker {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { engine, model, limits } = self;
-        let drain = Arc::new(Drain::default());
+        let Self { engine, model, drain, limits } = self;
         let (health, health_server) = health_reporter();
         set_health(&health, ServingStatus::Serving).await;
         let service = WorkerService::new(engine.clone(), model, Arc::clone(&drain), limits);
@@ -123,9 +139,18 @@ impl Worker {
     }
 }
 
+/// The K/V memory that the limits ask for.
+fn kv_plan(config: &WorkerConfig, model: &ModelConfig) -> KvPlan {
+    KvPlan {
+        blocks: config.engine.capacity(model).blocks as u32,
+        block_positions: BLOCK_POSITIONS as u32,
+        block_bytes: block_bytes(model) as u64,
+    }
+}
+
 /// Lives until `shutdown`, drains, and shows by its health how it is.
 async fn live(
-    engine: &EngineThread,
+    engine: &EngineHandle,
     drain: &Drain,
     health: HealthReporter,
     shutdown: impl Future<Output = ()>,

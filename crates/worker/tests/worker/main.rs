@@ -11,3 +11,4 @@ mod refusals;
 mod resume;
 mod server;
 mod shutdown;
+mod simulated;
