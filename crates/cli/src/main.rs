@@ -28,6 +28,7 @@ use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
+use commands::jobs::JobsArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
 use logging::LogFormat;
@@ -56,6 +57,7 @@ enum Command {
     Coordinator(CoordinatorArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Jobs(JobsArguments),
     Bench(BenchArguments),
 }
 
@@ -99,6 +101,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+        Command::Jobs(arguments) => on_runtime(commands::jobs::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {
