@@ -20,3 +20,4 @@ pub mod text;
 pub use config::CoordinatorConfig;
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
+pub use registry::{MemberMap, Members};

@@ -11,6 +11,7 @@ mod engine_loop;
 mod engine_thread;
 mod error;
 mod generation;
+pub mod registration;
 mod seeds;
 mod served_model;
 mod service;
@@ -20,4 +21,5 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use error::WorkerError;
+pub use registration::{IdTaken, Registration};
 pub use worker::Worker;

@@ -13,8 +13,8 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
 use windlass_model::{LoadProgress, Network};
-use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
+use windlass_proto::v1::{InfoResponse, KvPlan};
 
 use crate::config::WorkerConfig;
 use crate::engine_thread::EngineThread;
@@ -65,6 +65,11 @@ impl Worker {
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
         Ok(Self { engine, model, drain_deadline: config.drain_deadline })
+    }
+
+    /// What it says of itself to coordinators.
+    pub fn info(&self) -> InfoResponse {
+        self.model.info()
     }
 
     /// Serves on `listener` until `shutdown` resolves. Then it takes no new connection or call, lets running

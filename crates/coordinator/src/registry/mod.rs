@@ -3,6 +3,7 @@
 //! A fixed set of addresses; one task for each keeps asking. Knows nothing of prompts or answers.
 
 mod identity;
+mod members;
 mod model;
 mod monitor;
 mod reason;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use windlass_proto::v1::{ModelInfo, TokenizerResponse};
 
 use identity::{Identity, most_common};
+pub use members::{MemberMap, Members};
 pub(crate) use model::{DepthLimit, Model};
 pub(crate) use reason::reason;
 pub(crate) use worker::{WorkGuard, Worker, WorkerState};
