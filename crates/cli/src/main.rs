@@ -30,6 +30,7 @@ use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
+use commands::workers::WorkersArguments;
 use logging::LogFormat;
 
 /// Serves recurrent-depth language models: every token takes as many core iterations as it needs.
@@ -54,6 +55,7 @@ enum Command {
     Serve(ServeArguments),
     Worker(WorkerArguments),
     Coordinator(CoordinatorArguments),
+    Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
     Bench(BenchArguments),
@@ -97,6 +99,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
+        Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
+use windlass_proto::v1::cluster_client::ClusterClient;
 use windlass_proto::v1::inference_client::InferenceClient;
 use windlass_proto::v1::{ListModelsRequest, ModelInfo, TokenizeRequest};
 
@@ -13,6 +14,7 @@ use crate::options::GenerateRequest;
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: InferenceClient<Channel>,
+    cluster: ClusterClient<Channel>,
 }
 
 impl Client {
@@ -28,7 +30,12 @@ impl Client {
         let channel = endpoint.connect().await.map_err(|error| ClientError::Unavailable {
             message: format!("cannot connect to {address}: {}", root_cause(&error)),
         })?;
-        Ok(Self { inner: InferenceClient::new(channel) })
+        Ok(Self { inner: InferenceClient::new(channel.clone()), cluster: ClusterClient::new(channel) })
+    }
+
+    /// The operators' service over the same connection.
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+        self.cluster.clone()
     }
 
     /// Generates token by token. Dropping the stream aborts the generation; the last event is a `Finish`.

@@ -1,4 +1,4 @@
-//! Typed client of the public gRPC API: text in, text and depths out.
+//! Typed client of the public gRPC API: text in, text and depths out; and the workers, for operators.
 //!
 //! It does not retry: an error says what the caller may do about it.
 
@@ -6,6 +6,7 @@ mod client;
 mod error;
 mod event;
 mod options;
+mod workers;
 
 pub use client::Client;
 pub use error::ClientError;
@@ -15,3 +16,4 @@ pub use options::{
 };
 /// What one model can do.
 pub use windlass_proto::v1::ModelInfo;
+pub use workers::{Worker, WorkerState};

@@ -9,12 +9,13 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use windlass_proto::v1::cluster_server::ClusterServer;
 use windlass_proto::v1::inference_server::InferenceServer;
 
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
-use crate::registry::Registry;
+use crate::registry::{Connect, Registry, TcpConnect};
 use crate::{grpc, http, metrics};
 
 /// How often the metrics' distributions are drained while nobody scrapes them.
@@ -25,6 +26,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The front of a cluster: takes requests, sends them to workers, brings the answers back.
 pub struct Coordinator {
     config: CoordinatorConfig,
+    connect: Arc<dyn Connect>,
     metrics: PrometheusHandle,
 }
 
@@ -38,7 +40,13 @@ impl Coordinator {
     /// Checks the configuration and installs the process's metrics recorder, once for all coordinators.
     pub fn new(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         config.validate()?;
-        Ok(Self { config, metrics: metrics::recorder()? })
+        Ok(Self { config, connect: Arc::new(TcpConnect), metrics: metrics::recorder()? })
+    }
+
+    /// Reaches workers in another way than over TCP.
+    #[must_use]
+    pub fn with_connect(self, connect: Arc<dyn Connect>) -> Self {
+        Self { connect, ..self }
     }
 
     /// Serves HTTP and gRPC on these listeners until `shutdown`, then ends running generations within the deadline.
@@ -51,11 +59,13 @@ impl Coordinator {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CoordinatorError> {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
-        let registry = Arc::new(Registry::new(&self.config.workers)?);
-        let limit = self.config.max_concurrent_requests;
-        let generator = Arc::new(Generator::new(Arc::clone(&registry), limit, switches.abort.subscribe()));
-        // Dropped with this future: then nobody asks the workers any more.
-        let mut background = registry.monitor(self.config.poll_interval);
+        // Dropped with this future, and the background tasks too.
+        let (registry, _watch) = Registry::new(self.config.registry(), self.connect);
+        registry.set_members(&self.config.members())?;
+        let (limits, migration) = (self.config.queue(), self.config.migration());
+        let generator = Generator::new(Arc::clone(&registry), limits, migration, switches.abort.subscribe());
+        let generator = Arc::new(generator);
+        let mut background = JoinSet::new();
         background.spawn(upkeep(self.metrics.clone()));
 
         let stop = switches.stop.subscribe();
@@ -121,7 +131,11 @@ fn serve_grpc(
         |error: tonic_reflection::server::Error| CoordinatorError::Reflection { reason: error.to_string() };
     let router = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .add_service(InferenceServer::new(grpc::InferenceService { registry, generator }))
+        .add_service(InferenceServer::new(grpc::InferenceService {
+            registry: Arc::clone(&registry),
+            generator,
+        }))
+        .add_service(ClusterServer::new(grpc::ClusterService { registry, stop: stop.clone() }))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);

@@ -4,6 +4,7 @@
 //! It never links the engine, the kernels or the model: workers are reached by gRPC only, also the one in the same
 //! process.
 
+mod admission;
 mod config;
 mod coordinator;
 mod dispatch;
@@ -11,6 +12,7 @@ mod error;
 mod generation;
 mod grpc;
 mod http;
+mod locks;
 mod metrics;
 mod random;
 mod registry;
@@ -20,4 +22,4 @@ pub mod text;
 pub use config::CoordinatorConfig;
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
-pub use registry::{MemberMap, Members};
+pub use registry::{Connect, MemberMap, Members, TcpConnect};

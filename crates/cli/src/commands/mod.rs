@@ -7,3 +7,4 @@ pub(crate) mod demo;
 pub(crate) mod generate;
 pub(crate) mod serve;
 pub(crate) mod worker;
+pub(crate) mod workers;

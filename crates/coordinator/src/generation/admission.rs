@@ -1,17 +1,17 @@
 use std::sync::OnceLock;
 
-use tokio::sync::OwnedSemaphorePermit;
+use crate::admission::Permit;
 
 /// The right to generate the sequences of one request, held until the last of them ends, and their common fate: when one
 /// fails, so do those that are dropped because of it.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     failure: OnceLock<&'static str>,
 }
 
 impl Admission {
-    pub(super) fn new(permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(permit: Permit) -> Self {
         Self { _permit: permit, failure: OnceLock::new() }
     }
 

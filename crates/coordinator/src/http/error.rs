@@ -1,5 +1,7 @@
 //! Errors as OpenAI's clients know them, and the one place where statuses are chosen.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +17,8 @@ pub(super) struct ApiError {
     pub(super) message: String,
     pub(super) param: Option<String>,
     pub(super) code: &'static str,
+    /// When it is worth another try.
+    retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -32,7 +36,7 @@ struct Inner<'a> {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code }
+        Self { status, message: message.into(), param: None, code, retry_after: None }
     }
 
     /// The request's field `param` is at fault.
@@ -71,18 +75,19 @@ impl From<GenerationError> for ApiError {
             GenerationError::Invalid { .. } => StatusCode::BAD_REQUEST,
             GenerationError::UnknownModel { .. } => StatusCode::NOT_FOUND,
             GenerationError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            GenerationError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
             GenerationError::Unavailable { .. } | GenerationError::WorkerLost { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             GenerationError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let plain = Self::new(status, error.code(), error.to_string());
-        let param = match error {
-            GenerationError::Invalid { field, .. } => field,
-            GenerationError::UnknownModel { .. } => Some("model".into()),
-            _ => None,
-        };
-        Self { param, ..plain }
+        match error {
+            GenerationError::Invalid { field, .. } => Self { param: field, ..plain },
+            GenerationError::UnknownModel { .. } => Self { param: Some("model".into()), ..plain },
+            GenerationError::Busy { retry_after, .. } => Self { retry_after: Some(retry_after), ..plain },
+            _ => plain,
+        }
     }
 }
 
@@ -90,8 +95,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         metrics::failure(self.code);
         let mut response = (self.status, Json(self.body())).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(retry_after) = self.retry_after {
+            // Whole seconds only, and none too early.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

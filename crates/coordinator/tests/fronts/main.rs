@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod choices;
+mod cluster;
 mod grpc;
 mod http;
+mod migration;
+mod queue;
 mod support;
 mod workers;
