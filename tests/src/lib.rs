@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod etcd;
+mod python;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use futures::StreamExt;
 use serde_json::Value;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{LoadRequest, LoadResponse};
+
+pub use python::python;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,19 +7,24 @@
 mod answer;
 mod config;
 mod convert;
+mod drain;
+mod engine_handle;
 mod engine_loop;
 mod engine_thread;
 mod error;
 mod generation;
+mod heartbeats;
 pub mod registration;
 mod seeds;
 mod served_model;
 mod service;
+mod simulated;
 mod status;
 mod tokenizer;
 mod worker;
 
-pub use config::WorkerConfig;
+pub use config::{WorkerBackend, WorkerConfig};
 pub use error::WorkerError;
 pub use registration::{IdTaken, Registration};
+pub use simulated::SimulatedCost;
 pub use worker::Worker;

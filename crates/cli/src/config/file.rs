@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn unknown_keys_and_wrong_types_are_named() {
         let cases = [
-            ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, model, "),
+            ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, backend, "),
             ("[coordinator]\nhttps = 'x'", "unknown field 'https': use one of http, grpc, "),
             ("[engine]", "unknown field 'engine': use one of worker, coordinator"),
             ("threads = 3", "unknown field 'threads': use one of worker, coordinator"),
