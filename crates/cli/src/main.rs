@@ -28,6 +28,7 @@ use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
+use commands::jobs::JobsArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
 use commands::workers::WorkersArguments;
@@ -58,6 +59,7 @@ enum Command {
     Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Jobs(JobsArguments),
     Bench(BenchArguments),
 }
 
@@ -102,6 +104,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+        Command::Jobs(arguments) => on_runtime(commands::jobs::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {

@@ -4,6 +4,7 @@ use futures::stream::{Stream, StreamExt, TryStreamExt};
 use tonic::transport::{Channel, Endpoint};
 use windlass_proto::v1::cluster_client::ClusterClient;
 use windlass_proto::v1::inference_client::InferenceClient;
+use windlass_proto::v1::jobs_client::JobsClient;
 use windlass_proto::v1::{ListModelsRequest, ModelInfo, TokenizeRequest};
 
 use crate::error::ClientError;
@@ -15,6 +16,7 @@ use crate::options::GenerateRequest;
 pub struct Client {
     inner: InferenceClient<Channel>,
     cluster: ClusterClient<Channel>,
+    pub(crate) jobs: JobsClient<Channel>,
 }
 
 impl Client {
@@ -30,7 +32,11 @@ impl Client {
         let channel = endpoint.connect().await.map_err(|error| ClientError::Unavailable {
             message: format!("cannot connect to {address}: {}", root_cause(&error)),
         })?;
-        Ok(Self { inner: InferenceClient::new(channel.clone()), cluster: ClusterClient::new(channel) })
+        Ok(Self {
+            inner: InferenceClient::new(channel.clone()),
+            cluster: ClusterClient::new(channel.clone()),
+            jobs: JobsClient::new(channel),
+        })
     }
 
     /// The operators' service over the same connection.

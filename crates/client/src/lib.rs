@@ -5,6 +5,7 @@
 mod client;
 mod error;
 mod event;
+mod jobs;
 mod options;
 mod workers;
 
@@ -16,4 +17,6 @@ pub use options::{
 };
 /// What one model can do.
 pub use windlass_proto::v1::ModelInfo;
+/// Jobs: what is submitted, and what becomes of it.
+pub use windlass_proto::v1::{ItemResult, Job, JobItem, JobSpec, JobState};
 pub use workers::{Worker, WorkerState};

@@ -9,12 +9,16 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use windlass_jobs::Jobs;
 use windlass_proto::v1::cluster_server::ClusterServer;
 use windlass_proto::v1::inference_server::InferenceServer;
+use windlass_proto::v1::jobs_server::JobsServer;
 
+use crate::admission::QueueLimits;
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
+use crate::items::Items;
 use crate::registry::{Connect, Registry, TcpConnect};
 use crate::{grpc, http, metrics};
 
@@ -28,6 +32,7 @@ pub struct Coordinator {
     config: CoordinatorConfig,
     connect: Arc<dyn Connect>,
     metrics: PrometheusHandle,
+    jobs: Option<Jobs>,
 }
 
 /// Ends the servers, and then the generations.
@@ -40,13 +45,19 @@ impl Coordinator {
     /// Checks the configuration and installs the process's metrics recorder, once for all coordinators.
     pub fn new(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         config.validate()?;
-        Ok(Self { config, connect: Arc::new(TcpConnect), metrics: metrics::recorder()? })
+        Ok(Self { config, connect: Arc::new(TcpConnect), metrics: metrics::recorder()?, jobs: None })
     }
 
     /// Reaches workers in another way than over TCP.
     #[must_use]
     pub fn with_connect(self, connect: Arc<dyn Connect>) -> Self {
         Self { connect, ..self }
+    }
+
+    /// Takes jobs, and works on them.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Jobs) -> Self {
+        Self { jobs: Some(jobs), ..self }
     }
 
     /// Serves HTTP and gRPC on these listeners until `shutdown`, then ends running generations within the deadline.
@@ -69,9 +80,19 @@ impl Coordinator {
         background.spawn(upkeep(self.metrics.clone()));
 
         let stop = switches.stop.subscribe();
+        let jobs = self.jobs.clone();
+        if let Some(jobs) = self.jobs {
+            // Limits of its own: items of jobs never take the place of other requests.
+            let running_sequences = u32::try_from(jobs.concurrency()).unwrap_or(u32::MAX);
+            let limits = QueueLimits { running_sequences, ..limits };
+            let generator =
+                Generator::new(Arc::clone(&registry), limits, migration, switches.abort.subscribe());
+            let stop = stop.clone();
+            background.spawn(async move { jobs.run(Arc::new(Items { generator }), stopped(stop)).await });
+        }
         let router = http::router(Arc::clone(&registry), Arc::clone(&generator), self.metrics.clone());
         let http = serve_http(http, router, stop.clone());
-        let grpc = serve_grpc(grpc, registry, generator, stop, &mut background)?;
+        let grpc = serve_grpc(grpc, registry, generator, jobs, stop, &mut background)?;
         let servers = async { tokio::try_join!(http, grpc) };
         run(servers, shutdown, &switches, self.config.shutdown_deadline).await
     }
@@ -117,6 +138,7 @@ fn serve_grpc(
     listener: TcpListener,
     registry: Arc<Registry>,
     generator: Arc<Generator>,
+    jobs: Option<Jobs>,
     stop: watch::Receiver<bool>,
     background: &mut JoinSet<()>,
 ) -> Result<impl Future<Output = Result<(), CoordinatorError>>, CoordinatorError> {
@@ -129,6 +151,7 @@ fn serve_grpc(
     };
     let failed =
         |error: tonic_reflection::server::Error| CoordinatorError::Reflection { reason: error.to_string() };
+    let jobs = grpc::JobsService { generator: Arc::clone(&generator), jobs, stop: stop.clone() };
     let router = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .add_service(InferenceServer::new(grpc::InferenceService {
@@ -136,6 +159,7 @@ fn serve_grpc(
             generator,
         }))
         .add_service(ClusterServer::new(grpc::ClusterService { registry, stop: stop.clone() }))
+        .add_service(JobsServer::new(jobs))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);

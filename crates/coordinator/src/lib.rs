@@ -12,6 +12,7 @@ mod error;
 mod generation;
 mod grpc;
 mod http;
+mod items;
 mod locks;
 mod metrics;
 mod random;

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cancel;
 mod commands;
+mod faults;
 mod identity;
 mod manifests;
 mod openai_client;

@@ -25,6 +25,7 @@ const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
 const TOKEN_DEPTH: &str = "windlass_token_depth";
 const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
 const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
+const JOB_ITEMS: &str = "windlass_job_items_total";
 
 const MIGRATIONS: &str = "windlass_migrations_total";
 const WORKER_LOSSES: &str = "windlass_worker_losses_total";
@@ -89,6 +90,7 @@ fn describe() {
         CORE_ITERATIONS_SAVED,
         "Core iterations that generated tokens did not take, below their policy's maximum"
     );
+    describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
 }
 
 fn describe_cluster() {
@@ -151,6 +153,11 @@ pub(crate) fn queue(requests: usize, core_iterations: u64) {
 
 pub(crate) fn queue_wait(wait: Duration) {
     histogram!(QUEUE_WAIT).record(wait);
+}
+
+/// An attempt at an item of a job.
+pub(crate) fn job_item(outcome: &'static str) {
+    counter!(JOB_ITEMS, "outcome" => outcome).increment(1);
 }
 
 /// What a generation used. Its tokens were counted one by one.
