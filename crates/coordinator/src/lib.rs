@@ -23,4 +23,4 @@ pub mod text;
 pub use config::CoordinatorConfig;
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
-pub use registry::{Connect, TcpConnect};
+pub use registry::{Connect, MemberMap, Members, TcpConnect};

@@ -15,8 +15,8 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
 use windlass_model::{LoadProgress, ModelConfig, Network};
-use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
+use windlass_proto::v1::{InfoResponse, KvPlan};
 
 use crate::config::{WorkerBackend, WorkerConfig};
 use crate::drain::Drain;
@@ -86,6 +86,11 @@ impl Worker {
         let WorkerConfig { drain_deadline, stuck_after, .. } = *config;
         let limits = ServiceLimits { drain_deadline, stuck_after };
         Self { engine, model: Arc::new(model), drain: Arc::default(), limits }
+    }
+
+    /// What it says of itself to coordinators.
+    pub fn info(&self) -> InfoResponse {
+        self.model.info()
     }
 
     /// Serves on `listener` until `shutdown` resolves. Then it drains: it refuses new requests, lets running generations go on
