@@ -1,5 +1,6 @@
 //! Windlass as processes: what the end-to-end tests start, ask and watch.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,12 +31,21 @@ impl Server {
 
     /// Starts any binary of this build that greets as `windlass` does.
     pub fn start(binary: &PathBuf, arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(binary)
-            .args(arguments)
+        Self::run(Command::new(binary).args(arguments), arguments)
+    }
+
+    /// Starts `windlass` with these arguments, and writes its log of this level to a file.
+    pub fn logging(arguments: &[&str], level: &str, log: File) -> Result<Self> {
+        let mut command = Command::new(binary("windlass")?);
+        Self::run(command.args(arguments).env("WINDLASS_LOG", level).stderr(log), arguments)
+    }
+
+    fn run(command: &mut Command, arguments: &[&str]) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {arguments:?}"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stdin = child.stdin.take().context("no standard input")?;
         let mut greeting = String::new();

@@ -5,6 +5,7 @@
 
 mod commands;
 mod config;
+mod connection_options;
 mod counted;
 mod depth_strip;
 mod environment;
@@ -28,6 +29,7 @@ use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
+use commands::keys::KeysArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
 use logging::LogFormat;
@@ -56,6 +58,7 @@ enum Command {
     Coordinator(CoordinatorArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Keys(KeysArguments),
     Bench(BenchArguments),
 }
 
@@ -99,6 +102,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+        Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {

@@ -2,12 +2,16 @@
 //!
 //! It does not retry: an error says what the caller may do about it.
 
+mod api_key;
 mod client;
+mod config;
 mod error;
 mod event;
 mod options;
 
+pub use api_key::ApiKey;
 pub use client::Client;
+pub use config::ClientConfig;
 pub use error::ClientError;
 pub use event::{Delta, Event, Finish, FinishReason, Generated, Token, TokenLogprob, Usage};
 pub use options::{
@@ -15,3 +19,4 @@ pub use options::{
 };
 /// What one model can do.
 pub use windlass_proto::v1::ModelInfo;
+pub use windlass_transport::{ClientTls, ClientTlsFiles, PemFile, TlsError};

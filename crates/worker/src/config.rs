@@ -6,6 +6,7 @@ use std::time::Duration;
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
+use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
 
@@ -26,6 +27,8 @@ pub struct WorkerConfig {
     pub inbox: usize,
     /// How long running generations may go on after shutdown begins.
     pub drain_deadline: Duration,
+    /// TLS of the worker's service; without it that speaks plain text.
+    pub tls: Option<ServerTlsFiles>,
 }
 
 impl WorkerConfig {
@@ -41,6 +44,7 @@ impl WorkerConfig {
             latent_seed: 0,
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
+            tls: None,
         })
     }
 

@@ -20,4 +20,5 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use error::WorkerError;
+pub use windlass_transport::{ServerTlsFiles, TlsError};
 pub use worker::Worker;

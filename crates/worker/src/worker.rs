@@ -7,7 +7,6 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
@@ -15,6 +14,7 @@ use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
 use windlass_model::{LoadProgress, Network};
 use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
+use windlass_transport::{Incoming, Protocol, ServerTls};
 
 use crate::config::WorkerConfig;
 use crate::engine_thread::EngineThread;
@@ -24,6 +24,8 @@ use crate::service::WorkerService;
 
 /// Tokenizer files can be large; clients must allow as much.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Far more than there are coordinators.
+const MAX_CONNECTIONS: usize = 4096;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long streams that were cut off may take to say so.
@@ -35,6 +37,7 @@ pub struct Worker {
     engine: EngineThread,
     model: Arc<ServedModel>,
     drain_deadline: Duration,
+    tls: Option<ServerTls>,
 }
 
 impl Worker {
@@ -54,6 +57,7 @@ impl Worker {
     }
 
     fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
+        let tls = config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?;
         let (block_bytes, arithmetic) = (block_bytes(network.config()), network.arithmetic());
         let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let kv = KvPlan {
@@ -64,7 +68,7 @@ impl Worker {
         let model = Arc::new(ServedModel::read(config, arithmetic, kv)?);
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
-        Ok(Self { engine, model, drain_deadline: config.drain_deadline })
+        Ok(Self { engine, model, drain_deadline: config.drain_deadline, tls })
     }
 
     /// Serves on `listener` until `shutdown` resolves. Then it takes no new connection or call, lets running
@@ -76,7 +80,8 @@ impl Worker {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), WorkerError> {
-        let Self { engine, model, drain_deadline } = self;
+        let Self { engine, model, drain_deadline, tls } = self;
+        warn_if_open(&listener, tls.as_ref());
         let (health, health_server) = health_reporter();
         set_health(&health, ServingStatus::Serving).await;
         let service = WorkerServer::new(WorkerService::new(engine.clone(), model))
@@ -94,7 +99,7 @@ impl Worker {
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(health_server)
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), begin_drain);
+            .serve_with_incoming_shutdown(Incoming::new(listener, tls, MAX_CONNECTIONS), begin_drain);
         let deadline = async {
             let _ = draining.await;
             sleep(drain_deadline).await;
@@ -116,6 +121,17 @@ impl Worker {
             Ok(result) => Ok(result?),
             Err(_) => Ok(()), // Someone does not read; the connection ends with the process.
         }
+    }
+}
+
+/// Says so where others than coordinators may ask.
+fn warn_if_open(listener: &TcpListener, tls: Option<&ServerTls>) {
+    let beyond = listener.local_addr().ok().filter(|address| !address.ip().is_loopback());
+    if let Some(address) = beyond.filter(|_| !tls.is_some_and(ServerTls::asks_clients)) {
+        tracing::warn!(
+            %address,
+            "listening beyond this machine without tls_client_ca: everyone who reaches it may ask"
+        );
     }
 }
 

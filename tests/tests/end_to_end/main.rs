@@ -5,6 +5,7 @@ mod cancel;
 mod commands;
 mod identity;
 mod openai_client;
+mod security;
 mod slow_reader;
 mod stream;
 mod worker_loss;

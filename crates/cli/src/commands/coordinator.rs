@@ -7,7 +7,7 @@ use clap::Args;
 use windlass_coordinator::Coordinator;
 
 use super::serve::{announce, bind, coordinator_line};
-use crate::config::{ConfigFile, CoordinatorOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, TlsOptions};
 use crate::process::shutdown_signal;
 
 /// Takes requests over HTTP and gRPC and sends them to workers
@@ -18,6 +18,8 @@ pub(crate) struct CoordinatorArguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     coordinator: CoordinatorOptions,
+    #[command(flatten)]
+    tls: TlsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -25,7 +27,7 @@ pub(crate) struct CoordinatorArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: CoordinatorArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
-    let settings = arguments.coordinator.or(file.coordinator).settings()?;
+    let settings = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator).settings()?;
     let coordinator = Coordinator::new(settings.config)?;
     let (http, http_address) = bind("http", &settings.http).await?;
     let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;

@@ -5,5 +5,6 @@ pub(crate) mod chat;
 pub(crate) mod coordinator;
 pub(crate) mod demo;
 pub(crate) mod generate;
+pub(crate) mod keys;
 pub(crate) mod serve;
 pub(crate) mod worker;

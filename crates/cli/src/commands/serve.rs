@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use windlass_coordinator::Coordinator;
 
 use super::worker;
-use crate::config::{ConfigFile, CoordinatorOptions, WorkerOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, TlsOptions, WorkerOptions};
 use crate::process::shutdown_signal;
 
 /// Serves a model over HTTP and gRPC, all in one process
@@ -25,6 +25,9 @@ pub(crate) struct ServeArguments {
     worker: WorkerOptions,
     #[command(flatten)]
     coordinator: CoordinatorOptions,
+    // Of the fronts; the worker is reached over loopback, and has TLS only if its section of the file says so.
+    #[command(flatten)]
+    tls: TlsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -38,7 +41,7 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
         );
     }
     // The file's workers are meant for the command coordinator.
-    let mut coordinator = arguments.coordinator.or(file.coordinator);
+    let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
     let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);

@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use crate::security::OverLimit;
 use crate::text::TextError;
 
 /// Why a generation cannot begin or go on.
@@ -16,6 +19,9 @@ pub(crate) enum GenerationError {
     /// Too much to do; later it may work.
     #[error("{message}")]
     Busy { message: String },
+    /// Over a limit of the caller's API key.
+    #[error("{message}")]
+    Limited { message: String, retry_after: Duration },
     /// Nobody there to do it.
     #[error("{message}")]
     Unavailable { message: String },
@@ -46,6 +52,7 @@ impl GenerationError {
             Self::Invalid { .. } => "invalid_request",
             Self::UnknownModel { .. } => "model_not_found",
             Self::Busy { .. } => "busy",
+            Self::Limited { .. } => "rate_limit_exceeded",
             Self::Unavailable { .. } => "unavailable",
             Self::WorkerLost { .. } => "worker_lost",
             Self::Internal { .. } => "internal",
@@ -55,6 +62,15 @@ impl GenerationError {
 
 fn prefix(field: Option<&str>) -> String {
     field.map(|field| format!("{field}: ")).unwrap_or_default()
+}
+
+impl From<OverLimit> for GenerationError {
+    fn from(over: OverLimit) -> Self {
+        match over {
+            OverLimit::Later { message, retry_after } => Self::Limited { message, retry_after },
+            OverLimit::Never { message } => Self::invalid("n", message),
+        }
+    }
 }
 
 impl From<TextError> for GenerationError {

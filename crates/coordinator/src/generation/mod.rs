@@ -4,6 +4,7 @@
 
 mod admission;
 mod error;
+mod limits;
 mod meter;
 mod prompt;
 mod run;
@@ -19,13 +20,14 @@ pub(crate) use error::GenerationError;
 pub(crate) use prompt::Prompt;
 pub(crate) use run::{Generation, GenerationEvent};
 
+use crate::config::RequestLimits;
 use crate::dispatch::dispatch;
 use crate::random::random_seed;
 use crate::registry::{Model, Registry};
+use crate::security::Caller;
 use crate::text::{TextStream, Tokenizer};
 use meter::Meter;
 
-const STOP_LIMIT: usize = 16;
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 
@@ -34,13 +36,19 @@ pub(crate) struct Generator {
     registry: Arc<Registry>,
     permits: Arc<Semaphore>,
     limit: u32,
+    request_limits: RequestLimits,
     abort: watch::Receiver<bool>,
 }
 
 impl Generator {
     /// Running generations end with an error once `abort` turns true.
-    pub(crate) fn new(registry: Arc<Registry>, limit: u32, abort: watch::Receiver<bool>) -> Self {
-        Self { registry, permits: Arc::new(Semaphore::new(limit as usize)), limit, abort }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        limit: u32,
+        request_limits: RequestLimits,
+        abort: watch::Receiver<bool>,
+    ) -> Self {
+        Self { registry, permits: Arc::new(Semaphore::new(limit as usize)), limit, request_limits, abort }
     }
 
     /// The model of this name; for the empty name, the only one served.
@@ -68,8 +76,19 @@ impl Generator {
         Err(GenerationError::UnknownModel { model: name.to_owned(), served: format!("use one of {names}") })
     }
 
-    /// Makes room for `sequences` more generations.
-    pub(crate) fn admit(&self, sequences: usize) -> Result<Arc<Admission>, GenerationError> {
+    /// Refuses more choices of a prompt than the server allows.
+    pub(crate) fn check_choices(&self, choices: u32) -> Result<(), GenerationError> {
+        limits::check_choices(&self.request_limits, choices)
+    }
+
+    /// Makes room for `sequences` more generations of the caller at this priority.
+    pub(crate) fn admit(
+        &self,
+        caller: &Caller,
+        sequences: usize,
+        priority: Option<i32>,
+    ) -> Result<Arc<Admission>, GenerationError> {
+        check_priority(caller, priority)?;
         let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
         let limit = self.limit;
         if wanted > limit {
@@ -78,9 +97,11 @@ impl Generator {
             return Err(GenerationError::invalid("n", message));
         }
         let permit = Arc::clone(&self.permits).try_acquire_many_owned(wanted);
-        permit.map(|permit| Arc::new(Admission::new(permit))).map_err(|_| GenerationError::Busy {
+        let permit = permit.map_err(|_| GenerationError::Busy {
             message: format!("the server is generating its limit of {limit} sequences: try again later"),
-        })
+        })?;
+        // Last, so that a request that is refused anyway uses nothing up.
+        Ok(Arc::new(Admission::new(permit, caller.admit(wanted)?)))
     }
 
     /// The token ids of a prompt.
@@ -125,6 +146,7 @@ impl Generator {
         admission: Arc<Admission>,
         received: Instant,
     ) -> Result<Generation, GenerationError> {
+        limits::check_request(&self.request_limits, &prompt, &parameters, &stop)?;
         let text = text_stream(&model, &prompt, stop)?;
         let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
         let mut meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received, admission);
@@ -137,6 +159,18 @@ impl Generator {
         let started = dispatch(&self.registry, &model, &request).await;
         let events = started.inspect_err(|error| meter.refused(error.code()))?;
         Ok(Generation::new(events, text, meter, seed, self.abort.clone()))
+    }
+}
+
+/// Refuses a priority above what the caller's key allows. A request without one has 0.
+fn check_priority(caller: &Caller, priority: Option<i32>) -> Result<(), GenerationError> {
+    let priority = priority.unwrap_or_default();
+    match caller.priority_max() {
+        Some(max) if priority > max => {
+            let message = format!("{priority} is above what this API key may ask for: use at most {max}");
+            Err(GenerationError::invalid("priority", message))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -165,10 +199,6 @@ fn text_stream(
     prompt: &[u32],
     stop: Vec<String>,
 ) -> Result<Option<TextStream>, GenerationError> {
-    if stop.len() > STOP_LIMIT {
-        let message = format!("{} stop strings are too many: use at most {STOP_LIMIT}", stop.len());
-        return Err(GenerationError::invalid("stop", message));
-    }
     if stop.iter().any(String::is_empty) {
         return Err(GenerationError::invalid("stop", "a stop string is empty: leave it out"));
     }

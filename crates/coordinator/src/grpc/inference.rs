@@ -13,6 +13,7 @@ use windlass_proto::v1::{
 use super::status::status;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
 use crate::registry::Registry;
+use crate::security::Caller;
 
 /// The public service, on the same generation as the HTTP front.
 pub(crate) struct InferenceService {
@@ -27,7 +28,8 @@ impl Inference for InferenceService {
     type GenerateStream = Responses;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Responses>, Status> {
-        let generation = self.start(request.into_inner()).await.map_err(status)?;
+        let caller = Caller::of(request.extensions());
+        let generation = self.start(&caller, request.into_inner()).await.map_err(status)?;
         let responses = generation.into_stream().map(|event| match event {
             Ok(event) => Ok(response(event)),
             Err(error) => Err(status(error)),
@@ -53,7 +55,7 @@ impl Inference for InferenceService {
 }
 
 impl InferenceService {
-    async fn start(&self, request: GenerateRequest) -> Result<Generation, GenerationError> {
+    async fn start(&self, caller: &Caller, request: GenerateRequest) -> Result<Generation, GenerationError> {
         let received = Instant::now();
         let GenerateRequest { model, prompt, parameters, stop } = request;
         let model = self.generator.model(&model)?;
@@ -64,7 +66,7 @@ impl InferenceService {
         if parameters.depth.is_some() && parameters.effort.is_some() {
             return Err(GenerationError::invalid("depth", "effort is set too: use only one of the two"));
         }
-        let admission = self.generator.admit(1)?;
+        let admission = self.generator.admit(caller, 1, parameters.priority)?;
         let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
         self.generator.start(model, prompt, parameters, stop, admission, received).await
     }

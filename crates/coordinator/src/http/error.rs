@@ -1,5 +1,7 @@
 //! Errors as OpenAI's clients know them, and the one place where statuses are chosen.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header::RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +10,9 @@ use serde::Serialize;
 use crate::generation::GenerationError;
 use crate::metrics;
 
+/// When a busy server may have room again.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+
 /// An error told to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -15,6 +20,8 @@ pub(super) struct ApiError {
     pub(super) message: String,
     pub(super) param: Option<String>,
     pub(super) code: &'static str,
+    /// When the same may be accepted.
+    pub(super) retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -32,7 +39,7 @@ struct Inner<'a> {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), param: None, code }
+        Self { status, message: message.into(), param: None, code, retry_after: None }
     }
 
     /// The request's field `param` is at fault.
@@ -70,19 +77,24 @@ impl From<GenerationError> for ApiError {
         let status = match &error {
             GenerationError::Invalid { .. } => StatusCode::BAD_REQUEST,
             GenerationError::UnknownModel { .. } => StatusCode::NOT_FOUND,
-            GenerationError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            GenerationError::Busy { .. } | GenerationError::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             GenerationError::Unavailable { .. } | GenerationError::WorkerLost { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             GenerationError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let plain = Self::new(status, error.code(), error.to_string());
+        let retry_after = match &error {
+            GenerationError::Limited { retry_after, .. } => Some(*retry_after),
+            GenerationError::Busy { .. } => Some(BUSY_WAIT),
+            _ => None,
+        };
         let param = match error {
             GenerationError::Invalid { field, .. } => field,
             GenerationError::UnknownModel { .. } => Some("model".into()),
             _ => None,
         };
-        Self { param, ..plain }
+        Self { param, retry_after, ..plain }
     }
 }
 
@@ -90,8 +102,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         metrics::failure(self.code);
         let mut response = (self.status, Json(self.body())).into_response();
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(retry_after) = self.retry_after {
+            let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

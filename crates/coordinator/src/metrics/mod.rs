@@ -1,5 +1,6 @@
 //! What Prometheus is told: counters of this coordinator here, the workers' own numbers in `workers`.
 
+mod keys;
 mod workers;
 
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +10,7 @@ use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use windlass_proto::v1::Usage;
 
+pub(crate) use keys::{key_limited, key_request, key_tokens, known_key};
 pub(crate) use workers::render_workers;
 
 use crate::error::CoordinatorError;
@@ -56,6 +58,7 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
+    keys::describe();
     describe_counter!(PROMPT_TOKENS, "Prompt tokens of generations that ended");
     describe_counter!(GENERATION_TOKENS, "Tokens generated");
     describe_counter!(

@@ -17,6 +17,7 @@ use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use windlass_proto::v1::{ModelInfo, TokenizerResponse};
+use windlass_transport::ClientTls;
 
 use identity::{Identity, most_common};
 pub(crate) use model::{DepthLimit, Model};
@@ -37,9 +38,11 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// Must be called inside a tokio runtime.
-    pub(crate) fn new(addresses: &[String]) -> Result<Self, CoordinatorError> {
-        let workers =
-            addresses.iter().map(|address| Worker::new(address).map(Arc::new)).collect::<Result<_, _>>()?;
+    pub(crate) fn new(addresses: &[String], tls: Option<&ClientTls>) -> Result<Self, CoordinatorError> {
+        let workers = addresses
+            .iter()
+            .map(|address| Worker::new(address, tls).map(Arc::new))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             workers,
             models: RwLock::default(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, LoadResponse};
+use windlass_transport::ClientTls;
 
 use super::identity::Identity;
 use super::reason::reason;
@@ -34,10 +35,10 @@ pub(crate) enum WorkerState {
 
 impl Worker {
     /// Connects when first used, and again after every loss.
-    pub(crate) fn new(address: &str) -> Result<Self, CoordinatorError> {
+    pub(crate) fn new(address: &str, tls: Option<&ClientTls>) -> Result<Self, CoordinatorError> {
         Ok(Self {
             address: address.to_owned(),
-            channel: endpoint(address)?.connect_lazy(),
+            channel: endpoint(address, tls)?.connect_lazy(),
             state: RwLock::new(WorkerState::Unready { reason: "not yet connected".into() }),
             introduced: RwLock::default(),
             load: RwLock::default(),
