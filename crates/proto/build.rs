@@ -1,7 +1,8 @@
 //! Compiles `proto/windlass/v1` without an installed `protoc`.
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "windlass/v1/generation.proto",
+    "windlass/v1/load.proto",
     "windlass/v1/worker.proto",
     "windlass/v1/inference.proto",
     "windlass/v1/cluster.proto",

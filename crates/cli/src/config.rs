@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod file;
+mod jobs;
 mod tls;
 mod worker;
 
@@ -12,6 +13,7 @@ use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use file::ConfigFile;
+pub(crate) use jobs::JobsOptions;
 pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;
 

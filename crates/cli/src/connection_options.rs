@@ -6,23 +6,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use windlass_client::{ApiKey, ClientTls, ClientTlsFiles, PemFile};
+use windlass_client::{ApiKey, Client, ClientConfig, ClientTls, ClientTlsFiles, PemFile};
 
 /// The same for all commands that talk to a coordinator.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionOptions {
     /// PEM file of the authority that signed the coordinator's certificate; the connection is by TLS then
-    #[arg(long, value_name = "FILE", env = "WINDLASS_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CA")]
     ca: Option<PathBuf>,
     /// PEM file of a certificate to show, where the coordinator asks for one
-    #[arg(long, value_name = "FILE", env = "WINDLASS_CERTIFICATE")]
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CERTIFICATE")]
     certificate: Option<PathBuf>,
     /// PEM file of that certificate's private key
-    #[arg(long, value_name = "FILE", env = "WINDLASS_KEY")]
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_KEY")]
     key: Option<PathBuf>,
     /// API key, where the coordinator asks for one; better in the environment, where other users do not see it
-    #[arg(long, value_name = "KEY", env = "WINDLASS_API_KEY", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "KEY", env = "WINDLASS_API_KEY", hide_env_values = true)]
     api_key: Option<ApiKey>,
 }
 
@@ -43,6 +43,13 @@ impl ConnectionOptions {
         let files = ClientTlsFiles::new(PemFile::new("ca", ca))
             .with_identity(("certificate", self.certificate.clone()), ("key", self.key.clone()))?;
         Ok(Some(ClientTls::load(&files)?))
+    }
+
+    /// Connects to the gRPC service at this address.
+    pub(crate) async fn grpc_client(&self, address: &str) -> Result<Client> {
+        let config =
+            ClientConfig { tls: self.tls()?, api_key: self.api_key.clone(), ..ClientConfig::new(address) };
+        Client::connect_with(config).await.context("cannot reach the coordinator")
     }
 
     /// A client for a URL with a scheme, which must be the one these options call for.

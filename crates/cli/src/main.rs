@@ -29,9 +29,11 @@ use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
+use commands::jobs::JobsArguments;
 use commands::keys::KeysArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
+use commands::workers::WorkersArguments;
 use logging::LogFormat;
 
 /// Serves recurrent-depth language models: every token takes as many core iterations as it needs.
@@ -56,9 +58,11 @@ enum Command {
     Serve(ServeArguments),
     Worker(WorkerArguments),
     Coordinator(CoordinatorArguments),
+    Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
     Keys(KeysArguments),
+    Jobs(JobsArguments),
     Bench(BenchArguments),
 }
 
@@ -100,9 +104,11 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
+        Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
         Command::Keys(arguments) => commands::keys::run(&arguments),
+        Command::Jobs(arguments) => on_runtime(commands::jobs::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };
     match result {

@@ -99,6 +99,75 @@ fn serve_answers_over_http_and_ends_on_a_signal() {
     }
 }
 
+/// Asks for an answer of 250 tokens and waits for the head of it; the rest comes when it is read.
+fn begin_answer(address: &str) -> BufReader<TcpStream> {
+    let body = r#"{"prompt": "1+1=", "max_tokens": 250, "ignore_eos": true, "depth": {"fixed": 64}, "stream": true}"#;
+    let length = body.len();
+    let head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json";
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("200"), "{line}");
+    while !line.starts_with("data: ") {
+        line.clear();
+        assert!(reader.read_line(&mut line).unwrap() > 0, "it ended before its first token");
+    }
+    reader
+}
+
+#[test]
+fn a_worker_told_to_end_finishes_what_runs_or_hands_it_over_and_exits_with_0() {
+    for (deadline, is_finished) in [("60", true), ("0", false)] {
+        let listen = ["worker", "--model", "demo", "--listen", "127.0.0.1:0", "--threads", "1"];
+        let worker = Server::start(&mut windlass(&[&listen[..], &["--drain-deadline-s", deadline]].concat()));
+        let (any, workers) = ("127.0.0.1:0", worker.address_after("listening on "));
+        let arguments = ["coordinator", "--http", any, "--grpc", any, "--workers", workers];
+        let coordinator = Server::start(&mut windlass(&arguments));
+        let address = coordinator.address_after("http://");
+        wait_until_ready(address);
+        let answer = begin_answer(address);
+        assert_eq!(worker.end("-TERM"), Some(0));
+        if is_finished {
+            let lines = answer.lines().map(Result::unwrap);
+            let text: String = lines.take_while(|line| !line.contains("[DONE]")).collect();
+            assert!(text.contains(r#""finish_reason":"length""#), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_simulated_worker_serves_without_weights_and_says_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/demo");
+    for name in ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(format!("{demo}/{name}"), folder.path().join(name)).unwrap();
+    }
+    let any = "127.0.0.1:0";
+    let model = folder.path().to_str().unwrap();
+    let simulated = ["--backend", "simulated", "--simulated-tick-us", "100", "--simulated-row-us", "0"];
+    let arguments = ["serve", "--model", model, "--http", any, "--grpc", any];
+    let server = Server::start(&mut windlass(&[&arguments[..], &simulated[..]].concat()));
+    let address = server.address_after("http://");
+    wait_until_ready(address);
+    let body =
+        r#"{"prompt": "1+1=", "max_tokens": 9, "seed": 3, "return_token_ids": true, "ignore_eos": true}"#;
+    let length = body.len();
+    let head =
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json";
+    let request = format!("{head}\r\ncontent-length: {length}\r\n\r\n{body}");
+    let ids = || {
+        let (status, body) = http(address, &request);
+        assert!(status.contains("200"), "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        body["choices"][0]["token_ids"].as_array().unwrap().clone()
+    };
+    let first = ids();
+    assert!(first.len() == 9 && first == ids(), "{first:?}");
+    assert_eq!(server.end("-TERM"), Some(0));
+}
+
 #[test]
 fn chat_answers_each_line_and_says_how_deep_it_thought() {
     let server = Server::start(&mut windlass(&[

@@ -3,7 +3,9 @@ use std::time::Duration;
 use futures::stream::{Stream, StreamExt, TryStreamExt};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use windlass_proto::v1::cluster_client::ClusterClient;
 use windlass_proto::v1::inference_client::InferenceClient;
+use windlass_proto::v1::jobs_client::JobsClient;
 use windlass_proto::v1::{ListModelsRequest, ModelInfo, TokenizeRequest};
 
 use crate::api_key::Authorization;
@@ -19,6 +21,8 @@ pub(crate) type Transport = InterceptedService<Channel, Authorization>;
 #[derive(Debug, Clone)]
 pub struct Client {
     inner: InferenceClient<Transport>,
+    cluster: ClusterClient<Transport>,
+    pub(crate) jobs: JobsClient<Transport>,
 }
 
 impl Client {
@@ -30,7 +34,16 @@ impl Client {
     /// Connects as configured.
     pub async fn connect_with(config: ClientConfig) -> Result<Self, ClientError> {
         let transport = connect(config).await?;
-        Ok(Self { inner: InferenceClient::new(transport) })
+        Ok(Self {
+            inner: InferenceClient::new(transport.clone()),
+            cluster: ClusterClient::new(transport.clone()),
+            jobs: JobsClient::new(transport),
+        })
+    }
+
+    /// The operators' service over the same connection.
+    pub(crate) fn cluster(&self) -> ClusterClient<Transport> {
+        self.cluster.clone()
     }
 
     /// Generates token by token. Dropping the stream aborts the generation; the last event is a `Finish`.

@@ -36,10 +36,10 @@ pub enum ClientError {
         /// What is wrong with it.
         message: String,
     },
-    /// No such model.
+    /// No such model, or no such job.
     #[error("{message}")]
     NotFound {
-        /// What is served instead.
+        /// What is missing, and what there is instead.
         message: String,
     },
     /// The server has too much to do: try again later.

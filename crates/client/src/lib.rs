@@ -1,4 +1,4 @@
-//! Typed client of the public gRPC API: text in, text and depths out.
+//! Typed client of the public gRPC API: text in, text and depths out; and the workers, for operators.
 //!
 //! It does not retry: an error says what the caller may do about it.
 
@@ -7,7 +7,9 @@ mod client;
 mod config;
 mod error;
 mod event;
+mod jobs;
 mod options;
+mod workers;
 
 pub use api_key::ApiKey;
 pub use client::Client;
@@ -19,4 +21,7 @@ pub use options::{
 };
 /// What one model can do.
 pub use windlass_proto::v1::ModelInfo;
+/// Jobs: what is submitted, and what becomes of it.
+pub use windlass_proto::v1::{ItemResult, Job, JobItem, JobSpec, JobState};
 pub use windlass_transport::{ClientTls, ClientTlsFiles, PemFile, TlsError};
+pub use workers::{Worker, WorkerState};

@@ -7,14 +7,19 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::transport::Server;
+use windlass_jobs::Jobs;
+use windlass_proto::v1::cluster_server::ClusterServer;
 use windlass_proto::v1::inference_server::InferenceServer;
+use windlass_proto::v1::jobs_server::JobsServer;
 use windlass_transport::{ClientTls, Incoming, Protocol, ServerTls};
 
+use crate::admission::QueueLimits;
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
 use crate::http::BodyLimits;
-use crate::registry::Registry;
+use crate::items::Items;
+use crate::registry::{Connect, Registry, TcpConnect};
 use crate::security::{GrpcDoor, Keyring};
 use crate::{grpc, http, metrics};
 
@@ -26,11 +31,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The front of a cluster: takes requests, sends them to workers, brings the answers back.
 pub struct Coordinator {
     config: CoordinatorConfig,
+    connect: Arc<dyn Connect>,
     metrics: PrometheusHandle,
     keyring: Option<Arc<Keyring>>,
     http_tls: Option<ServerTls>,
     grpc_tls: Option<ServerTls>,
-    worker_tls: Option<ClientTls>,
+    jobs: Option<Jobs>,
 }
 
 /// Ends the servers, and then the generations.
@@ -48,8 +54,21 @@ impl Coordinator {
         let keyring = Keyring::load(config.api_keys_file.as_deref(), &config.api_keys)?.map(Arc::new);
         let tls = |protocol| config.tls.clone().map(|files| ServerTls::load(files, protocol)).transpose();
         let (http_tls, grpc_tls) = (tls(Protocol::Http1)?, tls(Protocol::Http2)?);
-        let worker_tls = config.worker_tls.as_ref().map(ClientTls::load).transpose()?;
-        Ok(Self { config, metrics, keyring, http_tls, grpc_tls, worker_tls })
+        let tls = config.worker_tls.as_ref().map(ClientTls::load).transpose()?;
+        let connect = Arc::new(TcpConnect { tls });
+        Ok(Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs: None })
+    }
+
+    /// Reaches workers in another way than over TCP.
+    #[must_use]
+    pub fn with_connect(self, connect: Arc<dyn Connect>) -> Self {
+        Self { connect, ..self }
+    }
+
+    /// Takes jobs, and works on them.
+    #[must_use]
+    pub fn with_jobs(self, jobs: Jobs) -> Self {
+        Self { jobs: Some(jobs), ..self }
     }
 
     /// Serves HTTP and gRPC on these listeners until `shutdown`, then ends running generations within the deadline.
@@ -62,29 +81,39 @@ impl Coordinator {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CoordinatorError> {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
-        let Self { config, metrics, keyring, http_tls, grpc_tls, worker_tls } = self;
+        let Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs } = self;
         warn_if_open(&[&http, &grpc], keyring.is_some());
-        let registry = Arc::new(Registry::new(&config.workers, worker_tls.as_ref())?);
-        let limit = config.max_concurrent_requests;
-        let limits = config.request_limits.clone();
-        let generator =
-            Arc::new(Generator::new(Arc::clone(&registry), limit, limits, switches.abort.subscribe()));
-        // Dropped with this future: then nobody asks the workers any more.
-        let mut background = registry.monitor(config.poll_interval);
+        // Dropped with this future, and the background tasks too.
+        let (registry, _watch) = Registry::new(config.registry(), connect);
+        registry.set_members(&config.members())?;
+        let new_generator = |limits| {
+            let (migration, requests) = (config.migration(), config.request_limits.clone());
+            Generator::new(Arc::clone(&registry), limits, migration, requests, switches.abort.subscribe())
+        };
+        let generator = Arc::new(new_generator(config.queue()));
+        let mut background = JoinSet::new();
         background.spawn(upkeep(metrics.clone()));
         if let Some(keyring) = keyring.clone() {
             background.spawn(keyring.follow_file());
         }
 
         let stop = switches.stop.subscribe();
+        if let Some(jobs) = jobs.clone() {
+            // Limits of its own: items of jobs never take the place of other requests.
+            let running_sequences = u32::try_from(jobs.concurrency()).unwrap_or(u32::MAX);
+            let generator = new_generator(QueueLimits { running_sequences, ..config.queue() });
+            let stop = stop.clone();
+            background.spawn(async move { jobs.run(Arc::new(Items { generator }), stopped(stop)).await });
+        }
         let body_limits =
             BodyLimits { bytes: config.request_limits.max_body_bytes, time: config.read_timeout };
-        let (registry_, generator_) = (Arc::clone(&registry), Arc::clone(&generator));
-        let router = http::router(registry_, generator_, metrics, keyring.clone(), body_limits);
+        let services = Services { registry, generator, jobs, max_message_bytes: body_limits.bytes };
+        let (registry, generator) = (Arc::clone(&services.registry), Arc::clone(&services.generator));
+        let router = http::router(registry, generator, metrics, keyring.clone(), body_limits);
         let http = Incoming::new(http, http_tls, config.max_connections);
         let http = http::serve(http, router, config.read_timeout, stop.clone());
         let grpc = Incoming::new(grpc, grpc_tls, config.max_connections);
-        let grpc = serve_grpc(grpc, registry, generator, keyring, body_limits.bytes, stop, &mut background)?;
+        let grpc = serve_grpc(grpc, services, GrpcDoor { keyring }, stop, &mut background)?;
         let servers = async { tokio::join!(http, grpc).1 };
         run(servers, shutdown, &switches, config.shutdown_deadline).await
     }
@@ -125,15 +154,22 @@ fn warn_if_open(listeners: &[&TcpListener], has_keys: bool) {
     }
 }
 
-fn serve_grpc(
-    incoming: Incoming,
+/// What the gRPC front serves from.
+struct Services {
     registry: Arc<Registry>,
     generator: Arc<Generator>,
-    keyring: Option<Arc<Keyring>>,
+    jobs: Option<Jobs>,
     max_message_bytes: usize,
+}
+
+fn serve_grpc(
+    incoming: Incoming,
+    services: Services,
+    door: GrpcDoor,
     stop: watch::Receiver<bool>,
     background: &mut JoinSet<()>,
 ) -> Result<impl Future<Output = Result<(), CoordinatorError>>, CoordinatorError> {
+    let Services { registry, generator, jobs, max_message_bytes } = services;
     let (reporter, health) = tonic_health::server::health_reporter();
     background.spawn(grpc::follow_readiness(reporter, registry.watch_ready(), stop.clone()));
     let reflection = || {
@@ -143,11 +179,16 @@ fn serve_grpc(
     };
     let failed =
         |error: tonic_reflection::server::Error| CoordinatorError::Reflection { reason: error.to_string() };
-    let inference = InferenceServer::new(grpc::InferenceService { registry, generator });
+    let jobs = grpc::JobsService { generator: Arc::clone(&generator), jobs, stop: stop.clone() };
+    let inference =
+        InferenceServer::new(grpc::InferenceService { registry: Arc::clone(&registry), generator });
+    let cluster = ClusterServer::new(grpc::ClusterService { registry, stop: stop.clone() });
     let router = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .layer(GrpcDoor { keyring })
+        .layer(door)
         .add_service(inference.max_decoding_message_size(max_message_bytes))
+        .add_service(cluster)
+        .add_service(JobsServer::new(jobs).max_decoding_message_size(max_message_bytes))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);

@@ -4,6 +4,7 @@
 //! It never links the engine, the kernels or the model: workers are reached by gRPC only, also the one in the same
 //! process.
 
+mod admission;
 mod config;
 mod coordinator;
 mod dispatch;
@@ -11,6 +12,8 @@ mod error;
 mod generation;
 mod grpc;
 mod http;
+mod items;
+mod locks;
 mod metrics;
 mod random;
 mod registry;
@@ -21,5 +24,6 @@ pub mod text;
 pub use config::{CoordinatorConfig, RequestLimits};
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
+pub use registry::{Connect, TcpConnect};
 pub use security::api_key_entry;
 pub use windlass_transport::{ClientTlsFiles, PemFile, ServerTlsFiles, TlsError};

@@ -10,7 +10,7 @@ use windlass_model::{Capacity, Network, Workspace};
 use crate::clock::Clock;
 use crate::config::{EngineConfig, EngineConfigError};
 use crate::cost::Costs;
-use crate::event::{Event, FinishReason};
+use crate::event::{Event, FinishReason, Usage};
 use crate::lane::{Grouping, Lane, Span};
 use crate::launch::{LaunchRecord, Phase};
 use crate::load::Load;
@@ -44,6 +44,8 @@ pub struct Engine<B: Backend> {
     scheduler: Scheduler,
     costs: Costs,
     waiting: Waiting,
+    /// Requests that came with all their tokens: the next tick says so.
+    complete: Vec<(RequestId, FinishReason, Usage)>,
     /// In order of admission.
     lanes: Vec<Lane>,
     memory: Memory,
@@ -93,6 +95,7 @@ impl<B: Backend> Engine<B> {
             scheduler: Scheduler::new(&config),
             costs: Costs::default(),
             waiting: Waiting::default(),
+            complete: Vec::new(),
             lanes: Vec::with_capacity(config.max_lanes),
             memory: Memory::new(&config, blocks, latents),
             arrivals: 0,
@@ -118,14 +121,12 @@ impl<B: Backend> Engine<B> {
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
     pub fn submit(&mut self, id: RequestId, request: Request) -> Result<(), SubmitError> {
         request.validate(self.limits())?;
-        let (needed, total) = (request.kv_blocks(), self.memory.blocks.total());
-        if needed > total {
-            let reason = format!(
-                "prompt, max_tokens and depth need {needed} K/V blocks and there are {total}: ask for fewer tokens, \
-                 a smaller depth or kv ring"
-            );
-            return Err(InvalidRequest::new("max_tokens", reason).into());
+        if let Some(reason) = request.end_of_emitted(&self.network.config().stop_tokens) {
+            let sequence = Sequence::new(id, request, self.arrivals, self.clock.now());
+            self.complete.push((id, reason, sequence.usage()));
+            return Ok(());
         }
+        request.validate_memory(self.memory.blocks.total())?;
         if self.waiting.len() >= self.config.max_waiting {
             return Err(SubmitError::QueueFull { limit: self.config.max_waiting });
         }
@@ -137,6 +138,7 @@ impl<B: Backend> Engine<B> {
     /// Forgets a request and frees all it holds. One that is unknown or over is left alone.
     pub fn cancel(&mut self, id: RequestId) {
         self.waiting.remove(id);
+        self.complete.retain(|(complete, ..)| *complete != id);
         if let Some(index) = self.lanes.iter().position(|lane| lane.sequence.id == id) {
             self.close(index);
         }
@@ -144,13 +146,15 @@ impl<B: Backend> Engine<B> {
 
     /// Whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.lanes.is_empty() && self.waiting.is_empty()
+        self.lanes.is_empty() && self.waiting.is_empty() && self.complete.is_empty()
     }
 
     /// Advances every row in flight by one core iteration and appends what came of it to `events`.
     pub fn tick(&mut self, events: &mut Vec<Event>) {
         let mut work = std::mem::take(&mut self.work);
         self.launches.clear();
+        let complete = self.complete.drain(..);
+        events.extend(complete.map(|(id, reason, usage)| Event::Finished(id, reason, usage)));
         self.end_late(events);
         self.admit();
         self.plan(&mut work);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 
+use crate::event::{FinishReason, Usage};
+
 /// Most alternatives reported per token.
 const MAX_LOGPROBS: usize = 20;
 
@@ -18,6 +20,9 @@ pub struct RequestId(pub u64);
 pub struct Request {
     /// Token ids, at least one.
     pub prompt: Vec<u32>,
+    /// Tokens generated already, by another engine: the answer goes on behind them as it would have there. Their events do not
+    /// come again; all counts include them.
+    pub emitted: Vec<EmittedToken>,
     /// Most tokens to generate, at least 1.
     pub max_tokens: usize,
     /// How deep each position goes.
@@ -47,6 +52,15 @@ pub struct Request {
     pub priority: i32,
     /// Ends the request this long after it was submitted, with what it has.
     pub timeout: Option<Duration>,
+}
+
+/// A token that was generated before the request came here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmittedToken {
+    /// The token.
+    pub token: u32,
+    /// Core iterations it took.
+    pub depth: Depth,
 }
 
 /// How tokens are drawn from logits, in the order of the fields; the default takes the most likely token.
@@ -121,6 +135,7 @@ impl Request {
     pub fn greedy(prompt: Vec<u32>, max_tokens: usize, depth: DepthPolicy, kv: KvPolicy) -> Self {
         Self {
             prompt,
+            emitted: Vec::new(),
             max_tokens,
             depth,
             kv,
@@ -155,6 +170,46 @@ impl Request {
         (self.prompt.len() + self.max_tokens).saturating_sub(1)
     }
 
+    /// Why nothing follows the emitted tokens, if nothing does. `model_stops` end every answer unless the request goes past
+    /// them.
+    pub fn end_of_emitted(&self, model_stops: &[u32]) -> Option<FinishReason> {
+        let EmittedToken { token, .. } = self.emitted.last()?;
+        if self.stops_at(*token, model_stops) {
+            return Some(FinishReason::Stop);
+        }
+        (self.emitted.len() == self.max_tokens).then_some(FinishReason::Length)
+    }
+
+    /// Whether `token` ends the answer.
+    pub fn stops_at(&self, token: u32, model_stops: &[u32]) -> bool {
+        self.stop_tokens.contains(&token) || (!self.ignore_model_stops && model_stops.contains(&token))
+    }
+
+    /// What the request has cost with this many generated tokens, which took `completion_core_iterations`.
+    pub fn usage(&self, completion_tokens: usize, completion_core_iterations: u64) -> Usage {
+        let (max, prompt) = (u64::from(self.depth.max()), self.prompt.len());
+        Usage {
+            prompt_tokens: prompt as u32,
+            completion_tokens: completion_tokens as u32,
+            prompt_core_iterations: (prompt as u64 - 1) * max,
+            completion_core_iterations,
+            completion_core_iterations_limit: completion_tokens as u64 * max,
+        }
+    }
+
+    /// Checks that the request fits into this many K/V blocks when it is alone.
+    pub fn validate_memory(&self, blocks: usize) -> Result<(), InvalidRequest> {
+        let needed = self.kv_blocks();
+        if needed <= blocks {
+            return Ok(());
+        }
+        let reason = format!(
+            "prompt, max_tokens and depth need {needed} K/V blocks and there are {blocks}: ask for fewer tokens, \
+             a smaller depth or kv ring"
+        );
+        Err(InvalidRequest::new("max_tokens", reason))
+    }
+
     /// Checks every field.
     pub fn validate(&self, limits: RequestLimits<'_>) -> Result<(), InvalidRequest> {
         self.validate_lengths(limits)?;
@@ -165,6 +220,7 @@ impl Request {
         let vocabulary = limits.model.vocabulary;
         for (field, token) in [
             ("prompt", unknown(self.prompt.iter(), vocabulary)),
+            ("emitted", unknown(self.emitted.iter().map(|emitted| &emitted.token), vocabulary)),
             ("stop_token_ids", unknown(self.stop_tokens.iter(), vocabulary)),
             ("logit_bias", unknown(self.sampling.logit_bias.keys(), vocabulary)),
         ] {
@@ -182,6 +238,7 @@ impl Request {
             return Err(InvalidRequest::new("timeout_ms", reason));
         }
         check("init_scale", self.init_scale, self.init_scale >= 0.0, "a finite number of at least 0")?;
+        self.validate_emitted()?;
         self.validate_recorded_depths()?;
         self.sampling.validate()
     }
@@ -209,21 +266,39 @@ impl Request {
         Ok(())
     }
 
+    fn validate_emitted(&self) -> Result<(), InvalidRequest> {
+        let (count, most) = (self.emitted.len(), self.max_tokens);
+        if count > most {
+            let reason = format!("{count} tokens are more than max_tokens: use at most {most}");
+            return Err(InvalidRequest::new("emitted", reason));
+        }
+        self.validate_depths("emitted", self.emitted.iter().map(|emitted| emitted.depth))
+    }
+
     fn validate_recorded_depths(&self) -> Result<(), InvalidRequest> {
-        let max = self.depth.max();
         let Some(depths) = &self.recorded_depths else { return Ok(()) };
         if depths.len() < self.max_tokens {
             let reason =
                 format!("{} depths for {} tokens: give one per token", depths.len(), self.max_tokens);
             return Err(InvalidRequest::new("recorded_depths", reason));
         }
-        if let Some(depth) = depths.iter().find(|depth| !(1..=max).contains(*depth)) {
+        self.validate_depths("recorded_depths", depths.iter().copied())
+    }
+
+    /// Checks that generated tokens can have taken these depths.
+    fn validate_depths(
+        &self,
+        field: &str,
+        mut depths: impl Iterator<Item = Depth> + Clone,
+    ) -> Result<(), InvalidRequest> {
+        let max = self.depth.max();
+        if let Some(depth) = depths.clone().find(|depth| !(1..=max).contains(depth)) {
             let reason = format!("depth {depth} is out of range: use 1 to {max}");
-            return Err(InvalidRequest::new("recorded_depths", reason));
+            return Err(InvalidRequest::new(field, reason));
         }
-        if depths[0] != max {
-            let reason = format!("the first token takes the prompt's depth {max}, not {}", depths[0]);
-            return Err(InvalidRequest::new("recorded_depths", reason));
+        if let Some(first) = depths.next().filter(|first| *first != max) {
+            let reason = format!("the first token takes the prompt's depth {max}, not {first}");
+            return Err(InvalidRequest::new(field, reason));
         }
         Ok(())
     }

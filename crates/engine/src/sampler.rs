@@ -54,10 +54,15 @@ impl Sampler {
         } else {
             self.draw(logits, position, candidates)
         };
+        self.note(token);
+        token
+    }
+
+    /// Counts a generated token, for the penalties of those that follow.
+    pub(crate) fn note(&mut self, token: u32) {
         if self.sampling.has_penalties() {
             *self.seen.entry(token).or_default() += 1;
         }
-        token
     }
 
     /// Applies bias and penalties.

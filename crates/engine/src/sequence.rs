@@ -8,7 +8,7 @@ use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::Depth;
 
 use crate::event::Usage;
-use crate::request::{Request, RequestId};
+use crate::request::{EmittedToken, Request, RequestId};
 use crate::sampler::Sampler;
 use crate::waiting::Turn;
 
@@ -31,10 +31,11 @@ pub(crate) struct Sequence {
 }
 
 impl Sequence {
+    /// A sequence that goes on behind the request's emitted tokens.
     pub(crate) fn new(id: RequestId, request: Request, arrival: u64, now: Duration) -> Self {
         let mut tokens = Vec::with_capacity(request.prompt.len() + request.max_tokens);
         tokens.extend_from_slice(&request.prompt);
-        Self {
+        let mut sequence = Self {
             id,
             arrival,
             tokens,
@@ -43,7 +44,12 @@ impl Sequence {
             deadline: request.timeout.map(|timeout| now.saturating_add(timeout)),
             completion_core_iterations: 0,
             request,
+        };
+        for EmittedToken { token, depth } in std::mem::take(&mut sequence.request.emitted) {
+            sequence.sampler.note(token);
+            sequence.push(token, depth);
         }
+        sequence
     }
 
     /// When it has its turn among others.
@@ -116,14 +122,7 @@ impl Sequence {
 
     /// What the request has cost so far, work done twice not counted.
     pub(crate) fn usage(&self) -> Usage {
-        let (max, prompt) = (u64::from(self.request.depth.max()), self.request.prompt.len());
-        Usage {
-            prompt_tokens: prompt as u32,
-            completion_tokens: self.generated() as u32,
-            prompt_core_iterations: (prompt as u64 - 1) * max,
-            completion_core_iterations: self.completion_core_iterations,
-            completion_core_iterations_limit: self.generated() as u64 * max,
-        }
+        self.request.usage(self.generated(), self.completion_core_iterations)
     }
 
     /// Core iterations that positions `from` on still owe at most, none of them begun.

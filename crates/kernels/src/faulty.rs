@@ -13,13 +13,16 @@ type Buffer = <Cpu as Backend>::Buffer;
 type Matrix = <Cpu as Backend>::Matrix;
 type KvCache = <Cpu as Backend>::KvCache;
 
-/// [`Cpu`], so slow that a long generation takes many seconds, until `broken`; then the next matrix product panics.
+/// [`Cpu`], so slow that a long generation takes many seconds, until `broken`; then the next matrix product panics. While
+/// `stuck` none ends.
 #[derive(Debug)]
 pub struct Faulty {
     /// What does the work.
     pub cpu: Cpu,
     /// Set it to break the device.
     pub broken: Arc<AtomicBool>,
+    /// Set it to stop the device, and unset it to let it go on.
+    pub stuck: Arc<AtomicBool>,
 }
 
 impl Backend for Faulty {
@@ -33,6 +36,9 @@ impl Backend for Faulty {
 
     fn matmul(&self, x: &Buffer, rows: usize, weight: &Matrix, out: &mut Buffer) {
         thread::sleep(Duration::from_micros(20));
+        while self.stuck.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
         assert!(!self.broken.load(Ordering::Relaxed), "the device is broken");
         self.cpu.matmul(x, rows, weight, out);
     }

@@ -6,6 +6,9 @@ use tokio::sync::mpsc;
 
 use crate::StoreError;
 
+/// Most conditions, and most operations, of one commit; etcd's limit.
+pub const MAX_OPERATIONS: usize = 128;
+
 /// A moment in a store's history; grows with every commit. The first commit makes it at least 1.
 pub type Revision = u64;
 
@@ -36,6 +39,11 @@ pub struct Page {
 impl Page {
     /// All entries.
     pub const ALL: Self = Self { after: None, limit: 0 };
+
+    /// Most entries, as a number.
+    pub(crate) fn most(&self) -> usize {
+        if self.limit == 0 { usize::MAX } else { self.limit }
+    }
 }
 
 /// The entries there were at one moment.
@@ -58,7 +66,7 @@ pub enum Condition {
     Unchanged(String, Revision),
 }
 
-/// A part of a commit. No two of one commit may name the same key.
+/// A part of a commit. A key that is put may be named by no other part of the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Writes a value, which lives as long as the lease if there is one.
@@ -83,6 +91,22 @@ pub enum Change {
     Put(Entry),
     /// It has none any more: deleted, or its lease ended.
     Deleted(String),
+}
+
+impl Change {
+    /// The key it happened to.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Deleted(key) => key,
+        }
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        let value = if let Self::Put(entry) = self { entry.value.len() } else { 0 };
+        self.key().len() + value
+    }
 }
 
 /// Changes as they happen. Dropping it ends the watch.
@@ -114,6 +138,7 @@ pub trait Store: Debug + Send + Sync {
     async fn list(&self, prefix: &str, page: Page) -> Result<Listing, StoreError>;
 
     /// Does all operations if all conditions hold, and else nothing; the commit's revision, if it happened.
+    /// At most [`MAX_OPERATIONS`] of each.
     async fn commit(
         &self,
         conditions: Vec<Condition>,

@@ -37,14 +37,14 @@ impl Authority {
 
     /// A valid certificate of this name, for hosts of these names.
     pub fn issue(&self, name: &str, hosts: &[&str]) -> Pair {
-        self.sign(name, params(name, hosts))
+        self.sign(name, &params(name, hosts))
     }
 
     /// One that was valid once.
     pub fn issue_expired(&self, name: &str, hosts: &[&str]) -> Pair {
         let mut params = params(name, hosts);
         (params.not_before, params.not_after) = (date_time_ymd(2019, 1, 1), date_time_ymd(2020, 1, 1));
-        self.sign(name, params)
+        self.sign(name, &params)
     }
 
     /// Another file in the authority's folder.
@@ -52,7 +52,7 @@ impl Authority {
         write(self.folder.path(), name, text)
     }
 
-    fn sign(&self, name: &str, params: CertificateParams) -> Pair {
+    fn sign(&self, name: &str, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair {

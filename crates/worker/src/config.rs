@@ -9,12 +9,25 @@ use windlass_model::ModelFolder;
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
+use crate::simulated::SimulatedCost;
+
+/// What computes a worker's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkerBackend {
+    /// This machine's cores.
+    #[default]
+    Cpu,
+    /// Nothing: answers are drawn, and take as long as this says.
+    Simulated(SimulatedCost),
+}
 
 /// What one worker serves, and within which limits. [`WorkerConfig::new`] gives defaults; every field may be changed.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// The model.
     pub model: ModelFolder,
+    /// What computes.
+    pub backend: WorkerBackend,
     /// Limits of the engine.
     pub engine: EngineConfig,
     /// Threads of the CPU backend.
@@ -25,10 +38,13 @@ pub struct WorkerConfig {
     pub latent_seed: u64,
     /// Commands that wait for the engine's thread between two ticks.
     pub inbox: usize,
-    /// How long running generations may go on after shutdown begins.
+    /// How long running generations may go on once the worker drains and nothing else was said; at the end they are handed
+    /// over.
     pub drain_deadline: Duration,
     /// TLS of the worker's service; without it that speaks plain text.
     pub tls: Option<ServerTlsFiles>,
+    /// How long the engine may owe an answer before its coordinators are told that it is stuck.
+    pub stuck_after: Duration,
 }
 
 impl WorkerConfig {
@@ -38,6 +54,7 @@ impl WorkerConfig {
         let engine = EngineConfig::new(&config, model.efforts(&config)?.max_depth);
         Ok(Self {
             model,
+            backend: WorkerBackend::default(),
             engine,
             weights: WeightFormat::default(),
             threads: available_parallelism().map_or(1, usize::from),
@@ -45,22 +62,36 @@ impl WorkerConfig {
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
             tls: None,
+            stuck_after: Duration::from_secs(10),
         })
     }
 
     /// Checks every limit, for this model and this machine.
     pub fn validate(&self) -> Result<(), WorkerError> {
-        for (field, count) in [("threads", self.threads), ("inbox", self.inbox)] {
+        self.validate_limits()?;
+        if self.backend != WorkerBackend::Cpu {
+            return Ok(());
+        }
+        let model = self.model.config()?;
+        let needed = self.engine.capacity(&model).bytes(&model);
+        match machine_memory().filter(|total| needed > *total) {
+            Some(total) => Err(WorkerError::Memory { needed, total }),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks every limit but that on memory.
+    pub(crate) fn validate_limits(&self) -> Result<(), WorkerError> {
+        let stuck_after_ms = self.stuck_after.as_millis() as usize;
+        for (field, count) in
+            [("threads", self.threads), ("inbox", self.inbox), ("stuck_after_ms", stuck_after_ms)]
+        {
             if count == 0 {
                 return Err(EngineConfigError::Zero { field }.into());
             }
         }
         let model = self.model.config()?;
         self.engine.validate(&model)?;
-        let needed = self.engine.capacity(&model).bytes(&model);
-        if let Some(total) = machine_memory().filter(|total| needed > *total) {
-            return Err(WorkerError::Memory { needed, total });
-        }
         let max_depth = self.engine.max_depth;
         let efforts = self.model.efforts(&model)?;
         match efforts.by_name.iter().find(|(_, policy)| policy.max() > max_depth) {

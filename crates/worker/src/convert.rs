@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use windlass_engine::{InvalidRequest, Request, Sampling};
+use windlass_engine::{EmittedToken, InvalidRequest, Request, Sampling};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
 use windlass_proto::v1;
 
@@ -19,7 +19,7 @@ pub(crate) fn request(
     seeds: &Seeds,
 ) -> Result<Request, InvalidRequest> {
     // The fingerprint is the service's business: it decides whether the task belongs here at all.
-    let v1::GenerateTaskRequest { prompt, parameters, fingerprint: _, emitted: _ } = task;
+    let v1::GenerateTaskRequest { prompt, parameters, fingerprint: _, emitted } = task;
     let v1::GenerationParameters {
         max_tokens,
         depth,
@@ -39,12 +39,18 @@ pub(crate) fn request(
     let kv = kv.map_or(Ok(KvPolicy::Full), kv_policy)?;
     // The last token's position never runs, so it takes no K/V.
     let most = model.config.context_length.min(model.positions_that_fit(kv, &depth).saturating_add(1));
-    let room = || most.saturating_sub(prompt.len()).max(1);
+    // Where another worker had more room, the answer ends with what it has.
+    let room = || most.saturating_sub(prompt.len()).max(emitted.len()).max(1);
+    let sampling = sampling.unwrap_or_default();
+    if !emitted.is_empty() && sampling.seed.is_none() {
+        let reason = "tokens were emitted with a seed that is not set: set sampling.seed";
+        return Err(InvalidRequest::new("emitted", reason));
+    }
     Ok(Request {
         max_tokens: max_tokens.map_or_else(room, |max_tokens| max_tokens as usize),
         depth,
         kv,
-        sampling: self::sampling(sampling.unwrap_or_default(), seeds),
+        sampling: self::sampling(sampling, seeds),
         stop_tokens: stop_token_ids.into_iter().collect(),
         ignore_model_stops: ignore_eos,
         logprobs: logprobs.map(|count| count as usize),
@@ -55,6 +61,10 @@ pub(crate) fn request(
         recorded_depths: None,
         priority: priority.unwrap_or(0),
         timeout: timeout_ms.map(|timeout_ms| Duration::from_millis(timeout_ms.into())),
+        emitted: emitted
+            .into_iter()
+            .map(|v1::EmittedToken { id, depth }| EmittedToken { token: id, depth })
+            .collect(),
         prompt,
     })
 }
@@ -145,15 +155,14 @@ mod tests {
     use super::*;
     use crate::answer;
     use crate::config::WorkerConfig;
-    use windlass_kernels::Arithmetic;
     use windlass_model::ModelFolder;
     use windlass_proto::v1::KvPlan;
 
     /// The demo model with memory for this many K/V blocks.
     fn demo(blocks: u32) -> ServedModel {
         let config = WorkerConfig { latent_seed: 5, ..WorkerConfig::new(ModelFolder::demo()).unwrap() };
-        ServedModel::read(&config, Arithmetic::F32, KvPlan { blocks, block_positions: 16, block_bytes: 1 })
-            .unwrap()
+        let kv = KvPlan { blocks, block_positions: 16, block_bytes: 1 };
+        ServedModel::read(&config, "test".to_owned(), kv).unwrap()
     }
 
     fn converted(parameters: v1::GenerationParameters) -> Result<Request, InvalidRequest> {

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use windlass_engine::{Engine, Event, Load, Request, SubmitError};
 use windlass_kernels::Backend;
 
+use crate::engine_handle::EngineError;
 use crate::engine_loop::EngineLoop;
 
 /// The way to the engine's thread. Cheap to clone; the thread ends once all clones are gone and its requests are over,
@@ -37,29 +38,6 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// Why the engine's thread did not do as asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EngineThreadError {
-    /// The engine refused the request.
-    #[error(transparent)]
-    Refused(#[from] SubmitError),
-    /// More commands wait than the thread takes in between two ticks.
-    #[error("the worker's inbox is full: {limit} commands wait already, try again later")]
-    InboxFull {
-        /// The configured limit.
-        limit: usize,
-    },
-    /// The thread is gone.
-    #[error("the engine has stopped")]
-    Stopped,
-    /// The thread is busy with one tick, or stuck.
-    #[error("the engine did not answer within {} s", timeout.as_secs_f32())]
-    NoAnswer {
-        /// How long the caller waited.
-        timeout: Duration,
-    },
-}
-
 impl EngineThread {
     /// Moves `engine` to a new thread that takes in up to `inbox` commands between two ticks.
     pub(crate) fn spawn<B: Backend>(engine: Engine<B>, inbox: usize) -> io::Result<Self> {
@@ -80,29 +58,29 @@ impl EngineThread {
 
     /// Hands in a request; its events come through the receiver, and dropping that aborts it within a tick. A stream
     /// that ends without [`Event::Finished`] was cut off by the end of the engine.
-    pub(crate) async fn submit(&self, request: Request) -> Result<mpsc::Receiver<Event>, EngineThreadError> {
+    pub(crate) async fn submit(&self, request: Request) -> Result<mpsc::Receiver<Event>, EngineError> {
         // Room for every event there can be, so a slow reader never stalls the tick. Memory only grows with events
         // that were really made.
         let (events, receiver) = mpsc::channel(request.max_tokens + 1);
         let (reply, answer) = oneshot::channel();
         let command = Command::Submit { request: Box::new(request), events, reply };
         self.inbox.try_send(command).map_err(|error| match error {
-            TrySendError::Full(_) => EngineThreadError::InboxFull { limit: self.inbox.max_capacity() },
-            TrySendError::Closed(_) => EngineThreadError::Stopped,
+            TrySendError::Full(_) => EngineError::InboxFull { limit: self.inbox.max_capacity() },
+            TrySendError::Closed(_) => EngineError::Stopped,
         })?;
-        answer.await.map_err(|_| EngineThreadError::Stopped)??;
+        answer.await.map_err(|_| EngineError::Stopped)??;
         Ok(receiver)
     }
 
     /// How busy the engine is after its present tick.
-    pub(crate) async fn load(&self) -> Result<Load, EngineThreadError> {
+    pub(crate) async fn load(&self) -> Result<Load, EngineError> {
         self.ask(Command::Load).await
     }
 
     /// Succeeds if the engine's thread takes in commands.
-    pub(crate) async fn ping(&self, timeout: Duration) -> Result<(), EngineThreadError> {
+    pub(crate) async fn ping(&self, timeout: Duration) -> Result<(), EngineError> {
         let answer = tokio::time::timeout(timeout, self.ask(Command::Ping)).await;
-        answer.unwrap_or(Err(EngineThreadError::NoAnswer { timeout }))
+        answer.unwrap_or(Err(EngineError::NoAnswer { timeout }))
     }
 
     /// Ends the thread after its present tick, and all streams with it.
@@ -112,15 +90,20 @@ impl EngineThread {
         }
     }
 
+    /// Whether the thread has ended.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.inbox.is_closed()
+    }
+
     /// Waits for the end of the thread.
     pub(crate) async fn stopped(&self) {
         self.inbox.closed().await;
     }
 
-    async fn ask<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Result<T, EngineThreadError> {
+    async fn ask<T>(&self, command: fn(oneshot::Sender<T>) -> Command) -> Result<T, EngineError> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(command(reply)).await.map_err(|_| EngineThreadError::Stopped)?;
-        answer.await.map_err(|_| EngineThreadError::Stopped)
+        self.inbox.send(command(reply)).await.map_err(|_| EngineError::Stopped)?;
+        answer.await.map_err(|_| EngineError::Stopped)
     }
 }
 

@@ -46,6 +46,9 @@ pub enum WorkerError {
     /// The system gave no thread.
     #[error("the engine's thread cannot be started: {0}")]
     Thread(io::Error),
+    /// The engine panicked; the log has its message.
+    #[error("the engine has stopped while it was needed: see the log")]
+    EngineStopped,
     /// The gRPC server failed.
     #[error("the gRPC server failed: {0}")]
     Serve(#[from] tonic::transport::Error),

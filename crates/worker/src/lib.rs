@@ -7,18 +7,23 @@
 mod answer;
 mod config;
 mod convert;
+mod drain;
+mod engine_handle;
 mod engine_loop;
 mod engine_thread;
 mod error;
 mod generation;
+mod heartbeats;
 mod seeds;
 mod served_model;
 mod service;
+mod simulated;
 mod status;
 mod tokenizer;
 mod worker;
 
-pub use config::WorkerConfig;
+pub use config::{WorkerBackend, WorkerConfig};
 pub use error::WorkerError;
+pub use simulated::SimulatedCost;
 pub use windlass_transport::{ServerTlsFiles, TlsError};
 pub use worker::Worker;

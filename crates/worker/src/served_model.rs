@@ -11,6 +11,19 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::tokenizer::tokenizer_files;
 
+/// The fingerprint of a model that is computed: of weights, config, arithmetic, latent seed and prefill segment.
+pub(crate) fn fingerprint(config: &WorkerConfig, arithmetic: Arithmetic) -> Result<String, WorkerError> {
+    let WorkerConfig { model: folder, engine, latent_seed, .. } = config;
+    let (model, weights) = (folder.config()?, folder.checkpoint()?.fingerprint());
+    let identity = format!("{weights} {model:?} {latent_seed} {:?} {arithmetic}", engine.prefill_segment);
+    Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
+}
+
+/// The fingerprint of a model that is simulated, which no computed one has.
+pub(crate) fn simulated_fingerprint(model: &ModelConfig) -> String {
+    format!("simulated-{:016x}", xxh3_64(format!("{model:?}").as_bytes()))
+}
+
 /// What a worker knows of its model besides the weights; never changes.
 #[derive(Debug)]
 pub(crate) struct ServedModel {
@@ -24,27 +37,18 @@ pub(crate) struct ServedModel {
     /// Of requests that bring none.
     pub(crate) latent_seed: u64,
     kv: KvPlan,
-    /// Of all that answers depend on besides the request: weights, config, arithmetic, latent seed and prefill
-    /// segment.
+    /// Of all that answers depend on besides the request.
     pub(crate) fingerprint: String,
     pub(crate) tokenizer: TokenizerResponse,
 }
 
 impl ServedModel {
-    /// Reads the folder's small files.
-    pub(crate) fn read(
-        config: &WorkerConfig,
-        arithmetic: Arithmetic,
-        kv: KvPlan,
-    ) -> Result<Self, WorkerError> {
+    /// Reads the folder's small files. The weights are only named, by `fingerprint`.
+    pub(crate) fn read(config: &WorkerConfig, fingerprint: String, kv: KvPlan) -> Result<Self, WorkerError> {
         let folder = &config.model;
         let model = folder.config()?;
         let efforts = folder.efforts(&model)?;
         let default_policy = efforts.default_policy();
-        let weights = folder.checkpoint()?.fingerprint();
-        let WorkerConfig { latent_seed, ref engine, .. } = *config;
-        let identity = format!("{weights} {model:?} {latent_seed} {:?} {arithmetic}", engine.prefill_segment);
-        let fingerprint = format!("{:016x}", xxh3_64(identity.as_bytes()));
         let mut by_depth: Vec<_> = efforts.by_name.into_iter().collect();
         by_depth.sort_by_key(|(_, policy)| policy.max());
         Ok(Self {

@@ -15,8 +15,10 @@ use windlass_proto::v1::{
 
 use crate::answer;
 use crate::convert;
-use crate::engine_thread::EngineThread;
+use crate::drain::Drain;
+use crate::engine_handle::EngineHandle;
 use crate::generation::Generation;
+use crate::heartbeats::{self, Heartbeats};
 use crate::seeds::Seeds;
 use crate::served_model::ServedModel;
 use crate::status;
@@ -27,14 +29,30 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// `windlass.v1.Worker` over one engine.
 #[derive(Debug)]
 pub(crate) struct WorkerService {
-    engine: EngineThread,
+    engine: EngineHandle,
     model: Arc<ServedModel>,
+    drain: Arc<Drain>,
+    limits: ServiceLimits,
     seeds: Seeds,
 }
 
+/// How long things may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServiceLimits {
+    /// Running generations, once the worker drains.
+    pub(crate) drain_deadline: Duration,
+    /// The engine, to answer between two heartbeats.
+    pub(crate) stuck_after: Duration,
+}
+
 impl WorkerService {
-    pub(crate) fn new(engine: EngineThread, model: Arc<ServedModel>) -> Self {
-        Self { engine, model, seeds: Seeds::default() }
+    pub(crate) fn new(
+        engine: EngineHandle,
+        model: Arc<ServedModel>,
+        drain: Arc<Drain>,
+        limits: ServiceLimits,
+    ) -> Self {
+        Self { engine, model, drain, limits, seeds: Seeds::default() }
     }
 }
 
@@ -45,17 +63,33 @@ impl Worker for WorkerService {
 
     async fn heartbeats(
         &self,
-        _request: Request<HeartbeatsRequest>,
+        request: Request<HeartbeatsRequest>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
-        Err(Status::unimplemented(""))
+        let heartbeats = Heartbeats {
+            engine: self.engine.clone(),
+            drain: self.drain.watch(),
+            model: Arc::clone(&self.model),
+            interval: heartbeats::interval(request.into_inner().interval_ms).map_err(status::invalid)?,
+            stuck_after: self.limits.stuck_after,
+        };
+        Ok(Response::new(Box::pin(heartbeats.stream())))
     }
 
-    async fn drain(&self, _request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        let deadline = request.into_inner().deadline_ms.map(Duration::from_millis);
+        let deadline = deadline.unwrap_or(self.limits.drain_deadline);
+        tracing::info!(
+            ?deadline,
+            "draining: no more requests are taken, running ones may finish until the deadline"
+        );
+        self.drain.drain(deadline);
+        Ok(Response::new(DrainResponse {}))
     }
 
-    async fn undrain(&self, _request: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn undrain(&self, _: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
+        self.drain.undrain().map_err(status::shutting_down)?;
+        tracing::info!("requests are taken again");
+        Ok(Response::new(UndrainResponse {}))
     }
 
     async fn generate(&self, task: Request<GenerateTaskRequest>) -> Result<Response<Generation>, Status> {
@@ -68,8 +102,9 @@ impl Worker for WorkerService {
         }
         let request = convert::request(task, &self.model, &self.seeds).map_err(status::invalid)?;
         let seed = request.sampling.seed;
+        let running = self.drain.begin().map_err(status::draining)?;
         let events = self.engine.submit(request).await.map_err(status::not_done)?;
-        Ok(Response::new(Generation::new(events, seed)))
+        Ok(Response::new(Generation::new(events, seed, running, self.drain.watch())))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {

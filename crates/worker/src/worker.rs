@@ -1,26 +1,32 @@
 //! A worker: a loaded model, its engine, and a gRPC server for both.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
-use windlass_model::{LoadProgress, Network};
+use windlass_model::{LoadProgress, ModelConfig, Network};
 use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_transport::{Incoming, Protocol, ServerTls};
 
-use crate::config::WorkerConfig;
+use crate::config::{WorkerBackend, WorkerConfig};
+use crate::drain::Drain;
+use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
 use crate::error::WorkerError;
-use crate::served_model::ServedModel;
-use crate::service::WorkerService;
+use crate::served_model::{self, ServedModel};
+use crate::service::{ServiceLimits, WorkerService};
+use crate::simulated::{SimulatedCost, SimulatedEngine};
 
 /// Tokenizer files can be large; clients must allow as much.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -28,22 +34,26 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 const MAX_CONNECTIONS: usize = 4096;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long streams that were cut off may take to say so.
-const CUT_OFF_GRACE: Duration = Duration::from_secs(1);
+/// How long what was told to end may take to do so.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// One engine behind gRPC. The engine's thread runs from the start and ends with the worker.
+/// One engine behind gRPC. The engine runs from the start and ends with the worker.
 #[derive(Debug)]
 pub struct Worker {
-    engine: EngineThread,
+    engine: EngineHandle,
     model: Arc<ServedModel>,
-    drain_deadline: Duration,
+    drain: Arc<Drain>,
+    limits: ServiceLimits,
     tls: Option<ServerTls>,
 }
 
 impl Worker {
-    /// Loads the model onto this machine's cores and starts the engine. Blocks: minutes, for a large model.
+    /// Loads the model onto the configured backend and starts the engine. Blocks: minutes, for a large model.
     pub fn load(config: &WorkerConfig, progress: &mut dyn FnMut(LoadProgress)) -> Result<Self, WorkerError> {
         config.validate()?;
+        if let WorkerBackend::Simulated(cost) = config.backend {
+            return Self::simulated(config, cost);
+        }
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
         let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
@@ -57,71 +67,118 @@ impl Worker {
     }
 
     fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
-        let tls = config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?;
-        let (block_bytes, arithmetic) = (block_bytes(network.config()), network.arithmetic());
+        let fingerprint = served_model::fingerprint(config, network.arithmetic())?;
+        let model = ServedModel::read(config, fingerprint, kv_plan(config, network.config()))?;
         let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
-        let kv = KvPlan {
-            blocks: engine.load().blocks_total as u32,
-            block_positions: BLOCK_POSITIONS as u32,
-            block_bytes: block_bytes as u64,
-        };
-        let model = Arc::new(ServedModel::read(config, arithmetic, kv)?);
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
-        Ok(Self { engine, model, drain_deadline: config.drain_deadline, tls })
+        Self::assemble(config, EngineHandle::Thread(engine), model)
     }
 
-    /// Serves on `listener` until `shutdown` resolves. Then it takes no new connection or call, lets running
-    /// generations go on until the drain deadline, cuts off what is left and returns.
+    /// A worker that computes nothing, whatever the configured backend. It reads none of the model's weights, starts no thread
+    /// and takes no K/V memory, so that one process can hold a thousand.
+    pub fn simulated(config: &WorkerConfig, cost: SimulatedCost) -> Result<Self, WorkerError> {
+        config.validate_limits()?;
+        let model = config.model.config()?;
+        let fingerprint = served_model::simulated_fingerprint(&model);
+        let served = ServedModel::read(config, fingerprint.clone(), kv_plan(config, &model))?;
+        let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint);
+        Self::assemble(config, EngineHandle::Simulated(engine), served)
+    }
+
+    fn assemble(
+        config: &WorkerConfig,
+        engine: EngineHandle,
+        model: ServedModel,
+    ) -> Result<Self, WorkerError> {
+        let tls = config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?;
+        let WorkerConfig { drain_deadline, stuck_after, .. } = *config;
+        let limits = ServiceLimits { drain_deadline, stuck_after };
+        Ok(Self { engine, model: Arc::new(model), drain: Arc::default(), limits, tls })
+    }
+
+    /// Serves on `listener` until `shutdown` resolves. Then it drains: it refuses new requests, lets running generations go on
+    /// until the drain deadline, hands over what is left, and returns, at once when nothing runs.
     ///
-    /// An engine that panics does not end the server: it turns health red and refuses requests.
+    /// An engine that panics does not end the server: it turns health red and refuses requests; the shutdown then returns
+    /// [`WorkerError::EngineStopped`].
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), WorkerError> {
-        let Self { engine, model, drain_deadline, tls } = self;
+        let tls = self.tls.take();
         warn_if_open(&listener, tls.as_ref());
+        self.serve_with_incoming(Incoming::new(listener, tls, MAX_CONNECTIONS), shutdown).await
+    }
+
+    /// The same over connections of any kind.
+    pub async fn serve_with_incoming<C, E>(
+        self,
+        incoming: impl Stream<Item = Result<C, E>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), WorkerError>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Self { engine, model, drain, limits, tls: _ } = self;
         let (health, health_server) = health_reporter();
         set_health(&health, ServingStatus::Serving).await;
-        let service = WorkerServer::new(WorkerService::new(engine.clone(), model))
+        let service = WorkerService::new(engine.clone(), model, Arc::clone(&drain), limits);
+        let service = WorkerServer::new(service)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let (drain, draining) = oneshot::channel();
-        let begin_drain = async {
-            shutdown.await;
-            tracing::info!(deadline = ?drain_deadline, "shutting down: running generations may finish");
-            close_health(health.clone()).await;
-            let _ = drain.send(());
-        };
         let server = Server::builder()
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .add_service(health_server)
             .add_service(service)
-            .serve_with_incoming_shutdown(Incoming::new(listener, tls, MAX_CONNECTIONS), begin_drain);
-        let deadline = async {
-            let _ = draining.await;
-            sleep(drain_deadline).await;
-        };
-        let engine_watch = async {
-            engine.stopped().await;
-            set_health(&health, ServingStatus::NotServing).await;
-            std::future::pending::<()>().await;
-        };
+            .serve_with_incoming_shutdown(incoming, drain.watch().ended());
         tokio::pin!(server);
         tokio::select! {
             result = &mut server => return Ok(result?),
-            () = deadline => {}
-            () = engine_watch => {}
+            () = live(&engine, &drain, health, shutdown, limits.drain_deadline) => {}
         }
-        tracing::warn!(deadline = ?drain_deadline, "generations were not finished in time and are cut off");
-        engine.stop().await;
-        match timeout(CUT_OFF_GRACE, server).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Ok(()), // Someone does not read; the connection ends with the process.
+        let has_crashed = engine.has_stopped();
+        // An engine that is stuck, and a connection whose reader does not read, end with the process.
+        let _ = timeout(GRACE, engine.stop()).await;
+        if let Ok(result) = timeout(GRACE, server).await {
+            result?;
+        }
+        if has_crashed { Err(WorkerError::EngineStopped) } else { Ok(()) }
+    }
+}
+
+/// The K/V memory that the limits ask for.
+fn kv_plan(config: &WorkerConfig, model: &ModelConfig) -> KvPlan {
+    KvPlan {
+        blocks: config.engine.capacity(model).blocks as u32,
+        block_positions: BLOCK_POSITIONS as u32,
+        block_bytes: block_bytes(model) as u64,
+    }
+}
+
+/// Lives until `shutdown`, drains, and shows by its health how it is.
+async fn live(
+    engine: &EngineHandle,
+    drain: &Drain,
+    health: HealthReporter,
+    shutdown: impl Future<Output = ()>,
+    drain_deadline: Duration,
+) {
+    tokio::pin!(shutdown);
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = engine.stopped() => {
+            set_health(&health, ServingStatus::NotServing).await;
+            shutdown.await;
         }
     }
+    tracing::info!(deadline = ?drain_deadline, "shutting down: running generations may finish until the deadline");
+    set_health(&health, ServingStatus::NotServing).await;
+    drain.end(drain_deadline, GRACE).await;
+    close_health(health).await;
 }
 
 /// Says so where others than coordinators may ask.
@@ -144,7 +201,6 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 
 /// Tells those who watch the health that it is over; a watch that goes on would keep the server from draining.
 async fn close_health(mut health: HealthReporter) {
-    set_health(&health, ServingStatus::NotServing).await;
     for service in ["", SERVICE_NAME] {
         health.clear_service_status(service).await;
     }

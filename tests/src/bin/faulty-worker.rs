@@ -11,7 +11,7 @@ use windlass_worker::{Worker, WorkerConfig};
 #[tokio::main]
 async fn main() -> Result<()> {
     let broken = Arc::new(AtomicBool::new(false));
-    let device = Faulty { cpu: Cpu::new(1), broken: broken.clone() };
+    let device = Faulty { cpu: Cpu::new(1), broken: broken.clone(), stuck: Arc::default() };
     let config = WorkerConfig::new(ModelFolder::demo())?;
     let network = Network::load(device, &config.model.checkpoint()?, &config.model.config()?, &mut |_| {})?;
     let worker = Worker::new(&config, network)?;

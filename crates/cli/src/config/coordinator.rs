@@ -23,12 +23,37 @@ pub(crate) struct CoordinatorOptions {
     /// Addresses of the workers, separated by commas; at least one
     #[arg(long, value_name = "HOST:PORT,...", env = "WINDLASS_WORKERS", value_delimiter = ',')]
     pub(crate) workers: Option<Vec<String>>,
-    /// Most sequences generated at once; further requests are told to come back later [default: 1024]
+    /// How often each worker says that it lives, and its load, in milliseconds, 10 to 60000 [default: 500]
+    #[arg(long, value_name = "MS", env = "WINDLASS_HEARTBEAT_INTERVAL_MS")]
+    pub(crate) heartbeat_interval_ms: Option<u64>,
+    /// A worker that says nothing for this many milliseconds is lost, and its requests go on elsewhere [default: 1500]
+    #[arg(long, value_name = "MS", env = "WINDLASS_HEARTBEAT_TIMEOUT_MS")]
+    pub(crate) heartbeat_timeout_ms: Option<u64>,
+    /// Most sequences generated at once; further requests wait [default: 1024]
     #[arg(long, value_name = "N", env = "WINDLASS_MAX_CONCURRENT_REQUESTS")]
     pub(crate) max_concurrent_requests: Option<u32>,
-    /// How often each worker is asked for its health and load, in milliseconds [default: 500]
-    #[arg(long, value_name = "MS", env = "WINDLASS_POLL_INTERVAL_MS")]
-    pub(crate) poll_interval_ms: Option<u64>,
+    /// Most requests that wait, 0 for none; further ones are told to come back later [default: 1024]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_QUEUED_REQUESTS")]
+    pub(crate) max_queued_requests: Option<u32>,
+    /// Most core iterations that the waiting requests are expected to take in all [default: no limit]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_QUEUED_CORE_ITERATIONS")]
+    pub(crate) max_queued_core_iterations: Option<u64>,
+    /// How long a request waits at most, in milliseconds [default: 30000]
+    #[arg(long, value_name = "MS", env = "WINDLASS_QUEUE_TIMEOUT_MS")]
+    pub(crate) queue_timeout_ms: Option<u64>,
+    /// How often a request whose worker is lost goes on at another, at most; 0 ends it with its worker [default: 8]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_MIGRATIONS")]
+    pub(crate) max_migrations: Option<u32>,
+    /// How long a request whose worker is lost waits for one that takes it over, in milliseconds [default: 30000]
+    #[arg(long, value_name = "MS", env = "WINDLASS_MIGRATION_PATIENCE_MS")]
+    pub(crate) migration_patience_ms: Option<u64>,
+    /// A worker where this many requests in a row fail is left out for a while [default: 5]
+    #[arg(long, value_name = "N", env = "WINDLASS_BREAKER_FAILURES")]
+    pub(crate) breaker_failures: Option<u32>,
+    /// A prompt goes to the worker that knows its beginning, unless that owes more than this many times the mean and one
+    /// request more; at least 1 [default: 1.25]
+    #[arg(long, value_name = "X", env = "WINDLASS_AFFINITY_LOAD_FACTOR")]
+    pub(crate) affinity_load_factor: Option<f64>,
     /// How long running generations may go on once the coordinator is told to end, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_SHUTDOWN_DEADLINE_S")]
     pub(crate) shutdown_deadline_s: Option<u64>,
@@ -97,8 +122,16 @@ impl CoordinatorOptions {
             http: self.http.or(other.http),
             grpc: self.grpc.or(other.grpc),
             workers: self.workers.or(other.workers),
+            heartbeat_interval_ms: self.heartbeat_interval_ms.or(other.heartbeat_interval_ms),
+            heartbeat_timeout_ms: self.heartbeat_timeout_ms.or(other.heartbeat_timeout_ms),
             max_concurrent_requests: self.max_concurrent_requests.or(other.max_concurrent_requests),
-            poll_interval_ms: self.poll_interval_ms.or(other.poll_interval_ms),
+            max_queued_requests: self.max_queued_requests.or(other.max_queued_requests),
+            max_queued_core_iterations: self.max_queued_core_iterations.or(other.max_queued_core_iterations),
+            queue_timeout_ms: self.queue_timeout_ms.or(other.queue_timeout_ms),
+            max_migrations: self.max_migrations.or(other.max_migrations),
+            migration_patience_ms: self.migration_patience_ms.or(other.migration_patience_ms),
+            breaker_failures: self.breaker_failures.or(other.breaker_failures),
+            affinity_load_factor: self.affinity_load_factor.or(other.affinity_load_factor),
             shutdown_deadline_s: self.shutdown_deadline_s.or(other.shutdown_deadline_s),
             worker_ca: self.worker_ca.or(other.worker_ca),
             worker_certificate: self.worker_certificate.or(other.worker_certificate),
@@ -128,12 +161,6 @@ impl CoordinatorOptions {
         let worker_tls = self.worker_tls()?;
         let http = checked_address("http", self.http.unwrap_or_else(|| "127.0.0.1:8000".to_owned()))?;
         let grpc = checked_address("grpc", self.grpc.unwrap_or_else(|| "127.0.0.1:8001".to_owned()))?;
-        if self.poll_interval_ms == Some(0) {
-            bail!("poll_interval_ms is 0: use at least 1");
-        }
-        if self.read_timeout_s == Some(0) {
-            bail!("read_timeout_s is 0: use at least 1");
-        }
         let mut config = CoordinatorConfig::new(self.workers.unwrap_or_default());
         config.worker_tls = worker_tls;
         config.tls = ServerTlsFiles::from_settings(self.tls_certificate, self.tls_key, self.tls_client_ca)?;
@@ -144,8 +171,16 @@ impl CoordinatorOptions {
         set(&mut config.request_limits.max_n, self.max_n);
         set(&mut config.read_timeout, self.read_timeout_s.map(Duration::from_secs));
         set(&mut config.max_connections, self.max_connections);
+        set(&mut config.heartbeat_interval, self.heartbeat_interval_ms.map(Duration::from_millis));
+        set(&mut config.heartbeat_timeout, self.heartbeat_timeout_ms.map(Duration::from_millis));
         set(&mut config.max_concurrent_requests, self.max_concurrent_requests);
-        set(&mut config.poll_interval, self.poll_interval_ms.map(Duration::from_millis));
+        set(&mut config.max_queued_requests, self.max_queued_requests);
+        config.max_queued_core_iterations = self.max_queued_core_iterations;
+        set(&mut config.queue_timeout, self.queue_timeout_ms.map(Duration::from_millis));
+        set(&mut config.max_migrations, self.max_migrations);
+        set(&mut config.migration_patience, self.migration_patience_ms.map(Duration::from_millis));
+        set(&mut config.breaker_failures, self.breaker_failures);
+        set(&mut config.affinity_load_factor, self.affinity_load_factor);
         set(&mut config.shutdown_deadline, self.shutdown_deadline_s.map(Duration::from_secs));
         config.validate()?;
         Ok(CoordinatorSettings { http, grpc, config })
@@ -188,7 +223,13 @@ mod tests {
         let CoordinatorSettings { http, grpc, config } = options().settings().unwrap();
         assert_eq!((http.as_str(), grpc.as_str()), ("127.0.0.1:8000", "127.0.0.1:8001"));
         assert_eq!(config.max_concurrent_requests, 1024);
-        assert_eq!((config.poll_interval.as_millis(), config.shutdown_deadline.as_secs()), (500, 30));
+        let seconds = [config.queue_timeout, config.migration_patience, config.shutdown_deadline];
+        assert_eq!(seconds.map(|duration| duration.as_secs()), [30, 30, 30]);
+        let heart = (config.heartbeat_interval.as_millis(), config.heartbeat_timeout.as_millis());
+        assert_eq!(heart, (500, 1500));
+        assert_eq!((config.max_queued_requests, config.max_queued_core_iterations), (1024, None));
+        assert_eq!((config.max_migrations, config.breaker_failures), (8, 5));
+        assert_eq!(config.affinity_load_factor, 1.25);
     }
 
     #[test]
@@ -214,13 +255,14 @@ mod tests {
                 "tls_key is not set, but tls_certificate is",
             ),
             (CoordinatorOptions { max_n: Some(0), ..options() }, "max_n: 0 would refuse every request"),
+            (CoordinatorOptions { read_timeout_s: Some(0), ..options() }, "read_timeout: 0 s would refuse"),
             (
-                CoordinatorOptions { read_timeout_s: Some(0), ..options() },
-                "read_timeout_s is 0: use at least 1",
+                CoordinatorOptions { heartbeat_interval_ms: Some(0), ..options() },
+                "heartbeat_interval: 0ns is out of range: use 10ms to 60s",
             ),
             (
-                CoordinatorOptions { poll_interval_ms: Some(0), ..options() },
-                "poll_interval_ms is 0: use at least 1",
+                CoordinatorOptions { heartbeat_timeout_ms: Some(500), ..options() },
+                "heartbeat_timeout: 500ms is not longer than the interval of 500ms: use 1.5s, say",
             ),
         ];
         for (options, expected) in cases {

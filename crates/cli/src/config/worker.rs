@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
 use windlass_kernels::WeightFormat;
-use windlass_worker::{ServerTlsFiles, WorkerConfig};
+use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
 use super::{TlsOptions, checked_address, model_folder, set, thread_count};
 use crate::text_files;
@@ -22,7 +22,17 @@ pub(crate) struct WorkerOptions {
     /// [default: 127.0.0.1:8002; with `serve` 127.0.0.1:0]
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
     pub(crate) listen: Option<String>,
-    /// Folder of the model, or `demo` for the one in this program
+    /// What computes: cpu, or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
+    /// simulated_row_us say. For trying out clusters [default: cpu]
+    #[arg(long, value_name = "cpu|simulated", env = "WINDLASS_BACKEND")]
+    pub(crate) backend: Option<String>,
+    /// With backend simulated, what a core iteration takes whatever the rows, in microseconds [default: 1000]
+    #[arg(long, value_name = "US", env = "WINDLASS_SIMULATED_TICK_US")]
+    pub(crate) simulated_tick_us: Option<u64>,
+    /// With backend simulated, what each row in flight adds to a core iteration, in microseconds [default: 10]
+    #[arg(long, value_name = "US", env = "WINDLASS_SIMULATED_ROW_US")]
+    pub(crate) simulated_row_us: Option<u64>,
+    /// Folder of the model, or `demo` for the one in this program; with backend simulated, demo is the default
     #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
     pub(crate) model: Option<String>,
     /// Threads of the computation [default: all cores]
@@ -72,7 +82,8 @@ pub(crate) struct WorkerOptions {
     /// Seed of the initial latents; the same for all workers of one model [default: 0]
     #[arg(long, value_name = "S", env = "WINDLASS_LATENT_SEED")]
     pub(crate) latent_seed: Option<u64>,
-    /// How long running generations may go on once the worker is told to end, in seconds [default: 30]
+    /// How long running generations may go on once the worker drains or is told to end, in seconds; those that still run then
+    /// are handed over to other workers [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_DRAIN_DEADLINE_S")]
     pub(crate) drain_deadline_s: Option<u64>,
     // Of the worker's section; the flags are `TlsOptions`, which worker and coordinator share.
@@ -82,6 +93,10 @@ pub(crate) struct WorkerOptions {
     pub(crate) tls_key: Option<PathBuf>,
     #[arg(skip)]
     pub(crate) tls_client_ca: Option<PathBuf>,
+    /// How long the engine may be busy without an answer before coordinators take the worker for stuck, in milliseconds; more
+    /// than its longest tick takes [default: 10000]
+    #[arg(long, value_name = "MS", env = "WINDLASS_STUCK_AFTER_MS")]
+    pub(crate) stuck_after_ms: Option<u64>,
 }
 
 /// A worker's settings, checked.
@@ -96,6 +111,9 @@ impl WorkerOptions {
     pub(crate) fn or(self, other: Self) -> Self {
         Self {
             listen: self.listen.or(other.listen),
+            backend: self.backend.or(other.backend),
+            simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
+            simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
             threads: self.threads.or(other.threads),
             weights: self.weights.or(other.weights),
@@ -115,6 +133,7 @@ impl WorkerOptions {
             tls_certificate: self.tls_certificate.or(other.tls_certificate),
             tls_key: self.tls_key.or(other.tls_key),
             tls_client_ca: self.tls_client_ca.or(other.tls_client_ca),
+            stuck_after_ms: self.stuck_after_ms.or(other.stuck_after_ms),
         }
     }
 
@@ -126,10 +145,14 @@ impl WorkerOptions {
 
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
     pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
+        let backend = self.backend()?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
+        let default_model = (backend != WorkerBackend::Cpu).then(|| "demo".to_owned());
+        let model = self.model.or(default_model);
         let model =
-            self.model.context("model is not set: name its folder, or demo for the one in this program")?;
+            model.context("model is not set: name its folder, or demo for the one in this program")?;
         let mut config = WorkerConfig::new(model_folder(&model)?)?;
+        config.backend = backend;
         text_files::check(&config.model)?;
         config.threads = thread_count(self.threads)?;
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
@@ -147,9 +170,25 @@ impl WorkerOptions {
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
         config.tls = ServerTlsFiles::from_settings(self.tls_certificate, self.tls_key, self.tls_client_ca)?;
+        set(&mut config.stuck_after, self.stuck_after_ms.map(Duration::from_millis));
         config.validate()?;
         check_sense(&config)?;
         Ok(WorkerSettings { listen, config })
+    }
+}
+
+impl WorkerOptions {
+    fn backend(&self) -> Result<WorkerBackend> {
+        match self.backend.as_deref() {
+            None | Some("cpu") => Ok(WorkerBackend::Cpu),
+            Some("simulated") => {
+                let mut cost = SimulatedCost::default();
+                set(&mut cost.tick, self.simulated_tick_us.map(Duration::from_micros));
+                set(&mut cost.row, self.simulated_row_us.map(Duration::from_micros));
+                Ok(WorkerBackend::Simulated(cost))
+            }
+            Some(name) => bail!("backend is '{name}': use cpu or simulated"),
+        }
     }
 }
 
@@ -185,12 +224,23 @@ mod tests {
     fn defaults_are_those_of_the_help() {
         let WorkerSettings { listen, config } = demo().settings("127.0.0.1:8002").unwrap();
         let engine = config.engine;
-        assert_eq!(
-            (listen.as_str(), config.latent_seed, config.drain_deadline.as_secs()),
-            ("127.0.0.1:8002", 0, 30)
-        );
+        assert_eq!((listen.as_str(), config.latent_seed), ("127.0.0.1:8002", 0));
+        assert_eq!((config.drain_deadline.as_secs(), config.stuck_after.as_millis()), (30, 10_000));
         assert_eq!((engine.max_lanes, engine.max_rows, engine.prefill_chunk), (64, 256, 128));
         assert_eq!((engine.prefill_positions, engine.max_waiting, engine.kv_bytes), (4096, 1024, 1 << 30));
+    }
+
+    #[test]
+    fn a_simulated_worker_needs_no_model_and_has_its_costs() {
+        let simulated =
+            || WorkerOptions { backend: Some("simulated".to_owned()), ..WorkerOptions::default() };
+        let backend = |options: WorkerOptions| options.settings("127.0.0.1:8002").unwrap().config.backend;
+        let costs = |tick, row| WorkerBackend::Simulated(SimulatedCost { tick, row });
+        let micros = Duration::from_micros;
+        assert_eq!(backend(simulated()), costs(micros(1000), micros(10)));
+        let options = WorkerOptions { simulated_tick_us: Some(70), simulated_row_us: Some(3), ..simulated() };
+        assert_eq!(backend(options), costs(micros(70), micros(3)));
+        assert_eq!(backend(demo()), WorkerBackend::Cpu);
     }
 
     #[test]
@@ -226,6 +276,11 @@ mod tests {
                 WorkerOptions { weights: Some("f16".into()), ..demo() },
                 "weights is 'f16': use f32, bf16 or int8",
             ),
+            (
+                WorkerOptions { backend: Some("gpu".into()), ..demo() },
+                "backend is 'gpu': use cpu or simulated",
+            ),
+            (WorkerOptions { stuck_after_ms: Some(0), ..demo() }, "stuck_after_ms is 0: use at least 1"),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
             (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),
             (

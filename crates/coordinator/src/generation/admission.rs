@@ -1,21 +1,20 @@
 use std::sync::OnceLock;
 
-use tokio::sync::OwnedSemaphorePermit;
-
+use crate::admission::Permit;
 use crate::security::Allowance;
 
 /// The right to generate the sequences of one request, held until the last of them ends, and their common fate: when one
 /// fails, so do those that are dropped because of it.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
     /// `None`: the caller has no limits.
     allowance: Option<Allowance>,
     failure: OnceLock<&'static str>,
 }
 
 impl Admission {
-    pub(super) fn new(permit: OwnedSemaphorePermit, allowance: Option<Allowance>) -> Self {
+    pub(super) fn new(permit: Permit, allowance: Option<Allowance>) -> Self {
         Self { _permit: permit, allowance, failure: OnceLock::new() }
     }
 

@@ -1,7 +1,11 @@
 use std::time::Duration;
 
+use crate::admission::QueueError;
 use crate::security::OverLimit;
 use crate::text::TextError;
+
+/// When to come back where nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a generation cannot begin or go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,16 +20,19 @@ pub(crate) enum GenerationError {
     },
     #[error("model '{model}' is not served: {served}")]
     UnknownModel { model: String, served: String },
-    /// Too much to do; later it may work.
+    /// Too much to do; after a while it may work.
     #[error("{message}")]
-    Busy { message: String },
+    Busy { message: String, retry_after: Duration },
     /// Over a limit of the caller's API key.
     #[error("{message}")]
     Limited { message: String, retry_after: Duration },
+    /// The time that the request allows passed before it began.
+    #[error("{message}")]
+    Late { message: String },
     /// Nobody there to do it.
     #[error("{message}")]
     Unavailable { message: String },
-    /// A worker was lost after the first token.
+    /// A worker was lost, and no other took over.
     #[error("{message}")]
     WorkerLost { message: String },
     #[error("{message}")]
@@ -36,6 +43,10 @@ impl GenerationError {
     /// The request's field `field` is at fault.
     pub(crate) fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self::Invalid { field: Some(field.to_owned()), message: message.into() }
+    }
+
+    pub(crate) fn busy(message: impl Into<String>) -> Self {
+        Self::Busy { message: message.into(), retry_after: RETRY_AFTER }
     }
 
     /// The same error with the field, if there is one, under another front's name for it.
@@ -53,6 +64,7 @@ impl GenerationError {
             Self::UnknownModel { .. } => "model_not_found",
             Self::Busy { .. } => "busy",
             Self::Limited { .. } => "rate_limit_exceeded",
+            Self::Late { .. } => "deadline_exceeded",
             Self::Unavailable { .. } => "unavailable",
             Self::WorkerLost { .. } => "worker_lost",
             Self::Internal { .. } => "internal",
@@ -69,6 +81,18 @@ impl From<OverLimit> for GenerationError {
         match over {
             OverLimit::Later { message, retry_after } => Self::Limited { message, retry_after },
             OverLimit::Never { message } => Self::invalid("n", message),
+        }
+    }
+}
+
+impl From<QueueError> for GenerationError {
+    fn from(error: QueueError) -> Self {
+        let message = error.to_string();
+        match error {
+            QueueError::Full { retry_after, .. } | QueueError::TimedOut { retry_after, .. } => {
+                Self::Busy { message, retry_after }
+            }
+            QueueError::Late => Self::Late { message },
         }
     }
 }

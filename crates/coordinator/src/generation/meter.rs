@@ -1,6 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
-
+use tokio::time::Instant;
 use windlass_proto::v1::{FinishReason, GenerationParameters, Token, Usage};
 
 use super::Admission;

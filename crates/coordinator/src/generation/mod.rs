@@ -10,45 +10,49 @@ mod prompt;
 mod run;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
-use windlass_proto::v1::{GenerateTaskRequest, GenerationParameters};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use windlass_proto::v1::GenerationParameters;
 
 pub(crate) use admission::Admission;
 pub(crate) use error::GenerationError;
 pub(crate) use prompt::Prompt;
 pub(crate) use run::{Generation, GenerationEvent};
 
+use crate::admission::{Demand, Queue, QueueLimits};
 use crate::config::RequestLimits;
-use crate::dispatch::dispatch;
+use crate::dispatch::{MigrationSettings, Task, TaskStream};
 use crate::random::random_seed;
 use crate::registry::{Model, Registry};
 use crate::security::Caller;
 use crate::text::{TextStream, Tokenizer};
 use meter::Meter;
+use run::aborted;
 
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 
-/// Begins generations, within the limit.
+/// Begins generations, within the limits.
 pub(crate) struct Generator {
     registry: Arc<Registry>,
-    permits: Arc<Semaphore>,
-    limit: u32,
+    queue: Arc<Queue>,
+    migration: MigrationSettings,
     request_limits: RequestLimits,
     abort: watch::Receiver<bool>,
 }
 
 impl Generator {
-    /// Running generations end with an error once `abort` turns true.
+    /// Running and waiting generations end with an error once `abort` turns true.
     pub(crate) fn new(
         registry: Arc<Registry>,
-        limit: u32,
+        limits: QueueLimits,
+        migration: MigrationSettings,
         request_limits: RequestLimits,
         abort: watch::Receiver<bool>,
     ) -> Self {
-        Self { registry, permits: Arc::new(Semaphore::new(limit as usize)), limit, request_limits, abort }
+        Self { registry, queue: Queue::new(limits), migration, request_limits, abort }
     }
 
     /// The model of this name; for the empty name, the only one served.
@@ -81,27 +85,56 @@ impl Generator {
         limits::check_choices(&self.request_limits, choices)
     }
 
-    /// Makes room for `sequences` more generations of the caller at this priority.
-    pub(crate) fn admit(
-        &self,
-        caller: &Caller,
-        sequences: usize,
-        priority: Option<i32>,
-    ) -> Result<Arc<Admission>, GenerationError> {
-        check_priority(caller, priority)?;
+    /// Refuses a request for so many sequences that there is no room for now, before anything is done for it.
+    pub(crate) fn expect_room(&self, sequences: usize) -> Result<(), GenerationError> {
         let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
-        let limit = self.limit;
+        let limit = self.queue.limits().running_sequences;
         if wanted > limit {
             let message =
                 format!("{sequences} sequences exceed the server's limit of {limit}: ask for fewer at once");
             return Err(GenerationError::invalid("n", message));
         }
-        let permit = Arc::clone(&self.permits).try_acquire_many_owned(wanted);
-        let permit = permit.map_err(|_| GenerationError::Busy {
-            message: format!("the server is generating its limit of {limit} sequences: try again later"),
-        })?;
-        // Last, so that a request that is refused anyway uses nothing up.
-        Ok(Arc::new(Admission::new(permit, caller.admit(wanted)?)))
+        Ok(self.queue.expect_room(wanted)?)
+    }
+
+    /// Waits until these prompts may be generated from, each so many times. What can never fit is refused at once.
+    /// `received`: when the request came in.
+    pub(crate) async fn admit(
+        &self,
+        caller: &Caller,
+        model: &Model,
+        prompts: &[Vec<u32>],
+        parameters: &GenerationParameters,
+        choices: u32,
+        received: Instant,
+    ) -> Result<Arc<Admission>, GenerationError> {
+        check_priority(caller, parameters.priority)?;
+        for prompt in prompts {
+            fit_context(model, prompt.len(), parameters.max_tokens)?;
+        }
+        let sequences = u32::try_from(prompts.len()).unwrap_or(u32::MAX).saturating_mul(choices);
+        let deadline = deadline(parameters, received);
+        let expected = |prompt: &Vec<u32>| model.expected_core_iterations(prompt.len(), parameters);
+        let core_iterations = prompts.iter().map(expected).fold(0, u64::saturating_add);
+        let core_iterations = core_iterations.saturating_mul(choices.into());
+        if let Some(limit) =
+            self.queue.limits().queued_core_iterations.filter(|limit| core_iterations > *limit)
+        {
+            let message = format!(
+                "the request is expected to take {core_iterations} core iterations, and the server takes {limit} at \
+                 most: ask for fewer tokens or less depth"
+            );
+            return Err(GenerationError::invalid("max_tokens", message));
+        }
+        let priority = parameters.priority.unwrap_or(0);
+        let demand = Demand { sequences, core_iterations, priority, deadline };
+        let allowance = caller.admit(sequences)?;
+        let mut abort = self.abort.clone();
+        let permit = tokio::select! {
+            permit = self.queue.admit(demand) => permit?,
+            error = aborted(&mut abort) => return Err(error),
+        };
+        Ok(Arc::new(Admission::new(permit, allowance)))
     }
 
     /// The token ids of a prompt.
@@ -150,15 +183,40 @@ impl Generator {
         let text = text_stream(&model, &prompt, stop)?;
         let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
         let mut meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received, admission);
-        let request = GenerateTaskRequest {
-            prompt,
-            parameters: Some(parameters),
-            fingerprint: model.info.fingerprint.clone(),
-            emitted: Vec::new(),
+        let deadline = deadline(&parameters, received);
+        let task = Task::new(model, prompt, parameters, deadline);
+        let mut abort = self.abort.clone();
+        let started = tokio::select! {
+            started = TaskStream::start(Arc::clone(&self.registry), self.migration, task) => started,
+            error = aborted(&mut abort) => Err(error),
         };
-        let started = dispatch(&self.registry, &model, &request).await;
         let events = started.inspect_err(|error| meter.refused(error.code()))?;
-        Ok(Generation::new(events, text, meter, seed, self.abort.clone()))
+        Ok(Generation::new(events, text, meter, seed, abort))
+    }
+}
+
+/// When the request's time is over.
+fn deadline(parameters: &GenerationParameters, received: Instant) -> Option<Instant> {
+    let allowed = parameters.timeout_ms.filter(|timeout_ms| *timeout_ms > 0)?;
+    Some(received + Duration::from_millis(allowed.into()))
+}
+
+/// Refuses what no worker can hold, as a worker would.
+fn fit_context(model: &Model, prompt: usize, max_tokens: Option<u32>) -> Result<(), GenerationError> {
+    let context = model.info.context_length as usize;
+    if prompt >= context {
+        let message = format!("it has {prompt} tokens: use at most {}", context.saturating_sub(1));
+        return Err(GenerationError::invalid("prompt", message));
+    }
+    match max_tokens.map(|max_tokens| max_tokens as usize) {
+        Some(max_tokens) if prompt + max_tokens > context => {
+            let left = context - prompt;
+            let message = format!(
+                "{max_tokens} and a prompt of {prompt} tokens exceed the context of {context}: use at most {left}"
+            );
+            Err(GenerationError::invalid("max_tokens", message))
+        }
+        _ => Ok(()),
     }
 }
 

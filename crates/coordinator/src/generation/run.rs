@@ -4,7 +4,7 @@ use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::{Finish, FinishReason, Token, Usage};
 
 use super::{GenerationError, Meter};
-use crate::dispatch::WorkerStream;
+use crate::dispatch::TaskStream;
 use crate::text::TextStream;
 
 /// What a generation says.
@@ -16,10 +16,10 @@ pub(crate) enum GenerationEvent {
     Finish(Finish),
 }
 
-/// A generation under way. Dropping it aborts it at the worker.
+/// A generation under way. Dropping it aborts it at its worker.
 pub(crate) struct Generation {
-    /// `None` once the worker has nothing more to say.
-    events: Option<WorkerStream>,
+    /// `None` once there is nothing more to come.
+    events: Option<TaskStream>,
     text: Option<TextStream>,
     meter: Meter,
     seed: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Generation {
 
 impl Generation {
     pub(super) fn new(
-        events: WorkerStream,
+        events: TaskStream,
         text: Option<TextStream>,
         meter: Meter,
         seed: u64,
@@ -57,16 +57,11 @@ impl Generation {
         let events = self.events.as_mut()?;
         let event = tokio::select! {
             event = events.next() => event,
-            _ = self.abort.wait_for(|abort| *abort) => Err(GenerationError::Unavailable {
-                message: "the server is shutting down".into(),
-            }),
+            error = aborted(&mut self.abort) => Err(error),
         };
         let result = match event {
-            Ok(Some(Event::Token(token))) => self.token(token),
-            Ok(Some(Event::Finish(finish))) => self.finished(finish),
-            Ok(None) => Err(GenerationError::WorkerLost {
-                message: "the worker ended the generation without finishing it".into(),
-            }),
+            Ok(Event::Token(token)) => self.token(token),
+            Ok(Event::Finish(finish)) => self.finished(finish),
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
@@ -113,4 +108,11 @@ impl Generation {
         self.meter.finish(reason, &usage);
         self.finish = Some(Finish { reason: reason.into(), usage: Some(usage), seed: self.seed });
     }
+}
+
+/// Waits until running generations have to end.
+pub(super) async fn aborted(abort: &mut watch::Receiver<bool>) -> GenerationError {
+    // An error means that the server is gone.
+    let _ = abort.wait_for(|abort| *abort).await;
+    GenerationError::Unavailable { message: "the server is shutting down".into() }
 }

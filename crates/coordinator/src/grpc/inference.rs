@@ -1,8 +1,8 @@
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use futures::{Stream, StreamExt};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use windlass_proto::v1::inference_server::Inference;
 use windlass_proto::v1::{
@@ -10,6 +10,7 @@ use windlass_proto::v1::{
     TokenizeRequest, TokenizeResponse, generate_request, generate_response,
 };
 
+use super::deadline::allowed_ms;
 use super::status::status;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
 use crate::registry::Registry;
@@ -29,7 +30,8 @@ impl Inference for InferenceService {
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Responses>, Status> {
         let caller = Caller::of(request.extensions());
-        let generation = self.start(&caller, request.into_inner()).await.map_err(status)?;
+        let allowed = allowed_ms(request.metadata());
+        let generation = self.start(&caller, request.into_inner(), allowed).await.map_err(status)?;
         let responses = generation.into_stream().map(|event| match event {
             Ok(event) => Ok(response(event)),
             Err(error) => Err(status(error)),
@@ -55,19 +57,29 @@ impl Inference for InferenceService {
 }
 
 impl InferenceService {
-    async fn start(&self, caller: &Caller, request: GenerateRequest) -> Result<Generation, GenerationError> {
+    /// `allowed`: how many milliseconds the client waits for the whole answer.
+    async fn start(
+        &self,
+        caller: &Caller,
+        request: GenerateRequest,
+        allowed: Option<u32>,
+    ) -> Result<Generation, GenerationError> {
         let received = Instant::now();
         let GenerateRequest { model, prompt, parameters, stop } = request;
         let model = self.generator.model(&model)?;
         let prompt = prompt.ok_or_else(|| {
             GenerationError::invalid("prompt", "it is missing: set one of text, token_ids and chat")
         })?;
-        let parameters = parameters.unwrap_or_default();
+        let mut parameters = parameters.unwrap_or_default();
+        parameters.timeout_ms = allowed.into_iter().chain(parameters.timeout_ms).min();
         if parameters.depth.is_some() && parameters.effort.is_some() {
             return Err(GenerationError::invalid("depth", "effort is set too: use only one of the two"));
         }
-        let admission = self.generator.admit(caller, 1, parameters.priority)?;
+        self.generator.expect_room(1)?;
         let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
+        let prompts = [prompt];
+        let admission = self.generator.admit(caller, &model, &prompts, &parameters, 1, received).await?;
+        let [prompt] = prompts;
         self.generator.start(model, prompt, parameters, stop, admission, received).await
     }
 

@@ -16,11 +16,11 @@ pub(super) fn status(error: GenerationError) -> Status {
         }
         GenerationError::Invalid { field: None, .. } => Status::invalid_argument(message),
         GenerationError::UnknownModel { .. } => Status::not_found(message),
-        GenerationError::Limited { retry_after, .. } => {
+        GenerationError::Busy { retry_after, .. } | GenerationError::Limited { retry_after, .. } => {
             let details = ErrorDetails::with_retry_info(Some(retry_after));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
-        GenerationError::Busy { .. } => Status::resource_exhausted(message),
+        GenerationError::Late { .. } => Status::deadline_exceeded(message),
         GenerationError::Unavailable { .. } => Status::unavailable(message),
         GenerationError::WorkerLost { .. } => Status::aborted(message),
         GenerationError::Internal { .. } => Status::internal(message),

@@ -1,11 +1,12 @@
 //! Runs the generations of one request and answers as a whole or chunk by chunk.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use futures::future::{BoxFuture, try_join_all};
+use tokio::time::Instant;
 use windlass_proto::v1::{Finish, FinishReason, Token, Usage};
 
 use super::App;
@@ -69,13 +70,16 @@ pub(super) type Start = BoxFuture<'static, Result<Generation, GenerationError>>;
 async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Start>, GenerationError> {
     let Options { parameters, stop, choices, .. } = &job.options;
     let generator = &app.generator;
-    let sequences = job.prompts.len() * *choices as usize;
-    let admission = generator.admit(&job.caller, sequences, parameters.priority)?;
+    generator.expect_room(job.prompts.len() * *choices as usize)?;
+    let mut prompts = Vec::new();
+    for prompt in job.prompts.drain(..) {
+        prompts.push(generator.prompt_ids(model, prompt).await?);
+    }
+    let admission = generator.admit(&job.caller, model, &prompts, parameters, *choices, job.received).await?;
     let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);
     let received = job.received;
     let mut starts: Vec<Start> = Vec::new();
-    for prompt in job.prompts.drain(..) {
-        let ids = generator.prompt_ids(model, prompt).await?;
+    for ids in prompts {
         for choice in 0..*choices {
             let mut parameters = parameters.clone();
             let sampling = parameters.sampling.get_or_insert_default();

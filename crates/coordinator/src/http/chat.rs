@@ -1,11 +1,11 @@
 //! `POST /v1/chat/completions`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::App;
 use super::answer::{Job, answer};

@@ -1,10 +1,10 @@
 //! `POST /v1/completions`.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
+use tokio::time::Instant;
 
 use super::App;
 use super::answer::{Job, answer};

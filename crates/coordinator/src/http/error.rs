@@ -10,9 +10,6 @@ use serde::Serialize;
 use crate::generation::GenerationError;
 use crate::metrics;
 
-/// When a busy server may have room again.
-const BUSY_WAIT: Duration = Duration::from_secs(1);
-
 /// An error told to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ApiError {
@@ -20,8 +17,8 @@ pub(super) struct ApiError {
     pub(super) message: String,
     pub(super) param: Option<String>,
     pub(super) code: &'static str,
-    /// When the same may be accepted.
-    pub(super) retry_after: Option<Duration>,
+    /// When it is worth another try.
+    retry_after: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -78,23 +75,21 @@ impl From<GenerationError> for ApiError {
             GenerationError::Invalid { .. } => StatusCode::BAD_REQUEST,
             GenerationError::UnknownModel { .. } => StatusCode::NOT_FOUND,
             GenerationError::Busy { .. } | GenerationError::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            GenerationError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
             GenerationError::Unavailable { .. } | GenerationError::WorkerLost { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             GenerationError::Internal { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let plain = Self::new(status, error.code(), error.to_string());
-        let retry_after = match &error {
-            GenerationError::Limited { retry_after, .. } => Some(*retry_after),
-            GenerationError::Busy { .. } => Some(BUSY_WAIT),
-            _ => None,
-        };
-        let param = match error {
-            GenerationError::Invalid { field, .. } => field,
-            GenerationError::UnknownModel { .. } => Some("model".into()),
-            _ => None,
-        };
-        Self { param, retry_after, ..plain }
+        match error {
+            GenerationError::Invalid { field, .. } => Self { param: field, ..plain },
+            GenerationError::UnknownModel { .. } => Self { param: Some("model".into()), ..plain },
+            GenerationError::Busy { retry_after, .. } | GenerationError::Limited { retry_after, .. } => {
+                Self { retry_after: Some(retry_after), ..plain }
+            }
+            _ => plain,
+        }
     }
 }
 
@@ -103,8 +98,9 @@ impl IntoResponse for ApiError {
         metrics::failure(self.code);
         let mut response = (self.status, Json(self.body())).into_response();
         if let Some(retry_after) = self.retry_after {
-            let seconds = retry_after.as_secs_f64().ceil().max(1.0) as u64;
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            // Whole seconds only, and none too early.
+            let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         response
     }

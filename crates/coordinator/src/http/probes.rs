@@ -19,7 +19,7 @@ pub(super) async fn live() -> Json<Value> {
     Json(json!({"status": "live"}))
 }
 
-/// A worker's engine answered just now.
+/// A worker takes requests, and its engine answered just now.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
     match app.registry.probe(PROBE_TIMEOUT).await {
         Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
@@ -30,6 +30,6 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Valu
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let page = app.metrics.render() + &render_workers(app.registry.workers());
+    let page = app.metrics.render() + &render_workers(&app.registry.workers());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page)
 }

@@ -6,7 +6,7 @@ mod workers;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use windlass_proto::v1::Usage;
 
@@ -25,6 +25,13 @@ const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
 const TOKEN_DEPTH: &str = "windlass_token_depth";
 const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
 const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
+const JOB_ITEMS: &str = "windlass_job_items_total";
+
+const MIGRATIONS: &str = "windlass_migrations_total";
+const WORKER_LOSSES: &str = "windlass_worker_losses_total";
+const QUEUED_REQUESTS: &str = "windlass_queued_requests";
+const QUEUED_CORE_ITERATIONS: &str = "windlass_queued_core_iterations";
+const QUEUE_WAIT: &str = "windlass_queue_wait_seconds";
 
 const TOKEN_SECONDS: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -51,9 +58,11 @@ fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(named(FIRST_TOKEN), &TOKEN_SECONDS)?
         .set_buckets_for_metric(named(INTER_TOKEN), &TOKEN_SECONDS)?
         .set_buckets_for_metric(named(END_TO_END), &REQUEST_SECONDS)?
+        .set_buckets_for_metric(named(QUEUE_WAIT), &TOKEN_SECONDS)?
         .set_buckets_for_metric(named(TOKEN_DEPTH), &DEPTHS)?
         .install_recorder()?;
     describe();
+    describe_cluster();
     Ok(handle)
 }
 
@@ -81,6 +90,23 @@ fn describe() {
         CORE_ITERATIONS_SAVED,
         "Core iterations that generated tokens did not take, below their policy's maximum"
     );
+    describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
+}
+
+fn describe_cluster() {
+    describe_counter!(
+        MIGRATIONS,
+        "Generations that went on at another worker, by how the one before was lost: silence, connection, handover or engine"
+    );
+    describe_counter!(WORKER_LOSSES, "Workers that were ready and then silent, gone or broken");
+    describe_gauge!(QUEUED_REQUESTS, "Requests that wait until they may begin");
+    describe_gauge!(QUEUED_CORE_ITERATIONS, "Core iterations that the waiting requests are expected to take");
+    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "From when a request could have begun to when it might");
+    counter!(WORKER_LOSSES).increment(0);
+    for reason in ["silence", "connection", "handover", "engine"] {
+        counter!(MIGRATIONS, "reason" => reason).increment(0);
+    }
+    queue(0, 0);
 }
 
 /// Makes a model's counters visible before its first request.
@@ -108,6 +134,30 @@ pub(crate) fn success(model: &str, reason: &'static str, after: Duration) {
 
 pub(crate) fn failure(code: &'static str) {
     counter!(FAILURE, "code" => code).increment(1);
+}
+
+/// A generation goes on at another worker than the one it was lost at.
+pub(crate) fn migration(reason: &'static str) {
+    counter!(MIGRATIONS, "reason" => reason).increment(1);
+}
+
+pub(crate) fn worker_lost() {
+    counter!(WORKER_LOSSES).increment(1);
+}
+
+/// What waits now.
+pub(crate) fn queue(requests: usize, core_iterations: u64) {
+    gauge!(QUEUED_REQUESTS).set(requests as f64);
+    gauge!(QUEUED_CORE_ITERATIONS).set(core_iterations as f64);
+}
+
+pub(crate) fn queue_wait(wait: Duration) {
+    histogram!(QUEUE_WAIT).record(wait);
+}
+
+/// An attempt at an item of a job.
+pub(crate) fn job_item(outcome: &'static str) {
+    counter!(JOB_ITEMS, "outcome" => outcome).increment(1);
 }
 
 /// What a generation used. Its tokens were counted one by one.

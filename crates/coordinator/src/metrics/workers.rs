@@ -13,14 +13,14 @@ use crate::registry::{Worker, WorkerState};
 pub(crate) fn render_workers(workers: &[Arc<Worker>]) -> String {
     let reports: Vec<_> = workers.iter().filter_map(|worker| Report::of(worker)).collect();
     let mut page = Page::default();
-    workers_by_state(&mut page, workers.len(), reports.len());
+    workers_by_state(&mut page, workers);
     models(&mut page, &reports);
     counters(&mut page, &reports);
     histogram(&mut page, &reports);
     page.text
 }
 
-/// What a ready worker reported last.
+/// What a worker whose heart beats reported last.
 struct Report {
     worker: String,
     model: String,
@@ -30,18 +30,23 @@ struct Report {
 impl Report {
     fn of(worker: &Worker) -> Option<Self> {
         match worker.state() {
-            WorkerState::Ready { model } => {
-                Some(Self { worker: worker.address.clone(), model, load: worker.load() })
+            WorkerState::Ready { model }
+            | WorkerState::Draining { model }
+            | WorkerState::Suspended { model } => {
+                Some(Self { worker: worker.id.to_string(), model, load: worker.load() })
             }
             WorkerState::Unready { .. } => None,
         }
     }
 }
 
-fn workers_by_state(page: &mut Page, all: usize, ready: usize) {
+fn workers_by_state(page: &mut Page, workers: &[Arc<Worker>]) {
     page.family("windlass_workers", "gauge", "Workers, by state");
-    page.sample("windlass_workers", &[("state", "ready")], ready);
-    page.sample("windlass_workers", &[("state", "unready")], all - ready);
+    let states: Vec<_> = workers.iter().map(|worker| worker.state().name()).collect();
+    for name in ["ready", "draining", "suspended", "unready"] {
+        let count = states.iter().filter(|state| **state == name).count();
+        page.sample("windlass_workers", &[("state", name)], count);
+    }
 }
 
 fn models(page: &mut Page, reports: &[Report]) {

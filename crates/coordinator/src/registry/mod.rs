@@ -1,150 +1,254 @@
 //! The workers and the models they serve.
 //!
-//! A fixed set of addresses; one task for each keeps asking. Knows nothing of prompts or answers.
+//! Workers come and go; one task for each listens to its heart. Knows nothing of prompts or answers, and nothing of where
+//! the list of workers comes from.
 
+mod breaker;
+mod connect;
 mod identity;
+mod introduction;
 mod model;
 mod monitor;
 mod reason;
+mod roster;
+mod state;
 mod worker;
+mod worker_id;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use windlass_proto::v1::{ModelInfo, TokenizerResponse};
-use windlass_transport::ClientTls;
+use windlass_proto::v1::Heartbeat;
 
-use identity::{Identity, most_common};
+pub use connect::{Connect, TcpConnect};
 pub(crate) use model::{DepthLimit, Model};
-pub(crate) use reason::reason;
-pub(crate) use worker::{WorkGuard, Worker, WorkerState};
+pub(crate) use reason::{is_broken, reason, was_never_sent};
+pub(crate) use state::{Loss, WorkerState};
+pub(crate) use worker::{WorkGuard, Worker};
+pub(crate) use worker_id::WorkerId;
 
-use crate::error::CoordinatorError;
-use crate::routing;
+use crate::locks::{lock, read, write};
+use crate::metrics;
+use crate::random::Random;
+use crate::routing::{self, Wish};
+
+/// Ready workers that `/ready` asks, at most.
+const PROBED_WORKERS: usize = 3;
+/// Workers whose reasons `/ready` tells, at most.
+const REASONS: usize = 10;
+
+/// How a registry treats its workers.
+#[derive(Debug, Clone)]
+pub(crate) struct RegistrySettings {
+    pub(crate) heartbeat_interval: Duration,
+    /// A worker that is silent for longer is lost.
+    pub(crate) heartbeat_timeout: Duration,
+    /// This many requests that fail in a row suspend a worker.
+    pub(crate) breaker_failures: u32,
+    /// How many times the mean the worker may owe that a prompt's beginning belongs to.
+    pub(crate) affinity_load_factor: f64,
+    /// Decides every draw: which workers are compared, and jitter.
+    pub(crate) seed: u64,
+}
+
+/// The ready workers by model.
+type Ready = BTreeMap<String, Arc<[Arc<Worker>]>>;
 
 pub(crate) struct Registry {
-    workers: Vec<Arc<Worker>>,
+    settings: RegistrySettings,
+    connect: Arc<dyn Connect>,
+    /// Also those that are no members any more and still have requests.
+    workers: RwLock<BTreeMap<WorkerId, Arc<Worker>>>,
     models: RwLock<BTreeMap<String, Arc<Model>>>,
-    ready: watch::Sender<bool>,
-    turn: AtomicUsize,
+    ready: RwLock<Arc<Ready>>,
+    is_ready: watch::Sender<bool>,
+    /// Counts changes of the list of workers and of their states.
+    changes: watch::Sender<u64>,
+    random: Mutex<Random>,
     /// Held while a worker's model is compared with the known one.
     registering: Mutex<()>,
+    /// They hold the registry: see [`Watch`].
+    monitors: Mutex<JoinSet<()>>,
+}
+
+/// While it lives, the registry watches over its workers.
+pub(crate) struct Watch(Arc<Registry>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.0.monitors).abort_all();
+    }
 }
 
 impl Registry {
-    /// Must be called inside a tokio runtime.
-    pub(crate) fn new(addresses: &[String], tls: Option<&ClientTls>) -> Result<Self, CoordinatorError> {
-        let workers = addresses
-            .iter()
-            .map(|address| Worker::new(address, tls).map(Arc::new))
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            workers,
+    /// Without workers.
+    pub(crate) fn new(settings: RegistrySettings, connect: Arc<dyn Connect>) -> (Arc<Self>, Watch) {
+        let registry = Arc::new(Self {
+            random: Mutex::new(Random::new(settings.seed)),
+            settings,
+            connect,
+            workers: RwLock::default(),
             models: RwLock::default(),
-            ready: watch::Sender::new(false),
-            turn: AtomicUsize::new(0),
+            ready: RwLock::default(),
+            is_ready: watch::Sender::new(false),
+            changes: watch::Sender::new(0),
             registering: Mutex::default(),
-        })
+            monitors: Mutex::default(),
+        });
+        let watch = Watch(Arc::clone(&registry));
+        (registry, watch)
     }
 
-    /// Starts one task per worker; they end when the set is dropped.
-    pub(crate) fn monitor(self: &Arc<Self>, poll_interval: Duration) -> JoinSet<()> {
-        self.workers
-            .iter()
-            .map(|worker| monitor::monitor(Arc::clone(self), Arc::clone(worker), poll_interval))
-            .collect()
+    pub(crate) fn settings(&self) -> &RegistrySettings {
+        &self.settings
     }
 
-    pub(crate) fn workers(&self) -> &[Arc<Worker>] {
-        &self.workers
+    /// The workers that are members, in order of their ids.
+    pub(crate) fn workers(&self) -> Vec<Arc<Worker>> {
+        read(&self.workers).values().filter(|worker| worker.is_member()).cloned().collect()
+    }
+
+    /// The member of this id.
+    pub(crate) fn worker(&self, id: &WorkerId) -> Option<Arc<Worker>> {
+        read(&self.workers).get(id).filter(|worker| worker.is_member()).cloned()
     }
 
     /// The models known, by name; one whose workers are all away is still known.
     pub(crate) fn models(&self) -> BTreeMap<String, Arc<Model>> {
-        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.models).clone()
     }
 
     /// The models with a ready worker, by name.
     pub(crate) fn served_models(&self) -> BTreeMap<String, Arc<Model>> {
+        let ready = Arc::clone(&read(&self.ready));
         let mut models = self.models();
-        models.retain(|name, _| self.workers.iter().any(|worker| worker.serves(name)));
+        models.retain(|name, _| ready.contains_key(name));
         models
     }
 
-    /// The ready workers of a model, best first.
-    pub(crate) fn candidates(&self, model: &Model) -> Vec<Arc<Worker>> {
-        let ready: Vec<_> = self.workers.iter().filter(|worker| worker.serves(&model.info.name)).collect();
-        let work: Vec<_> = ready.iter().map(|worker| worker.owed()).collect();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        routing::by_least_work(&work, turn).into_iter().map(|index| Arc::clone(ready[index])).collect()
+    /// The worker that a request of this model goes to, if any is ready besides those in `not`.
+    pub(crate) fn choose(
+        &self,
+        model: &Model,
+        affinity: Option<u64>,
+        cost: u64,
+        not: &[WorkerId],
+    ) -> Option<Arc<Worker>> {
+        let ready = read(&self.ready).get(&model.info.name).cloned()?;
+        let candidates: Vec<_> =
+            ready.iter().map(|worker| worker.candidate(!not.contains(&worker.id))).collect();
+        let wish = Wish { affinity, cost, load_factor: self.settings.affinity_load_factor };
+        let chosen = routing::choose(&candidates, wish, &mut lock(&self.random))?;
+        Some(Arc::clone(&ready[chosen]))
     }
 
-    /// Whether any worker is ready, as its task saw last.
+    /// Whether any worker is ready.
     pub(crate) fn watch_ready(&self) -> watch::Receiver<bool> {
-        self.ready.subscribe()
+        self.is_ready.subscribe()
     }
 
-    /// Asks all workers now; `Ok` if one is ready and answers in time, or else what is wrong with each.
+    /// Changes with the list of workers and with the state of any.
+    pub(crate) fn watch_changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Asks some ready workers now; `Ok` if one answers in time, or else what is wrong with each.
     pub(crate) async fn probe(&self, timeout: Duration) -> Result<(), String> {
-        let answers = join_all(self.workers.iter().map(|worker| worker.probe(timeout))).await;
+        let (ready, others): (Vec<_>, Vec<_>) = self
+            .workers()
+            .into_iter()
+            .partition(|worker| matches!(worker.state(), WorkerState::Ready { .. }));
+        let answers = join_all(ready.iter().take(PROBED_WORKERS).map(|worker| worker.probe(timeout))).await;
         if answers.iter().any(Result::is_ok) {
             return Ok(());
         }
-        let reasons: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        let mut reasons: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+        reasons.extend(others.iter().map(|worker| format!("{}: {}", worker.id, worker.state().reason())));
+        let more = reasons.len().saturating_sub(REASONS);
+        reasons.truncate(REASONS);
+        if more > 0 {
+            reasons.push(format!("and {more} more"));
+        }
+        if reasons.is_empty() {
+            reasons.push("there is none".into());
+        }
         Err(format!("no worker is ready: {}", reasons.join("; ")))
     }
 
-    /// Takes a worker's word for what it serves, unless others of that name differ. Blocks while it reads a tokenizer.
-    fn register(&self, worker: &Worker, info: ModelInfo, files: &TokenizerResponse) -> Result<(), String> {
-        let name = info.name.clone();
-        let _registering = self.registering.lock().unwrap_or_else(PoisonError::into_inner);
-        let identity = Identity::new(info, files);
-        worker.set_introduced(identity.clone());
-        let known = self.models().remove(&name);
-        if known.as_ref().is_none_or(|model| model.identity != identity) {
-            if let Some(model) = known {
-                self.may_replace(worker, &identity, &model.identity)?;
-            }
-            let model = Arc::new(Model::new(identity, files).map_err(|error| error.to_string())?);
-            crate::metrics::known_model(&name);
-            self.models.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), model);
-        }
-        self.set_state(worker, WorkerState::Ready { model: name });
-        Ok(())
+    /// Half to one and a half times as long.
+    pub(crate) fn jittered(&self, duration: Duration) -> Duration {
+        lock(&self.random).jittered(duration)
     }
 
-    /// Whether a name may pass from the identity that is known to the one this worker introduced.
-    ///
-    /// A name keeps its identity while any worker introduced itself with it last, reachable or not. Then it goes to
-    /// the identity that most workers of the name introduced.
-    fn may_replace(&self, worker: &Worker, new: &Identity, known: &Identity) -> Result<(), String> {
-        let introduced: Vec<_> = self.workers.iter().filter_map(|worker| worker.introduced()).collect();
-        let of_name: Vec<_> = introduced.iter().filter(|other| other.info.name == new.info.name).collect();
-        let kept = if of_name.contains(&known) { Some(known) } else { most_common(&of_name) };
-        let Some(kept) = kept.filter(|kept| *kept != new) else { return Ok(()) };
-        let reason = new.difference(kept);
-        if worker.state() != (WorkerState::Unready { reason: reason.clone() }) {
-            let (worker, model) = (&worker.address, &new.info.name);
-            let (fingerprint, expected) = (&new.info.fingerprint, &kept.info.fingerprint);
-            tracing::error!(
-                worker,
-                model,
-                fingerprint,
-                expected,
-                "worker is kept out: it differs from others"
-            );
+    /// A request failed at this worker though its heart beats.
+    pub(crate) fn failed(&self, worker: &Worker) {
+        if worker.failed(|length| self.jittered(length)) {
+            tracing::warn!(worker = %worker.id, "worker is suspended: requests failed there in a row");
+            self.changed();
         }
-        Err(reason)
+    }
+
+    /// The worker was told to take no more requests, or to take them again; its next heartbeat confirms it.
+    pub(crate) fn told_to_drain(&self, worker: &Worker, drains: bool) {
+        match worker.state() {
+            WorkerState::Ready { model } | WorkerState::Draining { model } => {
+                self.set_state(worker, serving(model, drains));
+            }
+            WorkerState::Suspended { .. } | WorkerState::Unready { .. } => {}
+        }
+    }
+
+    /// Takes a sign of life from a worker that serves this model.
+    fn heartbeat(&self, worker: &Worker, model: &str, beat: Heartbeat) {
+        worker.set_load(beat.load.unwrap_or_default());
+        self.set_state(worker, serving(model.to_owned(), beat.draining));
+    }
+
+    /// A worker that was ready is so no more: whoever waits for its streams must not.
+    fn lose(&self, worker: &Worker, loss: Loss, reason: String) {
+        metrics::worker_lost();
+        self.not_ready(worker, reason);
+        worker.lose(loss);
+    }
+
+    fn not_ready(&self, worker: &Worker, reason: String) {
+        tracing::debug!(worker = %worker.id, reason, "worker is not ready");
+        self.set_state(worker, WorkerState::Unready { reason });
     }
 
     fn set_state(&self, worker: &Worker, state: WorkerState) {
-        worker.set_state(state);
-        let ready = self.workers.iter().any(|worker| worker.is_ready());
-        self.ready.send_if_modified(|known| std::mem::replace(known, ready) != ready);
+        if worker.set_state(state) {
+            self.refresh();
+        }
     }
+
+    /// Looks again at who is ready.
+    fn refresh(&self) {
+        {
+            // Held from the first look on, so that no older view replaces a newer one.
+            let mut known = write(&self.ready);
+            let mut ready: BTreeMap<String, Vec<Arc<Worker>>> = BTreeMap::new();
+            for worker in self.workers() {
+                if let Some(model) = worker.model_served() {
+                    ready.entry(model).or_default().push(worker);
+                }
+            }
+            *known = Arc::new(ready.into_iter().map(|(model, workers)| (model, workers.into())).collect());
+            let is_ready = !known.is_empty();
+            self.is_ready.send_if_modified(|known| std::mem::replace(known, is_ready) != is_ready);
+        }
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+fn serving(model: String, draining: bool) -> WorkerState {
+    if draining { WorkerState::Draining { model } } else { WorkerState::Ready { model } }
 }

@@ -1,12 +1,12 @@
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use windlass_proto::v1::{
     DepthPolicy, GenerationParameters, ModelInfo, TokenizerResponse, depth_policy::Policy,
 };
 
 use super::identity::Identity;
-
-use crate::routing::DepthEstimates;
+use crate::locks::lock;
+use crate::routing::{DepthEstimates, DepthPolicyKey, Estimate};
 use crate::text::{ChatTemplate, TextError, Tokenizer, TokenizerInfo};
 
 /// A model that some worker serves: what it can do, and its way from text to tokens and back.
@@ -21,11 +21,11 @@ pub(crate) struct Model {
     depths: Mutex<DepthEstimates>,
 }
 
-/// The most iterations a request's positions can take, and whether they may take fewer.
+/// The most iterations a request's positions can take, and the policy by which they may take fewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DepthLimit {
     pub(crate) max: u32,
-    pub(crate) adaptive: bool,
+    pub(crate) adaptive: Option<DepthPolicyKey>,
 }
 
 impl Model {
@@ -47,28 +47,43 @@ impl Model {
         let named =
             || self.info.efforts.iter().find(|known| known.name == effort).and_then(|known| known.depth);
         let policy = parameters.depth.or_else(named).and_then(|DepthPolicy { policy }| policy);
+        // The worker refuses what is deeper than it goes; until then it must not count.
+        let most = self.info.max_depth.max(1);
         match policy {
-            Some(Policy::Fixed(max)) => DepthLimit { max, adaptive: false },
+            Some(Policy::Fixed(max)) => DepthLimit { max: max.min(most), adaptive: None },
             Some(Policy::Adaptive(depth)) => {
-                DepthLimit { max: depth.max.unwrap_or(self.info.default_depth), adaptive: true }
+                let max = depth.max.unwrap_or(self.info.default_depth).min(most);
+                let key = DepthPolicyKey {
+                    criterion: depth.criterion,
+                    threshold: depth.threshold.map(f64::to_bits),
+                    min: depth.min.unwrap_or(1),
+                    max,
+                    every: depth.every.unwrap_or(1),
+                };
+                DepthLimit { max, adaptive: Some(key) }
             }
-            None => DepthLimit { max: self.info.default_depth, adaptive: false },
+            None => DepthLimit { max: self.info.default_depth, adaptive: None },
         }
     }
 
-    /// Core iterations a position is expected to take.
+    /// Core iterations a generated position is expected to take.
     pub(crate) fn expected_depth(&self, limit: DepthLimit) -> f64 {
-        if !limit.adaptive {
-            return f64::from(limit.max);
-        }
-        self.depths.lock().unwrap_or_else(PoisonError::into_inner).expected(limit.max)
+        limit.adaptive.map_or(f64::from(limit.max), |policy| lock(&self.depths).expected(policy))
+    }
+
+    /// Core iterations a request is expected to take.
+    pub(crate) fn expected_core_iterations(&self, prompt: usize, parameters: &GenerationParameters) -> u64 {
+        let limit = self.depth_limit(parameters);
+        let room = self.info.context_length.saturating_sub(u32::try_from(prompt).unwrap_or(u32::MAX));
+        let tokens = parameters.max_tokens.unwrap_or(room).min(room);
+        let known = (prompt as u64).saturating_mul(limit.max.into());
+        Estimate::new(known, tokens, self.expected_depth(limit), limit.max).expected()
     }
 
     /// Learns from a generation how deep positions go.
     pub(crate) fn observe_depth(&self, limit: DepthLimit, tokens: u32, core_iterations: u64) {
-        if limit.adaptive {
-            let mut depths = self.depths.lock().unwrap_or_else(PoisonError::into_inner);
-            depths.observe(limit.max, tokens, core_iterations);
+        if let Some(policy) = limit.adaptive {
+            lock(&self.depths).observe(policy, tokens, core_iterations);
         }
     }
 }

@@ -1,85 +1,123 @@
-//! The task that keeps asking one worker.
+//! The task that watches over one worker.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
-use tonic::{Response, Status};
-use windlass_proto::v1::{HealthRequest, InfoRequest, LoadRequest, ModelInfo, TokenizerRequest};
+use tonic::{Response, Status, Streaming};
+use windlass_proto::v1::{
+    Heartbeat, HeartbeatsRequest, InfoRequest, InfoResponse, ModelInfo, TokenizerRequest,
+};
 
-use super::reason::reason;
-use super::{Registry, Worker, WorkerState};
-use crate::random::jitter;
+use super::reason::{is_broken, reason};
+use super::{Loss, Registry, Worker};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const TOKENIZER_TIMEOUT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// With jitter less than a second: a worker that comes back has work within one.
+const LONGEST_PAUSE: Duration = Duration::from_millis(600);
 
-/// Introduces the worker, polls it until it fails, and begins again after a pause that grows.
-pub(super) async fn monitor(registry: Arc<Registry>, worker: Arc<Worker>, poll_interval: Duration) {
+/// A worker that introduced itself, and its heart.
+struct Introduced {
+    model: ModelInfo,
+    heartbeats: Streaming<Heartbeat>,
+}
+
+/// Watches over the worker until it is no member any more and its last request ended.
+pub(super) async fn monitor(registry: Arc<Registry>, worker: Arc<Worker>) {
+    loop {
+        tokio::select! {
+            () = watch(&registry, &worker) => {}
+            () = worker.dismissed() => {}
+        }
+        if registry.forget(&worker) {
+            return;
+        }
+    }
+}
+
+/// Introduces the worker, listens to its heart until that stops, and begins again after a pause that grows.
+async fn watch(registry: &Arc<Registry>, worker: &Arc<Worker>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let reason = match introduce(&registry, &worker).await {
-            Ok(model) => {
-                tracing::info!(worker = worker.address, "worker is ready");
+        match introduce(registry, worker).await {
+            Ok(introduced) => {
+                tracing::info!(worker = %worker.id, "worker is ready");
                 pause = FIRST_PAUSE;
-                poll(&worker, &model, poll_interval).await
+                let (loss, reason) = listen(registry, worker, introduced).await;
+                tracing::warn!(worker = %worker.id, reason, loss = loss.name(), "worker is lost");
+                registry.lose(worker, loss, reason);
             }
-            Err(reason) => reason,
-        };
-        let state = WorkerState::Unready { reason };
-        if worker.state() != state {
-            tracing::warn!(worker = worker.address, ?state, "worker is not ready");
-            registry.set_state(&worker, state);
+            Err(reason) => registry.not_ready(worker, reason),
         }
-        sleep(pause.mul_f64(jitter())).await;
+        sleep(registry.jittered(pause)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Learns what the worker serves; it is ready afterwards.
-async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<ModelInfo, String> {
+/// Learns what the worker serves and hears its heart; then it is ready.
+async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<Introduced, String> {
     let mut client = worker.client();
-    let info = model(worker).await?;
+    let InfoResponse { model, version, .. } = answer(ANSWER_TIMEOUT, client.info(InfoRequest {})).await?;
+    let model = model.ok_or("its Info names no model")?;
     let files = answer(TOKENIZER_TIMEOUT, client.tokenizer(TokenizerRequest {})).await?;
-    ask(worker).await?;
-    let (registry, worker) = (Arc::clone(registry), Arc::clone(worker));
-    let introduced = info.clone();
-    let registered = tokio::task::spawn_blocking(move || registry.register(&worker, info, &files));
-    registered.await.map_err(|error| error.to_string())??;
-    Ok(introduced)
+    let interval_ms = u32::try_from(registry.settings().heartbeat_interval.as_millis()).unwrap_or(u32::MAX);
+    let request = HeartbeatsRequest { interval_ms: Some(interval_ms) };
+    let mut heartbeats = answer(ANSWER_TIMEOUT, client.heartbeats(request)).await?;
+    let first = answer(ANSWER_TIMEOUT, async { heartbeats.message().await.map(Response::new) }).await?;
+    let first = first.ok_or("its heartbeats ended before the first")?;
+    if first.fingerprint != model.fingerprint {
+        return Err("it turned to another model while it introduced itself".into());
+    }
+    let registered = {
+        let (registry, worker, model) = (Arc::clone(registry), Arc::clone(worker), model.clone());
+        tokio::task::spawn_blocking(move || registry.register(&worker, model, version, &files)).await
+    };
+    registered.map_err(|error| error.to_string())??;
+    registry.heartbeat(worker, &model.name, first);
+    Ok(Introduced { model, heartbeats })
 }
 
-/// Asks until there is no answer, or one about another model; returns why.
+/// Listens until the heart stops or beats for another model; how and why.
 ///
 /// The channel connects again by itself, so a worker that was restarted in between is known by its model only.
-async fn poll(worker: &Worker, introduced: &ModelInfo, interval: Duration) -> String {
+async fn listen(registry: &Registry, worker: &Worker, introduced: Introduced) -> (Loss, String) {
+    let Introduced { model, mut heartbeats } = introduced;
     loop {
-        sleep(interval).await;
-        match model(worker).await {
-            Ok(model) if model == *introduced => {}
-            Ok(_) => return format!("it no longer serves model '{}' as introduced", introduced.name),
-            Err(reason) => return reason,
-        }
-        if let Err(reason) = ask(worker).await {
-            return reason;
+        match next(&mut heartbeats, registry.settings().heartbeat_timeout).await {
+            Some(Ok(Some(beat))) if beat.fingerprint == model.fingerprint => {
+                registry.heartbeat(worker, &model.name, beat);
+            }
+            Some(Ok(Some(_))) => {
+                let reason = format!("it no longer serves model '{}' as introduced", model.name);
+                return (Loss::Handover, reason);
+            }
+            Some(Ok(None)) => return (Loss::Connection, "its heartbeats ended".into()),
+            Some(Err(status)) if is_broken(&status) => return (Loss::Connection, reason(&status)),
+            Some(Err(status)) => return (Loss::Engine, reason(&status)),
+            None => {
+                let silence = registry.settings().heartbeat_timeout;
+                return (Loss::Silence, format!("no sign of life for {silence:?}"));
+            }
         }
     }
 }
 
-async fn model(worker: &Worker) -> Result<ModelInfo, String> {
-    let info = answer(ANSWER_TIMEOUT, worker.client().info(InfoRequest {})).await?;
-    info.model.ok_or_else(|| "its Info names no model".to_owned())
-}
-
-async fn ask(worker: &Worker) -> Result<(), String> {
-    let mut client = worker.client();
-    answer(ANSWER_TIMEOUT, client.health(HealthRequest {})).await?;
-    let mark = worker.mark();
-    let load = answer(ANSWER_TIMEOUT, client.load(LoadRequest {})).await?;
-    worker.set_load(mark, load);
-    Ok(())
+/// The next heartbeat; `None` after silence.
+///
+/// Two waits of half the time: when this process itself was stopped, the time is over before what arrived meanwhile was
+/// read, and the second wait reads it.
+async fn next(
+    heartbeats: &mut Streaming<Heartbeat>,
+    silence: Duration,
+) -> Option<Result<Option<Heartbeat>, Status>> {
+    for _ in 0..2 {
+        if let Ok(beat) = timeout(silence / 2, heartbeats.message()).await {
+            return Some(beat);
+        }
+    }
+    None
 }
 
 async fn answer<T>(

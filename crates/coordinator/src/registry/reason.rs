@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 
 /// What tonic and HTTP/2 say of an answer that is no gRPC.
 const NO_GRPC: [&str; 4] = [
@@ -30,6 +30,16 @@ pub(crate) fn reason(status: &Status) -> String {
         Some(cause) if cause.is::<io::Error>() => cause.to_string(),
         Some(_) => "the connection broke".into(),
     }
+}
+
+/// Whether the connection broke: then the status was made on this side, from an error of the transport.
+pub(crate) fn is_broken(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+/// Whether there was no connection, so that nothing can have been sent.
+pub(crate) fn was_never_sent(status: &Status) -> bool {
+    causes(status).iter().any(|cause| cause.is::<ConnectError>())
 }
 
 /// The causes of a status that was made on this side, the innermost last.

@@ -1,49 +1,71 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, LoadResponse};
-use windlass_transport::ClientTls;
 
+use super::breaker::Breaker;
 use super::identity::Identity;
 use super::reason::reason;
-use crate::config::endpoint;
-use crate::error::CoordinatorError;
-use crate::routing::Work;
+use super::{Loss, WorkerId, WorkerState};
+use crate::locks::{lock, read, write};
+use crate::routing::{Candidate, Estimate, Work, worker_hash};
 
 /// Tokenizer files can be large; nothing else a worker sends is.
 const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
 
 /// One worker: the way to it and what is known of it.
 pub(crate) struct Worker {
+    pub(crate) id: WorkerId,
     pub(crate) address: String,
     channel: Channel,
+    hash: u64,
     state: RwLock<WorkerState>,
-    introduced: RwLock<Option<Identity>>,
+    introduced: RwLock<Option<Introduction>>,
     load: RwLock<LoadResponse>,
     work: Mutex<Work>,
+    /// What `work` says is owed, for those who compare many workers.
+    owed: AtomicU64,
+    breaker: Mutex<Breaker>,
+    /// How often it was lost, and how it was last.
+    losses: watch::Sender<(u64, Loss)>,
+    standing: watch::Sender<Standing>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum WorkerState {
-    /// Answered lately.
-    Ready { model: String },
-    /// Not usable, and why.
-    Unready { reason: String },
+/// What a worker said of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Introduction {
+    pub(super) identity: Identity,
+    pub(super) version: String,
+}
+
+/// Whether anyone still needs to watch over a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    is_member: bool,
+    requests: usize,
 }
 
 impl Worker {
-    /// Connects when first used, and again after every loss.
-    pub(crate) fn new(address: &str, tls: Option<&ClientTls>) -> Result<Self, CoordinatorError> {
-        Ok(Self {
-            address: address.to_owned(),
-            channel: endpoint(address, tls)?.connect_lazy(),
+    pub(super) fn new(id: WorkerId, address: String, channel: Channel, breaker_failures: u32) -> Self {
+        Self {
+            hash: worker_hash(id.as_str()),
+            id,
+            address,
+            channel,
             state: RwLock::new(WorkerState::Unready { reason: "not yet connected".into() }),
             introduced: RwLock::default(),
             load: RwLock::default(),
             work: Mutex::default(),
-        })
+            owed: AtomicU64::new(0),
+            breaker: Mutex::new(Breaker::new(breaker_failures)),
+            losses: watch::Sender::default(),
+            standing: watch::Sender::new(Standing { is_member: true, requests: 0 }),
+        }
     }
 
     pub(crate) fn client(&self) -> WorkerClient<Channel> {
@@ -51,68 +73,143 @@ impl Worker {
     }
 
     pub(crate) fn state(&self) -> WorkerState {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+        match read(&self.state).clone() {
+            WorkerState::Ready { model } if !self.breaker_allows() => WorkerState::Suspended { model },
+            state => state,
+        }
     }
 
-    pub(super) fn set_state(&self, state: WorkerState) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
+    /// Whether the state is another than before.
+    pub(super) fn set_state(&self, state: WorkerState) -> bool {
+        let mut known = write(&self.state);
+        let changed = *known != state;
+        *known = state;
+        changed
+    }
+
+    /// The model it takes requests for, suspended or not.
+    pub(super) fn model_served(&self) -> Option<String> {
+        match &*read(&self.state) {
+            WorkerState::Ready { model } => Some(model.clone()),
+            _ => None,
+        }
     }
 
     /// What it introduced itself with last, however long ago.
-    pub(super) fn introduced(&self) -> Option<Identity> {
-        self.introduced.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn introduced(&self) -> Option<Introduction> {
+        read(&self.introduced).clone()
     }
 
-    pub(super) fn set_introduced(&self, identity: Identity) {
-        *self.introduced.write().unwrap_or_else(PoisonError::into_inner) = Some(identity);
+    pub(super) fn set_introduced(&self, introduction: Introduction) {
+        *write(&self.introduced) = Some(introduction);
+        lock(&self.breaker).introduced(Instant::now());
     }
 
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.state(), WorkerState::Ready { .. })
-    }
-
-    pub(crate) fn serves(&self, name: &str) -> bool {
-        matches!(self.state(), WorkerState::Ready { model } if model == name)
+    /// Name of the model and version that it introduced itself with; empty before.
+    pub(crate) fn model_and_version(&self) -> (String, String) {
+        let introduced = self.introduced().map(|known| (known.identity.info.name, known.version));
+        introduced.unwrap_or_default()
     }
 
     /// What the worker last reported.
     pub(crate) fn load(&self) -> LoadResponse {
-        self.load.read().unwrap_or_else(PoisonError::into_inner).clone()
+        read(&self.load).clone()
     }
 
-    /// Takes a report that was asked for at `mark`.
-    pub(super) fn set_load(&self, mark: u64, load: LoadResponse) {
-        self.work().report(mark, load.queued_core_iterations);
-        *self.load.write().unwrap_or_else(PoisonError::into_inner) = load;
+    pub(super) fn set_load(&self, load: LoadResponse) {
+        self.work(|work| work.report(load.queued_core_iterations));
+        *write(&self.load) = load;
     }
 
-    pub(super) fn mark(&self) -> u64 {
-        self.work().mark()
+    /// Our requests under way there, and the core iterations they are expected to take.
+    pub(crate) fn under_way(&self) -> (usize, u64) {
+        self.work(|work| (work.requests(), work.expected()))
     }
 
-    pub(crate) fn owed(&self) -> u64 {
-        self.work().owed()
+    /// The worker as a request sees it that may go there if `usable`.
+    pub(super) fn candidate(&self, usable: bool) -> Candidate {
+        let usable = usable && self.breaker_allows();
+        Candidate { hash: self.hash, owed: self.owed.load(Ordering::Relaxed), usable }
     }
 
-    /// Counts a request's cost against the worker while the guard lives.
-    pub(crate) fn begin(self: &Arc<Self>, cost: u64) -> WorkGuard {
-        WorkGuard { ticket: self.work().begin(cost), worker: Arc::clone(self) }
+    /// Counts a request against the worker while the guard lives. `None`: another request is on trial there.
+    pub(crate) fn begin(self: &Arc<Self>, estimate: Estimate) -> Option<WorkGuard> {
+        let is_trial = {
+            let mut breaker = lock(&self.breaker);
+            if !breaker.allows(Instant::now()) {
+                return None;
+            }
+            breaker.begin()
+        };
+        self.standing.send_modify(|standing| standing.requests += 1);
+        let ticket = self.work(|work| work.begin(estimate));
+        Some(WorkGuard { ticket, worker: Arc::clone(self), is_trial })
+    }
+
+    pub(crate) fn succeeded(&self) {
+        lock(&self.breaker).succeeded();
+    }
+
+    /// A request failed there. Whether that suspends the worker.
+    pub(super) fn failed(&self, jitter: impl FnOnce(Duration) -> Duration) -> bool {
+        let now = Instant::now();
+        let mut breaker = lock(&self.breaker);
+        let before = breaker.allows(now);
+        breaker.failed(now, jitter);
+        before && !breaker.allows(now)
+    }
+
+    fn breaker_allows(&self) -> bool {
+        lock(&self.breaker).allows(Instant::now())
+    }
+
+    /// Tells every stream from this worker that it is lost.
+    pub(super) fn lose(&self, loss: Loss) {
+        self.losses.send_modify(|(count, last)| {
+            *count += 1;
+            *last = loss;
+        });
+    }
+
+    /// Changes when the worker is lost.
+    pub(crate) fn watch_losses(&self) -> watch::Receiver<(u64, Loss)> {
+        self.losses.subscribe()
+    }
+
+    pub(super) fn set_member(&self, is_member: bool) {
+        self.standing.send_modify(|standing| standing.is_member = is_member);
+    }
+
+    pub(super) fn is_member(&self) -> bool {
+        self.standing.borrow().is_member
+    }
+
+    /// Whether it is no member any more and its last request ended.
+    pub(super) fn is_dismissed(&self) -> bool {
+        *self.standing.borrow() == Standing { is_member: false, requests: 0 }
+    }
+
+    /// Waits until it is dismissed.
+    pub(super) async fn dismissed(&self) {
+        let dismissed = Standing { is_member: false, requests: 0 };
+        // The sender lives as long as this worker.
+        let _ = self.standing.subscribe().wait_for(|standing| *standing == dismissed).await;
     }
 
     /// Asks the engine now.
     pub(super) async fn probe(&self, timeout: Duration) -> Result<(), String> {
-        if let WorkerState::Unready { reason } = self.state() {
-            return Err(format!("{}: {reason}", self.address));
-        }
         match tokio::time::timeout(timeout, self.client().health(HealthRequest {})).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) => Err(format!("{}: {}", self.address, reason(&status))),
-            Err(_) => Err(format!("{}: no answer within {timeout:?}", self.address)),
+            Ok(Err(status)) => Err(format!("{}: {}", self.id, reason(&status))),
+            Err(_) => Err(format!("{}: no answer within {timeout:?}", self.id)),
         }
     }
 
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    fn work<T>(&self, change: impl FnOnce(&mut Work) -> T) -> T {
+        let mut work = lock(&self.work);
+        let result = change(&mut work);
+        self.owed.store(work.owed(), Ordering::Relaxed);
+        result
     }
 }
 
@@ -120,10 +217,22 @@ impl Worker {
 pub(crate) struct WorkGuard {
     worker: Arc<Worker>,
     ticket: u64,
+    is_trial: bool,
+}
+
+impl WorkGuard {
+    /// A token came.
+    pub(crate) fn token(&self) {
+        self.worker.work(|work| work.token(self.ticket));
+    }
 }
 
 impl Drop for WorkGuard {
     fn drop(&mut self) {
-        self.worker.work().end(self.ticket);
+        if self.is_trial {
+            lock(&self.worker.breaker).trial_ended();
+        }
+        self.worker.work(|work| work.end(self.ticket));
+        self.worker.standing.send_modify(|standing| standing.requests -= 1);
     }
 }

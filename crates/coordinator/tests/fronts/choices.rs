@@ -20,11 +20,13 @@ async fn front(model: &str, script: Script, second: Otherwise) -> (FakeWorker, F
         Otherwise::Waits => |number| if number == 1 { Otherwise::Waits } else { Otherwise::No },
         Otherwise::Refused => |number| if number == 1 { Otherwise::Refused } else { Otherwise::No },
         Otherwise::Lost => |number| if number == 1 { Otherwise::Lost } else { Otherwise::No },
-        Otherwise::No => |_| Otherwise::No,
+        Otherwise::No | Otherwise::Panics => |_| Otherwise::No,
     };
     let worker = FakeWorker::start(Script { but, ..script }).await;
     worker.turn_to(model, "a");
-    let front = Front::ready(&[&worker]).await;
+    let address = vec![worker.address.clone()];
+    let front = Front::start_with(address, |config| config.max_migrations = 0).await;
+    front.wait_for_workers(1).await;
     (worker, front)
 }
 

@@ -41,7 +41,8 @@ async fn a_generation_says_text_tokens_depths_and_finish() {
     let parameters = sent.parameters.unwrap();
     assert_eq!(parameters.depth, Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(8)) }));
     assert_eq!(parameters.kv, Some(KvPolicy { policy: Some(kv_policy::Policy::Anchor(4)) }));
-    assert_eq!((parameters.priority, parameters.timeout_ms), (Some(-2), Some(30_000)));
+    assert_eq!(parameters.priority, Some(-2));
+    assert!((25_000..=30_000).contains(&parameters.timeout_ms.unwrap()), "what is left is passed on");
     assert_eq!(parameters.sampling.unwrap().seed, Some(answer.finish.seed), "the seed drawn is reported");
 }
 

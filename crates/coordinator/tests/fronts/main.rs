@@ -3,8 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod choices;
+mod cluster;
 mod grpc;
 mod http;
+mod migration;
+mod queue;
 mod security;
 mod support;
 mod workers;

@@ -52,8 +52,10 @@ pub(crate) enum Otherwise {
     Waits,
     /// It is refused, as by a full queue, after a moment.
     Refused,
-    /// It breaks off after its first token.
+    /// It breaks off after its first token that is new.
     Lost,
+    /// The engine fails before any token that is new.
+    Panics,
 }
 
 impl Script {
@@ -79,6 +81,12 @@ pub(crate) struct Seen {
     pub(crate) aborted: AtomicUsize,
     /// Answer Health.
     pub(crate) healthy: AtomicBool,
+    /// Takes no more requests.
+    pub(crate) draining: AtomicBool,
+    /// Running requests are handed back.
+    pub(crate) handing_over: AtomicBool,
+    /// Connected, and silent: as a process that was stopped.
+    pub(crate) frozen: AtomicBool,
     /// The model served, by name and fingerprint.
     pub(crate) model: Mutex<(String, String)>,
 }
@@ -96,8 +104,17 @@ impl FakeWorker {
     }
 
     pub(crate) async fn start_with(script: Script, tokenizer: bool) -> Self {
+        Self::serve("127.0.0.1:0", script, tokenizer).await
+    }
+
+    /// At an address that is free.
+    pub(crate) async fn start_at(address: &str, script: Script) -> Self {
+        Self::serve(address, script, true).await
+    }
+
+    async fn serve(address: &str, script: Script, tokenizer: bool) -> Self {
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.spawn(TcpListener::bind("127.0.0.1:0")).await.unwrap().unwrap();
+        let listener = runtime.spawn(TcpListener::bind(address.to_owned())).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let model = Mutex::new(("demo".to_owned(), "a".to_owned()));
         let seen = Arc::new(Seen { healthy: AtomicBool::new(true), model, ..Seen::default() });
@@ -111,6 +128,15 @@ impl FakeWorker {
     /// As after a restart with another model, which the coordinator's channel does not notice.
     pub(crate) fn turn_to(&self, name: &str, fingerprint: &str) {
         *self.seen.model.lock().unwrap() = (name.to_owned(), fingerprint.to_owned());
+    }
+
+    /// As with SIGSTOP.
+    pub(crate) fn freeze(&self) {
+        self.seen.frozen.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.seen.frozen.store(false, Ordering::SeqCst);
     }
 
     pub(crate) fn requests(&self) -> Vec<GenerateTaskRequest> {
@@ -130,6 +156,25 @@ struct Service {
     script: Script,
     tokenizer: bool,
     seen: Arc<Seen>,
+}
+
+impl Seen {
+    /// Nothing happens while the worker is frozen.
+    async fn unfrozen(&self) {
+        while self.frozen.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Its heart at this moment; `None` ends the beats.
+    fn heartbeat(&self, name: &str) -> Option<Result<Heartbeat, Status>> {
+        if !self.healthy.load(Ordering::SeqCst) {
+            return Some(Err(Status::unavailable("engine is dead")));
+        }
+        let (served, fingerprint) = self.model.lock().unwrap().clone();
+        let draining = self.draining.load(Ordering::SeqCst);
+        (served == name).then(|| Ok(Heartbeat { load: Some(load()), draining, fingerprint }))
+    }
 }
 
 /// Counts a stream that was dropped before its end.
@@ -166,6 +211,16 @@ impl Worker for Service {
         if let Some(status) = &self.script.refusal {
             return Err(status.clone());
         }
+        self.seen.unfrozen().await;
+        if self.seen.draining.load(Ordering::SeqCst) {
+            return Err(Status::unavailable("draining"));
+        }
+        let emitted: Vec<_> = request.emitted.iter().map(|token| (token.id, token.depth)).collect();
+        let begun = emitted.len();
+        let said = (0..).zip(&self.script.tokens).map(|(index, id)| (*id, 4 + index)).take(begun);
+        if emitted != said.collect::<Vec<_>>() {
+            return Err(Status::invalid_argument("the tokens emitted are not those of this answer"));
+        }
         let mut guard = Aborted { seen: Arc::clone(&self.seen), ended: false };
         let mut script = self.script.clone();
         match (script.but)(number) {
@@ -178,13 +233,24 @@ impl Worker for Service {
             }
             Otherwise::Lost => {
                 script.lost = true;
-                script.tokens.truncate(1);
+                script.tokens.truncate(begun + 1);
+            }
+            Otherwise::Panics => {
+                guard.ended = true;
+                let failed = futures::stream::iter([Err(Status::internal("the engine panicked"))]);
+                return Ok(Response::new(Box::pin(failed)));
             }
         }
-        let state = (0, script, request, guard);
+        let state = (begun, script, request, guard);
         let events = futures::stream::unfold(state, |(index, script, request, mut guard)| async move {
             if index > 0 {
                 tokio::time::sleep(script.pause).await;
+            }
+            guard.seen.unfrozen().await;
+            if guard.seen.handing_over.load(Ordering::SeqCst) && !guard.ended {
+                guard.ended = true;
+                let status = Status::unavailable("handed over");
+                return Some((Err(status), (script.tokens.len(), script, request, guard)));
             }
             let item = match index.cmp(&script.tokens.len()) {
                 std::cmp::Ordering::Less => {
@@ -208,6 +274,7 @@ impl Worker for Service {
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
+        self.seen.unfrozen().await;
         let fixed = |depth| Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(depth)) });
         let (name, fingerprint) = self.seen.model.lock().unwrap().clone();
         let model = ModelInfo {
@@ -225,28 +292,38 @@ impl Worker for Service {
     }
 
     async fn load(&self, _: Request<LoadRequest>) -> Result<Response<LoadResponse>, Status> {
-        Ok(Response::new(LoadResponse {
-            ticks_total: 3,
-            core_rows_total: 9,
-            core_rows_bounds: vec![1, 8],
-            core_rows_histogram: vec![1, 2, 0],
-            ..LoadResponse::default()
-        }))
+        Ok(Response::new(load()))
     }
 
     async fn heartbeats(
         &self,
-        _: Request<HeartbeatsRequest>,
+        request: Request<HeartbeatsRequest>,
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
-        Err(Status::unimplemented(""))
+        let pause = Duration::from_millis(request.into_inner().interval_ms.unwrap().into());
+        let name = self.seen.model.lock().unwrap().0.clone();
+        let state = (Arc::clone(&self.seen), Duration::ZERO);
+        let beats = futures::stream::unfold(state, move |(seen, wait)| {
+            let name = name.clone();
+            async move {
+                tokio::time::sleep(wait).await;
+                seen.unfrozen().await;
+                Some((seen.heartbeat(&name)?, (seen, pause)))
+            }
+        });
+        Ok(Response::new(Box::pin(beats)))
     }
 
-    async fn drain(&self, _: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
-        Err(Status::unimplemented(""))
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainResponse>, Status> {
+        self.seen.draining.store(true, Ordering::SeqCst);
+        let at_once = request.into_inner().deadline_ms == Some(0);
+        self.seen.handing_over.store(at_once, Ordering::SeqCst);
+        Ok(Response::new(DrainResponse {}))
     }
 
     async fn undrain(&self, _: Request<UndrainRequest>) -> Result<Response<UndrainResponse>, Status> {
-        Err(Status::unimplemented(""))
+        self.seen.draining.store(false, Ordering::SeqCst);
+        self.seen.handing_over.store(false, Ordering::SeqCst);
+        Ok(Response::new(UndrainResponse {}))
     }
 
     async fn health(&self, _: Request<HealthRequest>) -> Result<Response<HealthResponse>, Status> {
@@ -262,6 +339,16 @@ impl Worker for Service {
             tokenizer_json: of(TOKENIZER),
             tokenizer_config_json: of(TOKENIZER_CONFIG),
         }))
+    }
+}
+
+fn load() -> LoadResponse {
+    LoadResponse {
+        ticks_total: 3,
+        core_rows_total: 9,
+        core_rows_bounds: vec![1, 8],
+        core_rows_histogram: vec![1, 2, 0],
+        ..LoadResponse::default()
     }
 }
 
@@ -313,7 +400,7 @@ impl Front {
         change: impl FnOnce(&mut CoordinatorConfig),
     ) -> Self {
         let mut config = CoordinatorConfig::new(workers);
-        config.poll_interval = Duration::from_millis(50);
+        config.heartbeat_interval = Duration::from_millis(50);
         change(&mut config);
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();

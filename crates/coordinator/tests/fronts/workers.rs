@@ -21,11 +21,14 @@ async fn a_busy_worker_is_passed_over() {
     let busy = FakeWorker::start(refusing(Status::resource_exhausted("queue is full"))).await;
     let free = FakeWorker::start(Script::says("4")).await;
     let front = Front::ready(&[&busy, &free]).await;
-    for _ in 0..4 {
+    for served in 1.. {
         assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+        assert_eq!(free.requests().len(), served);
+        // Equal workers are drawn.
+        if !busy.requests().is_empty() {
+            break;
+        }
     }
-    assert_eq!(free.requests().len(), 4);
-    assert!(!busy.requests().is_empty(), "equal workers take turns");
 }
 
 #[tokio::test]
@@ -96,7 +99,8 @@ async fn a_worker_with_another_tokenizer_is_refused() {
 async fn a_worker_that_turned_to_another_model_does_not_get_requests_for_the_old_one() {
     let worker = FakeWorker::start(Script::says("4")).await;
     let front = Front::start_with(vec![worker.address.clone()], |config| {
-        config.poll_interval = Duration::from_secs(60)
+        config.heartbeat_interval = Duration::from_secs(50);
+        config.heartbeat_timeout = Duration::from_secs(60);
     })
     .await;
     front.wait_for_workers(1).await;
@@ -206,20 +210,6 @@ async fn a_client_that_leaves_before_a_whole_answer_ends_the_workers_stream() {
     let answer = front.send("/v1/completions", &body);
     assert!(tokio::time::timeout(Duration::from_millis(300), answer).await.is_err());
     eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == 1 }).await;
-}
-
-#[tokio::test]
-async fn requests_over_the_limit_are_told_to_wait_until_one_ends() {
-    let worker = FakeWorker::start(slow("444444")).await;
-    let front =
-        Front::start_with(vec![worker.address.clone()], |config| config.max_concurrent_requests = 1).await;
-    front.wait_for_workers(1).await;
-    let body = json!({"prompt": "1", "stream": true});
-    let running = front.send("/v1/completions", &body).await;
-    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 429);
-    running.text().await.unwrap();
-    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
-    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1", "n": 2})).await.0, 400);
 }
 
 #[tokio::test]

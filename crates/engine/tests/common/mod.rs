@@ -1,6 +1,9 @@
 //! A small engine and a way to run requests on it.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod choices;
+pub mod visits;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

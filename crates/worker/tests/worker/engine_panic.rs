@@ -7,9 +7,10 @@ use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use windlass_proto::v1::{HealthRequest, InfoRequest, LoadRequest};
+use windlass_proto::v1::{HealthRequest, HeartbeatsRequest, InfoRequest, LoadRequest};
+use windlass_worker::WorkerError;
 
-use crate::server::{Server, config, long_task, next, within};
+use crate::server::{Server, config, cut_off, long_task, next, within};
 
 /// What grpc.health says of the server as a whole and of its service.
 async fn health(server: &Server) -> [ServingStatus; 2] {
@@ -31,7 +32,7 @@ fn assert_stopped<T>(result: Result<T, Status>) {
 async fn a_panic_turns_health_red_ends_streams_and_refuses_requests() {
     let mut config = config();
     config.engine.kv_bytes = 128 << 20; // Room for all streams at once.
-    let (server, broken) = Server::start_slow(&config).await;
+    let (server, faults) = Server::start_slow(&config).await;
     let mut client = server.client();
 
     let mut streams = Vec::new();
@@ -43,17 +44,21 @@ async fn a_panic_turns_health_red_ends_streams_and_refuses_requests() {
     client.health(HealthRequest {}).await.unwrap();
     assert_eq!(health(&server).await, [ServingStatus::Serving; 2]);
 
-    broken.store(true, Ordering::Relaxed);
-    for mut stream in streams {
-        let end = loop {
-            match within(stream.message()).await {
-                Ok(response) => assert!(response.is_some(), "a stream ended as if it were finished"),
-                Err(status) => break status,
-            }
-        };
+    let mut heartbeats = client.heartbeats(HeartbeatsRequest::default()).await.unwrap().into_inner();
+    heartbeats.message().await.unwrap().unwrap();
+    faults.broken.store(true, Ordering::Relaxed);
+    for stream in streams {
+        let (_, end) = cut_off(stream).await;
         assert_eq!(end.code(), Code::Internal);
         assert_eq!(end.message(), "the engine has stopped before the generation was finished");
     }
+    assert_stopped(
+        within(async {
+            while heartbeats.message().await?.is_some() {}
+            Ok(())
+        })
+        .await,
+    );
     assert_stopped(client.health(HealthRequest {}).await);
     assert_stopped(client.load(LoadRequest {}).await);
     assert_stopped(client.generate(long_task()).await);
@@ -67,5 +72,6 @@ async fn a_panic_turns_health_red_ends_streams_and_refuses_requests() {
 
     server.shutdown.send(()).unwrap();
     drop((client, server.channel));
-    within(server.end).await.unwrap().unwrap();
+    let end = within(server.end).await.unwrap();
+    assert!(matches!(end, Err(WorkerError::EngineStopped)), "{end:?}");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Status, Streaming};
 use windlass_kernels::{Backend, Cpu, Faulty};
 use windlass_model::{ModelFolder, Network};
 use windlass_proto::v1::generate_task_response::Event;
@@ -31,6 +31,13 @@ pub(crate) struct Server {
     pub(crate) end: JoinHandle<Result<(), WorkerError>>,
 }
 
+/// What can be wrong with the device.
+#[derive(Clone, Default)]
+pub(crate) struct Faults {
+    pub(crate) broken: Arc<AtomicBool>,
+    pub(crate) stuck: Arc<AtomicBool>,
+}
+
 pub(crate) fn config() -> WorkerConfig {
     let mut config = WorkerConfig::new(ModelFolder::demo()).unwrap();
     config.threads = 1;
@@ -50,10 +57,11 @@ impl Server {
     }
 
     /// A server whose long generations take many seconds, and what breaks it.
-    pub(crate) async fn start_slow(config: &WorkerConfig) -> (Self, Arc<AtomicBool>) {
-        let broken = Arc::new(AtomicBool::new(false));
-        let backend = Faulty { cpu: Cpu::new(1), broken: Arc::clone(&broken) };
-        (Self::of(Worker::new(config, network(backend)).unwrap()).await, broken)
+    pub(crate) async fn start_slow(config: &WorkerConfig) -> (Self, Faults) {
+        let faults = Faults::default();
+        let Faults { broken, stuck } = faults.clone();
+        let backend = Faulty { cpu: Cpu::new(1), broken, stuck };
+        (Self::of(Worker::new(config, network(backend)).unwrap()).await, faults)
     }
 
     async fn of(worker: Worker) -> Self {
@@ -118,6 +126,18 @@ pub(crate) fn long_task() -> GenerateTaskRequest {
 pub(crate) async fn next(stream: &mut Streaming<GenerateTaskResponse>) -> Event {
     let response = within(stream.message()).await.unwrap();
     response.expect("the stream goes on").event.expect("no response is empty")
+}
+
+/// Reads a stream that does not come to its end; the tokens before and the status.
+pub(crate) async fn cut_off(mut stream: Streaming<GenerateTaskResponse>) -> (Vec<Token>, Status) {
+    let mut tokens = Vec::new();
+    loop {
+        match within(stream.message()).await {
+            Ok(Some(GenerateTaskResponse { event: Some(Event::Token(token)) })) => tokens.push(token),
+            Ok(other) => panic!("it ended as if it were finished: {other:?}"),
+            Err(status) => return (tokens, status),
+        }
+    }
 }
 
 /// Reads a stream to its end.

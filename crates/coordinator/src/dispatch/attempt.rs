@@ -1,0 +1,66 @@
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tonic::Streaming;
+use windlass_proto::v1::GenerateTaskResponse;
+use windlass_proto::v1::generate_task_response::Event;
+
+use super::Task;
+use super::setback::Setback;
+use crate::registry::{Loss, WorkGuard, Worker, WorkerState};
+
+/// A request at a worker that took it. Dropping it aborts the request there.
+pub(super) struct Running {
+    pub(super) worker: Arc<Worker>,
+    events: Streaming<GenerateTaskResponse>,
+    losses: watch::Receiver<(u64, Loss)>,
+    work: WorkGuard,
+    has_begun: bool,
+}
+
+/// Sends the request to a worker; returns once that took it or did not.
+pub(super) async fn attempt(worker: &Arc<Worker>, task: &Task) -> Result<Running, Setback> {
+    let work = worker.begin(task.estimate()).ok_or(Setback::Nobody)?;
+    let mut losses = worker.watch_losses();
+    // A loss before this moment would not be seen.
+    if let WorkerState::Unready { reason } = worker.state() {
+        return Err(Setback::Lost { loss: Loss::Connection, suspicious: false, message: reason });
+    }
+    let mut client = worker.client();
+    let events = tokio::select! {
+        biased;
+        answer = client.generate(task.request()) => answer.map_err(|status| Setback::of(&status))?.into_inner(),
+        loss = lost(&mut losses) => return Err(Setback::lost(loss)),
+    };
+    Ok(Running { worker: Arc::clone(worker), events, losses, work, has_begun: false })
+}
+
+impl Running {
+    /// The next event, up to the finish.
+    pub(super) async fn next(&mut self) -> Result<Event, Setback> {
+        let message = tokio::select! {
+            // What arrived before a loss still counts.
+            biased;
+            message = self.events.message() => message,
+            loss = lost(&mut self.losses) => return Err(Setback::lost(loss)),
+        };
+        let event = match message {
+            Ok(response) => response.and_then(|response| response.event).ok_or_else(Setback::cut_short)?,
+            Err(status) => return Err(Setback::of(&status)),
+        };
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.worker.succeeded();
+        }
+        if matches!(event, Event::Token(_)) {
+            self.work.token();
+        }
+        Ok(event)
+    }
+}
+
+/// Waits until the worker is lost.
+async fn lost(losses: &mut watch::Receiver<(u64, Loss)>) -> Loss {
+    // The sender lives as long as the worker.
+    let _ = losses.changed().await;
+    losses.borrow_and_update().1
+}

@@ -1,0 +1,107 @@
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::generation::GenerationError;
+use crate::registry::{Loss, is_broken, reason, was_never_sent};
+
+/// Why a worker did not take a request or did not finish it.
+#[derive(Debug)]
+pub(super) enum Setback {
+    /// The request is at fault, at whatever worker.
+    Refused(GenerationError),
+    /// The worker has no room.
+    Busy { message: String },
+    /// The worker is lost to the request.
+    Lost { loss: Loss, suspicious: bool, message: String },
+    /// No worker is ready.
+    Nobody,
+}
+
+impl Setback {
+    /// What a worker's status, or a broken connection, means.
+    pub(super) fn of(status: &Status) -> Self {
+        let message = reason(status);
+        if is_broken(status) {
+            let suspicious = !was_never_sent(status);
+            return Self::Lost { loss: Loss::Connection, suspicious, message };
+        }
+        match status.code() {
+            Code::InvalidArgument => Self::Refused(invalid(status, message)),
+            Code::ResourceExhausted => Self::Busy { message },
+            Code::Unavailable => Self::Lost { loss: Loss::Handover, suspicious: false, message },
+            _ => Self::Lost { loss: Loss::Engine, suspicious: true, message },
+        }
+    }
+
+    /// The worker was lost with all its requests.
+    pub(super) fn lost(loss: Loss) -> Self {
+        let message = match loss {
+            Loss::Silence => "it gave no sign of life",
+            Loss::Connection => "the connection broke",
+            Loss::Handover => "it serves another model now",
+            Loss::Engine => "its engine failed",
+        };
+        Self::Lost { loss, suspicious: loss != Loss::Handover, message: message.into() }
+    }
+
+    /// The worker ended the stream in the middle.
+    pub(super) fn cut_short() -> Self {
+        let message = "it ended the generation without finishing it".into();
+        Self::Lost { loss: Loss::Connection, suspicious: true, message }
+    }
+
+    /// Of several workers' setbacks the one that the client is told: that it may try later says most.
+    pub(super) fn or_worse(self, other: Self) -> Self {
+        if matches!(self, Self::Busy { .. }) { self } else { other }
+    }
+
+    /// What a client is told whose request no worker took.
+    pub(super) fn into_error(self, model: &str) -> GenerationError {
+        match self {
+            Self::Refused(error) => error,
+            Self::Busy { message } => {
+                GenerationError::busy(format!("all workers of model '{model}' are busy: {message}"))
+            }
+            Self::Lost { loss: Loss::Engine, message, .. } => {
+                GenerationError::Internal { message: format!("the worker failed: {message}") }
+            }
+            Self::Lost { message, .. } => GenerationError::Unavailable {
+                message: format!("no worker of model '{model}' can be reached: {message}"),
+            },
+            Self::Nobody => {
+                GenerationError::Unavailable { message: format!("no worker of model '{model}' is ready") }
+            }
+        }
+    }
+}
+
+fn invalid(status: &Status, message: String) -> GenerationError {
+    let violations = status.get_details_bad_request().map(|request| request.field_violations);
+    match violations.and_then(|violations| violations.into_iter().next()) {
+        Some(violation) => {
+            GenerationError::Invalid { field: Some(violation.field), message: violation.description }
+        }
+        None => GenerationError::Invalid { field: None, message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_another_worker_can_mend_is_tried_elsewhere() {
+        assert!(matches!(Setback::of(&Status::invalid_argument("x")), Setback::Refused(_)));
+        assert!(matches!(Setback::of(&Status::resource_exhausted("x")), Setback::Busy { .. }));
+        let of = |status| match Setback::of(&status) {
+            Setback::Lost { loss, suspicious, .. } => (loss, suspicious),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(Status::unavailable("draining")), (Loss::Handover, false));
+        assert_eq!(of(Status::internal("panic")), (Loss::Engine, true));
+        let broken = |kind| Status::from_error(Box::new(std::io::Error::from(kind)));
+        assert_eq!(of(broken(std::io::ErrorKind::ConnectionReset)), (Loss::Connection, true));
+        let refused = tonic::ConnectError(Box::new(std::io::Error::other("refused")));
+        assert_eq!(of(Status::from_error(Box::new(refused))), (Loss::Connection, false));
+    }
+}

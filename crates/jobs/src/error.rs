@@ -1,0 +1,94 @@
+use windlass_store::StoreError;
+
+/// Why something about jobs was not done, by what the caller can do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum JobsError {
+    /// The request is at fault: correct it.
+    #[error("{field}: {message}")]
+    Invalid {
+        /// The field at fault.
+        field: String,
+        /// What is wrong with it, and what would be right.
+        message: String,
+    },
+    /// There is no such job, or no longer.
+    #[error("there is no job '{id}'")]
+    NotFound {
+        /// As it was asked for.
+        id: String,
+    },
+    /// The idempotency key names a job of other content.
+    #[error("idempotency_key: '{key}' was used for job {id}, whose content differs: use another key")]
+    KeyTaken {
+        /// The key.
+        key: String,
+        /// The job there is.
+        id: String,
+    },
+    /// Later it may work.
+    #[error("{open} jobs have not ended, and the limit (jobs_max_open) is {limit}: try again later")]
+    TooMany {
+        /// Jobs that have not ended.
+        open: usize,
+        /// Most of them.
+        limit: usize,
+    },
+    /// The submission broke off; nothing of it is kept.
+    #[error("the submission broke off: {reason}")]
+    BrokenOff {
+        /// Why.
+        reason: String,
+    },
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The object store did not do it.
+    #[error("cannot {action} {object}: {source}")]
+    Blob {
+        /// `read`, `write`, `list` or `delete`.
+        action: &'static str,
+        /// Which object or folder.
+        object: String,
+        /// Its words.
+        source: object_store::Error,
+    },
+    /// What is stored makes no sense.
+    #[error("{object} is damaged: {reason}")]
+    Damaged {
+        /// The key or the object.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl JobsError {
+    /// The request's field `field` is at fault.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), message: message.into() }
+    }
+
+    pub(crate) fn damaged(object: impl Into<String>, reason: &impl ToString) -> Self {
+        Self::Damaged { object: object.into(), reason: reason.to_string() }
+    }
+
+    /// Whether trying again cannot help, because what it needs is not there, not allowed or no use.
+    pub(crate) fn is_final(&self) -> bool {
+        use object_store::Error::{
+            InvalidPath, NotFound, NotImplemented, NotSupported, PermissionDenied, Unauthenticated,
+        };
+        match self {
+            Self::Blob { source, .. } => matches!(
+                source,
+                NotFound { .. }
+                    | InvalidPath { .. }
+                    | NotSupported { .. }
+                    | NotImplemented { .. }
+                    | PermissionDenied { .. }
+                    | Unauthenticated { .. }
+            ),
+            Self::Damaged { .. } => true,
+            _ => false,
+        }
+    }
+}

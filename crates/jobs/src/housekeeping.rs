@@ -1,0 +1,63 @@
+//! Deletes jobs that were kept long enough, and what submissions that broke off have left.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use windlass_store::{Condition, Operation, Revision};
+
+use crate::context::{Context, now_ms};
+use crate::error::JobsError;
+use crate::id::JobId;
+use crate::record::{self, Record};
+
+const INTERVAL: Duration = Duration::from_secs(300);
+
+/// Goes on until it is dropped. Any number of processes may do it at once.
+pub(crate) async fn run(context: &Context) {
+    loop {
+        if let Err(error) = delete_old(context).await {
+            tracing::warn!(%error, "old jobs cannot be deleted now");
+        }
+        if let Err(error) = sweep(context).await {
+            tracing::warn!(%error, "what broken submissions left cannot be deleted now");
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Deletes the records of jobs that ended long ago. Their folders have no record then, and are swept.
+async fn delete_old(context: &Context) -> Result<(), JobsError> {
+    let Some(retention) = context.config.retention else { return Ok(()) };
+    let before_ms = now_ms().saturating_sub(u64::try_from(retention.as_millis()).unwrap_or(u64::MAX));
+    for entry in context.list(&context.keys.records(), None).await? {
+        let record = record::record(&entry)?;
+        if record.end.as_ref().is_some_and(|end| end.at_ms < before_ms) {
+            delete(context, &record, entry.revision).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn delete(context: &Context, record: &Record, revision: Revision) -> Result<(), JobsError> {
+    let keys = &context.keys;
+    let key = keys.record(record.id);
+    let mut operations =
+        vec![Operation::Delete(key.clone()), Operation::DeletePrefix(keys.done_of(record.id))];
+    operations.extend(record.idempotency_key.as_ref().map(|key| Operation::Delete(keys.idempotency(key))));
+    context.store.commit(vec![Condition::Unchanged(key, revision)], operations).await?;
+    tracing::info!(job = %record.id, "deleted a job that ended long ago");
+    Ok(())
+}
+
+/// Deletes folders that belong to no job and to no submission.
+async fn sweep(context: &Context) -> Result<(), JobsError> {
+    for name in context.blobs.folders().await? {
+        let Ok(id) = name.parse::<JobId>() else { continue };
+        // In this order: accepting a job turns one into the other.
+        let submission = context.store.get(&context.keys.submission(id)).await?;
+        if submission.is_none() && context.store.get(&context.keys.record(id)).await?.is_none() {
+            context.folder(id).delete_all().await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use tonic::transport::Endpoint;
+
+use super::config::EtcdConfig;
+use crate::StoreError;
+
+/// etcd takes a client that pings more often than every five seconds, or without a call under way, for a mistake.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(6);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The way to an etcd cluster, which is made anew when it does not lead there any more.
+#[derive(Clone)]
+pub(super) struct Connection {
+    config: Arc<EtcdConfig>,
+    options: ConnectOptions,
+    current: Arc<Mutex<Current>>,
+}
+
+#[derive(Default)]
+struct Current {
+    client: Option<Client>,
+    /// Counts the clients there were.
+    number: u64,
+}
+
+impl Connection {
+    pub(super) fn new(config: EtcdConfig) -> Result<Self, StoreError> {
+        let mut options = ConnectOptions::new()
+            .with_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT)
+            .with_keep_alive_while_idle(false)
+            .with_connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some((user, password)) = &config.user {
+            options = options.with_user(user, &password.0);
+        }
+        let tls = tls(&config);
+        if let Some(tls) = tls.clone() {
+            options = options.with_tls(tls);
+        }
+        check(&config, tls.as_ref())?;
+        Ok(Self { config: Arc::new(config), options, current: Arc::default() })
+    }
+
+    /// How long a call may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// The client in use and its number, or a new one.
+    pub(super) async fn client(&self) -> Result<(Client, u64), Error> {
+        if let Current { client: Some(client), number } = &*self.current() {
+            return Ok((client.clone(), *number));
+        }
+        // Says no more than who asks, and only where there is a password.
+        let client = Client::connect(&self.config.endpoints, Some(self.options.clone())).await?;
+        let mut current = self.current();
+        current.number += 1;
+        current.client = Some(client.clone());
+        Ok((client, current.number))
+    }
+
+    /// Gives up the client of this number. Watches that use it go on as long as they can.
+    pub(super) fn give_up(&self, number: u64) {
+        let mut current = self.current();
+        if current.number == number {
+            current.client = None;
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Connection").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn tls(config: &EtcdConfig) -> Option<TlsOptions> {
+    let tls = config.tls.as_ref()?;
+    let options = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
+    Some(match &tls.identity {
+        Some(identity) => options.identity(Identity::from_pem(&identity.certificate, &identity.key)),
+        None => options,
+    })
+}
+
+/// Finds out what would fail for good.
+fn check(config: &EtcdConfig, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
+    let refused = |reason: String| Err(StoreError::Refused { reason });
+    if config.endpoints.is_empty() {
+        return refused("the list of endpoints is empty: name at least one as http://host:port".into());
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    for endpoint in &config.endpoints {
+        let Some(parsed) = Endpoint::from_shared(endpoint.clone()).ok().filter(is_address) else {
+            return refused(format!("'{endpoint}' is no endpoint: use {scheme}://host:port"));
+        };
+        if parsed.uri().scheme_str() != Some(scheme) {
+            let remedy = if tls.is_some() {
+                "with certificates use https://host:port"
+            } else {
+                "without certificates use http://host:port"
+            };
+            return refused(format!("'{endpoint}' does not fit: {remedy}"));
+        }
+        if let Some(Err(error)) = tls.map(|tls| parsed.tls_config(tls.clone())) {
+            let reason = super::error::chain(&error);
+            return refused(format!("the certificates or the key cannot be used: {reason}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_address(endpoint: &Endpoint) -> bool {
+    let uri = endpoint.uri();
+    uri.port_u16().is_some_and(|port| port > 0) && uri.host().is_some_and(|host| !host.is_empty())
+}
