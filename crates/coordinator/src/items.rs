@@ -7,6 +7,7 @@ use windlass_proto::v1::{Chat, ItemAnswer, TokenIds, job_item};
 
 use crate::generation::{GenerationError, GenerationEvent, Generator, Prompt};
 use crate::metrics;
+use crate::security::Caller;
 
 /// A generator of its own, whose limits are those of jobs.
 pub(crate) struct Items {
@@ -32,7 +33,8 @@ impl Items {
         let generator = &self.generator;
         let model = generator.model(&task.model)?;
         let prompts = [generator.prompt_ids(&model, read_prompt(task.prompt)?).await?];
-        let admission = generator.admit(&model, &prompts, &task.parameters, 1, received).await?;
+        let admission =
+            generator.admit(&Caller::anyone(), &model, &prompts, &task.parameters, 1, received).await?;
         let [prompt] = prompts;
         let mut generation =
             generator.start(model, prompt, task.parameters, task.stop, admission, received).await?;

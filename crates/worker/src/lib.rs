@@ -27,4 +27,5 @@ pub use config::{WorkerBackend, WorkerConfig};
 pub use error::WorkerError;
 pub use registration::{IdTaken, Registration};
 pub use simulated::SimulatedCost;
+pub use windlass_transport::{ServerTlsFiles, TlsError};
 pub use worker::Worker;
