@@ -4,6 +4,7 @@ mod bad_input;
 mod cancel;
 mod commands;
 mod identity;
+mod jobs;
 mod openai_client;
 mod slow_reader;
 mod stream;

@@ -5,5 +5,6 @@
 mod choices;
 mod grpc;
 mod http;
+mod jobs;
 mod support;
 mod workers;
