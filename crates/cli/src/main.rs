@@ -56,8 +56,8 @@ struct Arguments {
 enum Command {
     Demo(DemoArguments),
     Serve(Box<ServeArguments>),
-    Worker(WorkerArguments),
-    Coordinator(CoordinatorArguments),
+    Worker(Box<WorkerArguments>),
+    Coordinator(Box<CoordinatorArguments>),
     Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
@@ -102,8 +102,8 @@ fn run(arguments: Arguments) -> Result<()> {
     let result = match arguments.command {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
         Command::Serve(arguments) => on_runtime(commands::serve::run(*arguments)),
-        Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
-        Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
+        Command::Worker(arguments) => on_runtime(commands::worker::run(*arguments)),
+        Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(*arguments)),
         Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),

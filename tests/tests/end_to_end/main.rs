@@ -5,6 +5,7 @@ mod cancel;
 mod commands;
 mod faults;
 mod identity;
+mod jobs;
 mod manifests;
 mod openai_client;
 mod security;

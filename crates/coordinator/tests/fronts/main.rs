@@ -6,6 +6,7 @@ mod choices;
 mod cluster;
 mod grpc;
 mod http;
+mod jobs;
 mod migration;
 mod queue;
 mod security;

@@ -15,6 +15,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use windlass_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError};
+use windlass_jobs::Jobs;
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::worker_server::{Worker, WorkerServer};
 use windlass_proto::v1::{
@@ -402,11 +403,20 @@ impl Front {
         let mut config = CoordinatorConfig::new(workers);
         config.heartbeat_interval = Duration::from_millis(50);
         change(&mut config);
+        Self::serve(Coordinator::new(config).unwrap()).await
+    }
+
+    /// One that keeps jobs.
+    pub(crate) async fn start_keeping(workers: Vec<String>, jobs: Jobs) -> Self {
+        let config = CoordinatorConfig::new(workers);
+        Self::serve(Coordinator::new(config).unwrap().with_jobs(jobs)).await
+    }
+
+    async fn serve(coordinator: Coordinator) -> Self {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (http_address, grpc_address) = (http.local_addr().unwrap(), grpc.local_addr().unwrap());
         let (stop, stopped) = oneshot::channel::<()>();
-        let coordinator = Coordinator::new(config).unwrap();
         let task = tokio::spawn(coordinator.serve(http, grpc, async move {
             let _ = stopped.await;
         }));

@@ -2,7 +2,8 @@
 
 use reqwest::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -78,18 +79,21 @@ fn channel(front: &Front) -> Channel {
     Endpoint::from_shared(format!("http://{}", front.grpc)).unwrap().connect_lazy()
 }
 
-/// A client of `Cluster` with this key.
-fn cluster(
-    front: &Front,
-    key: &str,
-) -> ClusterClient<
-    InterceptedService<Channel, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone + use<>>,
-> {
-    let value: MetadataValue<_> = format!("Bearer {key}").parse().unwrap();
-    ClusterClient::with_interceptor(channel(front), move |mut request: Request<()>| {
-        request.metadata_mut().insert("authorization", value.clone());
+/// Sends its key with every call.
+#[derive(Clone)]
+struct WithKey(MetadataValue<Ascii>);
+
+impl Interceptor for WithKey {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
         Ok(request)
-    })
+    }
+}
+
+/// A client of `Cluster` with this key.
+fn cluster(front: &Front, key: &str) -> ClusterClient<InterceptedService<Channel, WithKey>> {
+    let key = WithKey(format!("Bearer {key}").parse().unwrap());
+    ClusterClient::with_interceptor(channel(front), key)
 }
 
 #[tokio::test]
