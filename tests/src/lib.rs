@@ -2,8 +2,11 @@
 
 pub mod certificates;
 pub mod etcd;
+mod namespace;
 mod python;
+pub mod streams;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -15,6 +18,7 @@ use serde_json::Value;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{LoadRequest, LoadResponse};
 
+pub use namespace::Namespace;
 pub use python::python;
 
 /// How long anything may take before a test gives up.
@@ -36,18 +40,31 @@ impl Server {
 
     /// Starts any binary of this build that greets as `windlass` does.
     pub fn start(binary: &PathBuf, arguments: &[&str]) -> Result<Self> {
-        let mut child = Command::new(binary)
-            .args(arguments)
+        let mut command = Command::new(binary);
+        command.args(arguments);
+        Self::run(command)
+    }
+
+    /// Starts `windlass` with these arguments, and writes its log of this level to a file.
+    pub fn logging(arguments: &[&str], level: &str, log: File) -> Result<Self> {
+        let mut command = Command::new(binary("windlass")?);
+        command.args(arguments).env("WINDLASS_LOG", level).stderr(log);
+        Self::run(command)
+    }
+
+    /// Starts a server by this command.
+    pub fn run(mut command: Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}", binary.display()))?;
+            .with_context(|| format!("cannot start {command:?}"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stdin = child.stdin.take().context("no standard input")?;
         let mut greeting = String::new();
         BufReader::new(stdout).read_line(&mut greeting)?;
         let server = Self { child, stdin, greeting };
-        ensure!(server.greeting.contains("listening on"), "{arguments:?} greeted with '{}'", server.greeting);
+        ensure!(server.greeting.contains("listening on"), "{command:?} greeted with '{}'", server.greeting);
         Ok(server)
     }
 
@@ -73,6 +90,11 @@ impl Server {
     pub fn terminate(&mut self) -> Result<bool> {
         let pid = self.child.id().to_string();
         ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "cannot signal {pid}");
+        self.wait()
+    }
+
+    /// Waits for its end, and returns whether it exited with 0.
+    pub fn wait(&mut self) -> Result<bool> {
         Ok(self.child.wait()?.success())
     }
 }
@@ -172,10 +194,32 @@ impl Cluster {
         Ok(client.load(LoadRequest {}).await?.into_inner())
     }
 
+    /// The sum of a metric over all its labels, as the coordinator tells it; 0 if it does not.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let page = reqwest::get(format!("{}/metrics", self.http)).await?.text().await?;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values =
+            page.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum())
+    }
+
+    /// Waits until the coordinator has nothing under way.
+    pub async fn coordinator_is_idle(&self) -> Result<()> {
+        eventually("no request is under way", || async {
+            Ok(self.metric("windlass_requests_running").await? == 0.0)
+        })
+        .await
+    }
+
     /// Waits until no worker runs anything or holds any block.
     pub async fn is_idle(&self) -> Result<()> {
+        self.are_idle(&(0..self.workers.len()).collect::<Vec<_>>()).await
+    }
+
+    /// Waits until these workers run nothing and hold no block.
+    pub async fn are_idle(&self, workers: &[usize]) -> Result<()> {
         eventually("all blocks are free", || async {
-            for index in 0..self.workers.len() {
+            for &index in workers {
                 let load = self.load(index).await?;
                 if (load.running, load.waiting, load.blocks_used) != (0, 0, 0) {
                     return Ok(false);

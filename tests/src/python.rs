@@ -8,7 +8,8 @@ pub fn python(script: &str, arguments: &[&str]) -> Result<()> {
         std::env::var("WINDLASS_TEST_PYTHON").context("WINDLASS_TEST_PYTHON is not set: run `make test`")?;
     let script = format!("{}/python/{script}", env!("CARGO_MANIFEST_DIR"));
     let output = Command::new(python).arg(&script).args(arguments).output()?;
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     ensure!(output.status.success(), "{script}: {said}");
     Ok(())
 }

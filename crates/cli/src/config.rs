@@ -2,6 +2,8 @@
 
 mod coordinator;
 mod file;
+mod jobs;
+mod tls;
 mod worker;
 
 use std::thread::available_parallelism;
@@ -11,6 +13,8 @@ use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use file::ConfigFile;
+pub(crate) use jobs::JobsOptions;
+pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;
 
 const MOST_THREADS: usize = 1024;

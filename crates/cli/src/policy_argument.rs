@@ -24,6 +24,27 @@ impl DepthArgument {
     }
 }
 
+impl From<DepthArgument> for windlass_client::Depth {
+    fn from(argument: DepthArgument) -> Self {
+        use windlass_client::Criterion as Asked;
+        match argument {
+            DepthArgument::Fixed(depth) => Self::Fixed(depth),
+            DepthArgument::Adaptive { criterion, threshold, max } => {
+                let criterion = match criterion {
+                    Criterion::LatentDiff => Asked::LatentDiff,
+                    Criterion::Cosine => Asked::Cosine,
+                    Criterion::Kl => Asked::Kl,
+                    Criterion::MinpKl => Asked::MinpKl,
+                    Criterion::EntropyDiff => Asked::EntropyDiff,
+                    Criterion::ArgmaxStability => Asked::ArgmaxStability,
+                };
+                let adaptive = windlass_client::Adaptive::new(criterion);
+                Self::Adaptive(windlass_client::Adaptive { threshold: Some(threshold), max, ..adaptive })
+            }
+        }
+    }
+}
+
 impl FromStr for DepthArgument {
     type Err = String;
 

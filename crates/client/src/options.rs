@@ -174,7 +174,7 @@ impl From<GenerateRequest> for v1::GenerateRequest {
 
 impl GenerateOptions {
     /// The stop strings, and the rest.
-    fn into_parameters(self) -> (Vec<String>, v1::GenerationParameters) {
+    pub fn into_parameters(self) -> (Vec<String>, v1::GenerationParameters) {
         let (depth, effort) = match self.depth {
             Some(Depth::Effort(name)) => (None, Some(name)),
             Some(Depth::Fixed(depth)) => (Some(depth_policy::Policy::Fixed(depth)), None),

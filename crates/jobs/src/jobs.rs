@@ -35,6 +35,11 @@ impl Jobs {
         Self { context: Arc::new(context) }
     }
 
+    /// Items that are in flight at once here.
+    pub fn concurrency(&self) -> usize {
+        self.context.config.concurrency
+    }
+
     /// Accepts a job once all its items are stored. Without `input_uri` they are the stream's, which must be empty else.
     pub async fn submit(
         &self,

@@ -104,7 +104,7 @@ impl Submission<'_> {
         let Self { context, id, tenure, .. } = self;
         // Before the first blob: a folder without record and submission is deleted.
         let key = context.keys.submission(*id);
-        let put = Operation::Put { key, value: tenure.owner.clone().into(), lease: Some(tenure.lease) };
+        let put = Operation::Put { key, value: tenure.owner.clone().into(), lease: Some(tenure.lease()) };
         context.store.commit(Vec::new(), vec![put]).await?;
         let mut count = 0;
         let mut shard = Vec::new();

@@ -9,22 +9,28 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use windlass_coordinator::Coordinator;
+use windlass_jobs::Jobs;
 
 use super::worker;
-use crate::config::{ConfigFile, CoordinatorOptions, WorkerOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions, TlsOptions, WorkerOptions};
 use crate::process::shutdown_signal;
 
 /// Serves a model over HTTP and gRPC, all in one process
 #[derive(Debug, Args)]
 #[command(mut_arg("workers", |argument| argument.hide(true)))]
 pub(crate) struct ServeArguments {
-    /// TOML file of settings, sections `worker` and `coordinator`; flags and environment variables go before it
+    /// TOML file of settings, sections `worker`, `coordinator` and `jobs`; flags and environment variables go before it
     #[arg(long, value_name = "FILE", env = "WINDLASS_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     worker: WorkerOptions,
     #[command(flatten)]
     coordinator: CoordinatorOptions,
+    // Of the fronts; the worker is reached over loopback, and has TLS only if its section of the file says so.
+    #[command(flatten)]
+    tls: TlsOptions,
+    #[command(flatten)]
+    jobs: JobsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -38,12 +44,13 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
         );
     }
     // The file's workers are meant for the command coordinator.
-    let mut coordinator = arguments.coordinator.or(file.coordinator);
+    let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
     let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);
     let settings = coordinator.settings()?;
-    let coordinator = Coordinator::new(settings.config)?;
+    let jobs = arguments.jobs.or(file.jobs).settings()?.open()?;
+    let coordinator = with_jobs(Coordinator::new(settings.config)?, jobs);
     let (http, http_address) = bind("http", &settings.http).await?;
     let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;
 
@@ -65,6 +72,14 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     }
     drop(stop_worker);
     worker.await.context("the worker broke off")?
+}
+
+/// A coordinator that takes jobs, if they are kept.
+pub(super) fn with_jobs(coordinator: Coordinator, jobs: Option<Jobs>) -> Coordinator {
+    match jobs {
+        Some(jobs) => coordinator.with_jobs(jobs),
+        None => coordinator,
+    }
 }
 
 /// Listens on the address that the setting `field` gives.

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use windlass_wording::plain;
 
-use super::{CoordinatorOptions, WorkerOptions};
+use super::{CoordinatorOptions, JobsOptions, WorkerOptions};
 
 /// A file of settings. One file may serve workers and coordinators: each takes its own section.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -13,6 +13,7 @@ use super::{CoordinatorOptions, WorkerOptions};
 pub(crate) struct ConfigFile {
     pub(crate) worker: WorkerOptions,
     pub(crate) coordinator: CoordinatorOptions,
+    pub(crate) jobs: JobsOptions,
 }
 
 impl ConfigFile {
@@ -40,10 +41,10 @@ mod tests {
     }
 
     #[test]
-    fn both_sections_are_read() {
+    fn all_sections_are_read() {
         let file = parse(
             "[worker]\nlisten = '127.0.0.1:1'\nmodel = 'demo'\nthreads = 2\nkv_bytes = 1048576\nlatent_seed = 7\n\
-             [coordinator]\nworkers = ['a:1', 'b:2']\nmax_concurrent_requests = 9\n",
+             [coordinator]\nworkers = ['a:1', 'b:2']\nmax_concurrent_requests = 9\n[jobs]\njobs_dir = '/data'\n",
         )
         .unwrap();
         assert_eq!(
@@ -52,6 +53,7 @@ mod tests {
         );
         assert_eq!(file.coordinator.workers, Some(vec!["a:1".to_owned(), "b:2".to_owned()]));
         assert_eq!(file.coordinator.http, None);
+        assert_eq!(file.jobs.jobs_dir, Some("/data".into()));
     }
 
     #[test]
@@ -59,8 +61,8 @@ mod tests {
         let cases = [
             ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, backend, "),
             ("[coordinator]\nhttps = 'x'", "unknown field 'https': use one of http, grpc, "),
-            ("[engine]", "unknown field 'engine': use one of worker, coordinator"),
-            ("threads = 3", "unknown field 'threads': use one of worker, coordinator"),
+            ("[engine]", "unknown field 'engine': use one of worker, coordinator, jobs"),
+            ("threads = 3", "unknown field 'threads': use one of worker, coordinator, jobs"),
             ("[worker]\nthreads = 'many'", "threads = 'many'"),
             (
                 "[worker]\nthreads = 'many'",

@@ -1,5 +1,7 @@
 //! What Prometheus is told: counters of this coordinator here, the workers' own numbers in `workers`.
 
+mod keys;
+mod registry;
 mod workers;
 
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +11,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use windlass_proto::v1::Usage;
 
+pub(crate) use keys::{key_limited, key_request, key_tokens, known_key};
+pub(crate) use registry::{registry_age, registry_up};
 pub(crate) use workers::render_workers;
 
 use crate::error::CoordinatorError;
@@ -23,6 +27,7 @@ const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
 const TOKEN_DEPTH: &str = "windlass_token_depth";
 const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
 const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
+const JOB_ITEMS: &str = "windlass_job_items_total";
 
 const MIGRATIONS: &str = "windlass_migrations_total";
 const WORKER_LOSSES: &str = "windlass_worker_losses_total";
@@ -64,6 +69,8 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
+    registry::describe();
+    keys::describe();
     describe_counter!(PROMPT_TOKENS, "Prompt tokens of generations that ended");
     describe_counter!(GENERATION_TOKENS, "Tokens generated");
     describe_counter!(
@@ -86,6 +93,7 @@ fn describe() {
         CORE_ITERATIONS_SAVED,
         "Core iterations that generated tokens did not take, below their policy's maximum"
     );
+    describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
 }
 
 fn describe_cluster() {
@@ -148,6 +156,11 @@ pub(crate) fn queue(requests: usize, core_iterations: u64) {
 
 pub(crate) fn queue_wait(wait: Duration) {
     histogram!(QUEUE_WAIT).record(wait);
+}
+
+/// An attempt at an item of a job.
+pub(crate) fn job_item(outcome: &'static str) {
+    counter!(JOB_ITEMS, "outcome" => outcome).increment(1);
 }
 
 /// What a generation used. Its tokens were counted one by one.

@@ -64,7 +64,7 @@ pub(super) async fn claim(
     if let Part::Shard(shard) = work.part {
         conditions.push(Condition::Absent(keys.done(work.job, shard)));
     }
-    let put = Operation::Put { key, value: tenure.owner.clone().into(), lease: Some(tenure.lease) };
+    let put = Operation::Put { key, value: tenure.owner.clone().into(), lease: Some(tenure.lease()) };
     Ok(context.store.commit(conditions, vec![put]).await?)
 }
 

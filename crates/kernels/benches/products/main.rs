@@ -1,4 +1,4 @@
-//! `cargo bench -p windlass-kernels --bench products [-- --threads 1,2 --formats f32,bf16 --sizes 1024x1024]`.
+//! `cargo bench -p windlass-kernels --bench products [-- --threads 1,2 --formats f32,bf16 --sizes 1024x1024 --rows 1,64]`.
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod ceilings;
@@ -22,6 +22,10 @@ fn main() {
     let threads = option("--threads").unwrap_or_else(|| vec!["1".into(), "2".into()]);
     let formats = option("--formats").unwrap_or_else(|| vec!["f32".into(), "bf16".into(), "int8".into()]);
     let wanted = option("--sizes");
+    let rows: Vec<usize> = match option("--rows") {
+        Some(rows) => rows.iter().map(|rows| rows.parse().unwrap()).collect(),
+        None => ROWS.to_vec(),
+    };
     for threads in &threads {
         let ceilings = Ceilings::measure(threads.parse().unwrap());
         for format in &formats {
@@ -44,7 +48,7 @@ fn main() {
                 };
                 let values: Vec<f32> = (0..outputs * inputs).map(|i| (i % 37) as f32 * 0.01 - 0.2).collect();
                 let weight = cpu.matrix(&values, outputs, inputs);
-                for rows in ROWS {
+                for &rows in &rows {
                     let mut x = cpu.buffer(rows, inputs);
                     let values: Vec<f32> = (0..rows * inputs).map(|i| (i % 31) as f32 * 0.01 - 0.2).collect();
                     cpu.upload(&values, &mut x, Rows::First(rows));

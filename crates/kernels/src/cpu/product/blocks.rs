@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::dots::{self, Narrow, biased};
-use super::geometry::{BLOCK_ROWS, Block, Line, PANEL, Sums};
+use super::geometry::{BLOCK_ROWS, Block, PANEL, Sums};
 use super::packed::Scales;
 use super::prepared::Prepared;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
@@ -12,6 +12,13 @@ use crate::cpu::isa::{Isa, by_isa};
 
 /// Blocks of inputs of a chunk when several strips of rows use the weights.
 const CHUNK: usize = 8;
+/// The same for at most [`FEW_ROWS`] rows on tiles: few enough that all their inputs, the weights and the sums of a chunk stay in the
+/// first-level cache, and that the time for fetching is spread over that of multiplying.
+const FEW_ROWS_CHUNK: usize = 2;
+/// Rows of four tiles.
+const FEW_ROWS: usize = 4 * BLOCK_ROWS;
+/// How far ahead of use weights are fetched, in blocks.
+const AHEAD: usize = 16;
 
 /// One weight's blocks and one launch's rounded inputs.
 #[derive(Clone, Copy)]
@@ -27,42 +34,26 @@ pub(super) struct BlockProduct<'a> {
 }
 
 impl BlockProduct<'_> {
-    /// `rows` by `panels`: `sums` is `[panels][stride]`, with `stride` at least the rows rounded up to two blocks of them.
-    /// `rows` begin at a block.
-    pub(super) fn multiply(
-        &self,
-        rows: Range<usize>,
-        panels: Range<usize>,
-        stride: usize,
-        sums: &mut [Sums],
-    ) {
-        let tiles = ThreadTiles::new(self.isa);
-        let chunk = if rows.len() <= 2 * BLOCK_ROWS { self.depth.max(1) } else { CHUNK };
+    /// `rows` by one panel; `sums` has at least the rows rounded up to two blocks of them. `rows` begin at a block.
+    pub(super) fn multiply(&self, tiles: &ThreadTiles, rows: Range<usize>, panel: usize, sums: &mut [Sums]) {
+        let chunk = match (self.isa, rows.len()) {
+            (_, 0..=BLOCK_ROWS) => self.depth.max(1),
+            (Isa::Amx, 0..=FEW_ROWS) => FEW_ROWS_CHUNK,
+            _ => CHUNK,
+        };
         for start in (0..self.depth).step_by(chunk) {
-            let blocks = start..self.depth.min(start + chunk);
-            for (panel, sums) in panels.clone().zip(sums.chunks_exact_mut(stride)) {
-                let next = match (panel + 1 < panels.end, blocks.end < self.depth) {
-                    (true, _) => (panel + 1) * self.depth + blocks.start,
-                    (false, true) => panels.start * self.depth + blocks.end,
-                    (false, false) => panels.end * self.depth,
-                };
-                let next = &self.weights[next.min(self.weights.len())..];
-                let next = Block::lines(&next[..chunk.min(next.len())]);
-                self.strips(&tiles, rows.clone(), panel, blocks.clone(), sums, next);
-            }
+            self.strips(tiles, rows.clone(), panel, start..self.depth.min(start + chunk), sums);
         }
         if self.narrow == Narrow::Int8 {
-            for (panel, sums) in panels.zip(sums.chunks_exact_mut(stride)) {
-                let outputs = panel * PANEL..(panel + 1) * PANEL;
-                let biases = biased(self.isa).then(|| &self.scales.biases[outputs.clone()]);
-                let scales = &self.scales.scales[outputs];
-                let sums = &mut sums[..rows.len()];
-                scale(self.isa, sums, biases, &self.inputs.scales()[rows.clone()], scales);
-            }
+            let outputs = panel * PANEL..(panel + 1) * PANEL;
+            let biases = biased(self.isa).then(|| &self.scales.biases[outputs.clone()]);
+            let scales = &self.scales.scales[outputs];
+            let sums = &mut sums[..rows.len()];
+            scale(self.isa, sums, biases, &self.inputs.scales()[rows], scales);
         }
     }
 
-    /// All rows by some blocks of one panel; `next` are the weights that are used then.
+    /// All rows by some blocks of one panel, while others [`AHEAD`] are fetched.
     fn strips(
         &self,
         tiles: &ThreadTiles,
@@ -70,13 +61,14 @@ impl BlockProduct<'_> {
         panel: usize,
         blocks: Range<usize>,
         sums: &mut [Sums],
-        next: &[Line],
     ) {
-        let weights = &self.weights[panel * self.depth..][blocks.clone()];
+        let (weights, following) = self.weights[panel * self.depth + blocks.start..].split_at(blocks.len());
+        let ahead = &following[following.len().min(AHEAD.saturating_sub(blocks.len()))..];
+        let ahead = Block::lines(&ahead[..ahead.len().min(blocks.len())]);
         let resume = blocks.start > 0;
         let inputs = |tile: usize| self.inputs.lines(rows.start + tile * BLOCK_ROWS, blocks.clone());
         let count = rows.len().div_ceil(BLOCK_ROWS);
-        let share = |done: usize| next.len() * done / count;
+        let share = |done: usize| ahead.len() * done / count;
         let mut done = 0;
         while done < count {
             let sums = &mut sums[done * BLOCK_ROWS..];
@@ -84,8 +76,7 @@ impl BlockProduct<'_> {
                 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
                 ThreadTiles::Some(tiles) if count - done >= 2 => {
                     let (inputs, sums) = ([inputs(done), inputs(done + 1)], first_rows(sums));
-                    // A strip that is alone has no time for the next one's weights.
-                    let ahead = if count <= 2 { &[] } else { &next[share(done)..share(done + 2)] };
+                    let ahead = &ahead[share(done)..share(done + 2)];
                     match self.narrow {
                         Narrow::Bf16 => amx::Bf16::two_by_four(tiles, inputs, weights, sums, resume, ahead),
                         Narrow::Int8 => amx::Int8::two_by_four(tiles, inputs, weights, sums, resume, ahead),
@@ -113,14 +104,14 @@ impl BlockProduct<'_> {
 }
 
 /// This thread's tiles, where the instruction set has them.
-enum ThreadTiles {
+pub(super) enum ThreadTiles {
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
     Some(Tiles),
     None,
 }
 
 impl ThreadTiles {
-    fn new(isa: Isa) -> Self {
+    pub(super) fn new(isa: Isa) -> Self {
         match isa {
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
             Isa::Amx => Self::Some(Tiles::new()),

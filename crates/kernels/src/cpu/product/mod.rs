@@ -21,7 +21,7 @@ mod tests;
 use std::cell::RefCell;
 use std::ops::Range;
 
-use blocks::BlockProduct;
+use blocks::{BlockProduct, ThreadTiles};
 use dots::Narrow;
 pub(super) use epilogue::{Epilogue, Gate, Store};
 use geometry::{BLOCK_ROWS, Block, Sums};
@@ -45,7 +45,7 @@ const PARALLEL_BYTES: usize = 1 << 17;
 const PARALLEL_WORK: usize = 1 << 20;
 
 thread_local! {
-    /// One part's sums, `[panels of a part][rows]`.
+    /// One panel's sums, `[rows]`.
     static SUMS: RefCell<Vec<Sums>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -109,45 +109,49 @@ impl Product<'_> {
 
     /// All rows by some panels.
     fn panels(&self, panels: Range<usize>) {
-        let stride = self.rows.min(ROWS).next_multiple_of(2 * BLOCK_ROWS);
-        SUMS.with_borrow_mut(|sums| {
-            if sums.len() < panels.len() * stride {
-                sums.resize(panels.len() * stride, Sums::ZERO);
-            }
-            for first in (0..self.rows).step_by(ROWS) {
-                let rows = first..self.rows.min(first + ROWS);
-                self.sums(rows.clone(), panels.clone(), stride, sums);
-                for (panel, sums) in panels.clone().zip(sums.chunks_exact(stride)) {
-                    self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
-                }
-            }
-        });
-    }
-
-    /// Some rows by some panels; `sums` is `[panels][stride]`.
-    fn sums(&self, rows: Range<usize>, panels: Range<usize>, stride: usize, sums: &mut [Sums]) {
-        match (&self.kernel, &self.weight.panels) {
-            (Kernel::Chains(input), Panels::F32(steps)) => {
-                for (panel, sums) in panels.zip(sums.chunks_exact_mut(stride)) {
-                    let inputs = self.weight.inputs;
-                    let (steps, following) = steps[panel * inputs..].split_at(inputs);
-                    let sums = &mut sums[..rows.len()];
-                    chains::multiply(self.isa, input, rows.clone(), steps, following, sums);
-                }
-            }
+        SUMS.with_borrow_mut(|sums| match (&self.kernel, &self.weight.panels) {
+            (Kernel::Chains(input), Panels::F32(steps)) => self.each(panels, sums, |rows, panel, sums| {
+                let (steps, following) = steps[panel * self.weight.inputs..].split_at(self.weight.inputs);
+                chains::multiply(self.isa, input, rows.clone(), steps, following, &mut sums[..rows.len()]);
+            }),
             (Kernel::Dots(narrow, inputs), Panels::Narrow(_, weights, scales)) => {
-                self.dots(*narrow, inputs, weights, scales).multiply(rows, panels, stride, sums);
+                self.dots(panels, sums, self.blocks(*narrow, inputs, weights, scales));
             }
             (Kernel::OwnDots(narrow, input, id), Panels::Narrow(_, weights, scales)) => {
                 prepared::with_own(*id, self.isa, *narrow, input, |inputs| {
-                    self.dots(*narrow, inputs, weights, scales).multiply(rows, panels, stride, sums);
+                    self.dots(panels, sums, self.blocks(*narrow, inputs, weights, scales));
                 });
             }
             _ => unreachable!("kernel and weight are of one format"),
+        });
+    }
+
+    fn dots(&self, panels: Range<usize>, sums: &mut Vec<Sums>, product: BlockProduct<'_>) {
+        let tiles = ThreadTiles::new(self.isa);
+        self.each(panels, sums, |rows, panel, sums| product.multiply(&tiles, rows, panel, sums));
+    }
+
+    /// Calls `multiply` with some rows, a panel and memory for their sums until all are through, and hands the sums on.
+    fn each(
+        &self,
+        panels: Range<usize>,
+        sums: &mut Vec<Sums>,
+        multiply: impl Fn(Range<usize>, usize, &mut [Sums]),
+    ) {
+        let room = self.rows.min(ROWS).next_multiple_of(2 * BLOCK_ROWS);
+        if sums.len() < room {
+            sums.resize(room, Sums::ZERO);
+        }
+        for first in (0..self.rows).step_by(ROWS) {
+            let rows = first..self.rows.min(first + ROWS);
+            for panel in panels.clone() {
+                multiply(rows.clone(), panel, &mut *sums);
+                self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
+            }
         }
     }
 
-    fn dots<'a>(
+    fn blocks<'a>(
         &self,
         narrow: Narrow,
         inputs: &'a Prepared,
