@@ -76,6 +76,12 @@ impl CoordinatorConfig {
             }
             endpoint(address)?;
         }
+        self.validate_without_workers()
+    }
+
+    /// Checks every value but the list of workers, which is not used where they are found elsewhere.
+    pub fn validate_without_workers(&self) -> Result<(), CoordinatorError> {
+        let invalid = |field, reason| Err(CoordinatorError::Config { field, reason });
         self.validate_heartbeats()?;
         if self.max_concurrent_requests == 0 {
             return invalid("max_concurrent_requests", "0 would refuse every request: use at least 1".into());

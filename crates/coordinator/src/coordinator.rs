@@ -19,7 +19,7 @@ use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
 use crate::items::Items;
-use crate::registry::{Connect, Registry, TcpConnect};
+use crate::registry::{Connect, MemberMap, Members, Registry, TcpConnect, WorkerId};
 use crate::{grpc, http, metrics};
 
 /// How often the metrics' distributions are drained while nobody scrapes them.
@@ -33,6 +33,7 @@ pub struct Coordinator {
     connect: Arc<dyn Connect>,
     metrics: PrometheusHandle,
     jobs: Option<Jobs>,
+    members: Option<Members>,
 }
 
 /// Ends the servers, and then the generations.
@@ -45,7 +46,18 @@ impl Coordinator {
     /// Checks the configuration and installs the process's metrics recorder, once for all coordinators.
     pub fn new(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         config.validate()?;
-        Ok(Self { config, connect: Arc::new(TcpConnect), metrics: metrics::recorder()?, jobs: None })
+        Self::start(config, None)
+    }
+
+    /// The same for workers that come and go: the configuration's list is not used.
+    pub fn following(config: CoordinatorConfig, members: Members) -> Result<Self, CoordinatorError> {
+        config.validate_without_workers()?;
+        Self::start(config, Some(members))
+    }
+
+    fn start(config: CoordinatorConfig, members: Option<Members>) -> Result<Self, CoordinatorError> {
+        let metrics = metrics::recorder()?;
+        Ok(Self { config, connect: Arc::new(TcpConnect), metrics, jobs: None, members })
     }
 
     /// Reaches workers in another way than over TCP.
@@ -71,12 +83,15 @@ impl Coordinator {
     ) -> Result<(), CoordinatorError> {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
         // Dropped with this future, and the background tasks too.
+        let mut background = JoinSet::new();
         let (registry, _watch) = Registry::new(self.config.registry(), self.connect);
-        registry.set_members(&self.config.members())?;
+        match &self.members {
+            Some(members) => _ = background.spawn(follow_members(Arc::clone(&registry), members.view())),
+            None => registry.set_members(&self.config.members())?,
+        }
         let (limits, migration) = (self.config.queue(), self.config.migration());
         let generator = Generator::new(Arc::clone(&registry), limits, migration, switches.abort.subscribe());
         let generator = Arc::new(generator);
-        let mut background = JoinSet::new();
         background.spawn(upkeep(self.metrics.clone()));
 
         let stop = switches.stop.subscribe();
@@ -172,6 +187,21 @@ fn serve_grpc(
 async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the coordinator is gone, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Keeps the registry's workers those of the list.
+async fn follow_members(registry: Arc<Registry>, mut view: watch::Receiver<MemberMap>) {
+    loop {
+        let members = view.borrow_and_update().clone();
+        let addresses =
+            members.into_iter().map(|(id, member)| (WorkerId::new(id.as_str()), member.address)).collect();
+        if let Err(error) = registry.set_members(&addresses) {
+            tracing::warn!(%error, "a worker of the list cannot be reached");
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn upkeep(metrics: PrometheusHandle) {

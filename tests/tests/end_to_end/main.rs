@@ -6,6 +6,7 @@ mod commands;
 mod faults;
 mod identity;
 mod manifests;
+mod membership;
 mod openai_client;
 mod slow_reader;
 mod stream;
