@@ -3,14 +3,14 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint docs bench
+.PHONY: demo test lint docs bench protoc etcd
 
 # Builds Windlass and runs the demo: a coordinator and two workers answer a few hundred puzzles.
-demo:
+demo: protoc
 	cargo run --release --locked --package windlass-cli -- demo
 
 # All tests, with the Python client that talks to `windlass serve`.
-test: $(VENV)/installed
+test: $(VENV)/installed protoc etcd
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
 
 $(VENV)/installed: tests/python/requirements.txt
@@ -19,14 +19,21 @@ $(VENV)/installed: tests/python/requirements.txt
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 	touch $@
 
-lint:
+# What the client of etcd is built with, and etcd itself, if they are missing.
+protoc:
+	{ command -v protoc && test -e /usr/include/google/protobuf/any.proto; } > /dev/null || { apt-get update && apt-get install -y --no-install-recommends protobuf-compiler libprotobuf-dev; }
+
+etcd:
+	command -v etcd etcdctl > /dev/null || { apt-get update && apt-get install -y --no-install-recommends etcd-server etcd-client; }
+
+lint: protoc
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
-docs:
+docs: protoc
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
 
-bench:
+bench: protoc
 	RAYON_NUM_THREADS=1 cargo bench --locked --package windlass-engine --bench engine
 	cargo run --release --locked --package windlass-cli -- bench engine --lanes 8,64 \
 		--depths uniform:1:32 --depths geometric:8:32 --depths bimodal:4:32

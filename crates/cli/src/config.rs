@@ -1,6 +1,7 @@
 //! Settings of the servers: flags and environment variables first, then a TOML file, then defaults.
 
 mod coordinator;
+mod etcd;
 mod file;
 mod jobs;
 mod tls;
@@ -12,6 +13,7 @@ use anyhow::{Result, bail};
 use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
+pub(crate) use etcd::{EtcdOptions, EtcdSettings};
 pub(crate) use file::ConfigFile;
 pub(crate) use jobs::JobsOptions;
 pub(crate) use tls::TlsOptions;

@@ -116,6 +116,12 @@ impl CoordinatorConfig {
             }
             check_scheme(address, self.worker_tls.is_some())?;
         }
+        self.validate_without_workers()
+    }
+
+    /// Checks every value but the list of workers, which is not used where they are found elsewhere.
+    pub fn validate_without_workers(&self) -> Result<(), CoordinatorError> {
+        let invalid = |field, reason| Err(CoordinatorError::Config { field, reason });
         self.validate_heartbeats()?;
         if self.max_concurrent_requests == 0 {
             return invalid("max_concurrent_requests", "0 would refuse every request: use at least 1".into());

@@ -19,7 +19,7 @@ use crate::error::CoordinatorError;
 use crate::generation::Generator;
 use crate::http::BodyLimits;
 use crate::items::Items;
-use crate::registry::{Connect, Registry, TcpConnect};
+use crate::registry::{Connect, MemberMap, Members, Registry, TcpConnect, WorkerId};
 use crate::security::{GrpcDoor, Keyring};
 use crate::{grpc, http, metrics};
 
@@ -37,6 +37,7 @@ pub struct Coordinator {
     http_tls: Option<ServerTls>,
     grpc_tls: Option<ServerTls>,
     jobs: Option<Jobs>,
+    members: Option<Members>,
 }
 
 /// Ends the servers, and then the generations.
@@ -49,6 +50,16 @@ impl Coordinator {
     /// Checks the configuration and installs the process's metrics recorder, once for all coordinators.
     pub fn new(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         config.validate()?;
+        Self::start(config, None)
+    }
+
+    /// The same for workers that come and go: the configuration's list is not used.
+    pub fn following(config: CoordinatorConfig, members: Members) -> Result<Self, CoordinatorError> {
+        config.validate_without_workers()?;
+        Self::start(config, Some(members))
+    }
+
+    fn start(config: CoordinatorConfig, members: Option<Members>) -> Result<Self, CoordinatorError> {
         // Before the keys, which begin counters.
         let metrics = metrics::recorder()?;
         let keyring = Keyring::load(config.api_keys_file.as_deref(), &config.api_keys)?.map(Arc::new);
@@ -56,7 +67,7 @@ impl Coordinator {
         let (http_tls, grpc_tls) = (tls(Protocol::Http1)?, tls(Protocol::Http2)?);
         let tls = config.worker_tls.as_ref().map(ClientTls::load).transpose()?;
         let connect = Arc::new(TcpConnect { tls });
-        Ok(Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs: None })
+        Ok(Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs: None, members })
     }
 
     /// Reaches workers in another way than over TCP.
@@ -81,17 +92,20 @@ impl Coordinator {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CoordinatorError> {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
-        let Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs } = self;
+        let Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs, members } = self;
         warn_if_open(&[&http, &grpc], keyring.is_some());
         // Dropped with this future, and the background tasks too.
+        let mut background = JoinSet::new();
         let (registry, _watch) = Registry::new(config.registry(), connect);
-        registry.set_members(&config.members())?;
+        match &members {
+            Some(members) => _ = background.spawn(follow_members(Arc::clone(&registry), members.view())),
+            None => registry.set_members(&config.members())?,
+        }
         let new_generator = |limits| {
             let (migration, requests) = (config.migration(), config.request_limits.clone());
             Generator::new(Arc::clone(&registry), limits, migration, requests, switches.abort.subscribe())
         };
         let generator = Arc::new(new_generator(config.queue()));
-        let mut background = JoinSet::new();
         background.spawn(upkeep(metrics.clone()));
         if let Some(keyring) = keyring.clone() {
             background.spawn(keyring.follow_file());
@@ -201,6 +215,21 @@ fn serve_grpc(
 pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the coordinator is gone, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Keeps the registry's workers those of the list.
+async fn follow_members(registry: Arc<Registry>, mut view: watch::Receiver<MemberMap>) {
+    loop {
+        let members = view.borrow_and_update().clone();
+        let addresses =
+            members.into_iter().map(|(id, member)| (WorkerId::new(id.as_str()), member.address)).collect();
+        if let Err(error) = registry.set_members(&addresses) {
+            tracing::warn!(%error, "a worker of the list cannot be reached");
+        }
+        if view.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn upkeep(metrics: PrometheusHandle) {

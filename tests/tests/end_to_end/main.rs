@@ -7,6 +7,7 @@ mod faults;
 mod identity;
 mod jobs;
 mod manifests;
+mod membership;
 mod openai_client;
 mod security;
 mod slow_reader;

@@ -7,23 +7,25 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
-use windlass_worker::{Worker, WorkerConfig};
+use windlass_worker::{Registration, Worker, WorkerConfig, registration};
 
 use super::serve::{announce, bind};
-use crate::config::{ConfigFile, TlsOptions, WorkerOptions};
+use crate::config::{ConfigFile, EtcdOptions, TlsOptions, WorkerOptions};
 use crate::load_bar::LoadBar;
 use crate::process::shutdown_signal;
 
 /// Serves a model to coordinators
 #[derive(Debug, Args)]
 pub(crate) struct WorkerArguments {
-    /// TOML file of settings, section `worker`; flags and environment variables go before it
+    /// TOML file of settings, sections `worker` and `etcd`; flags and environment variables go before it
     #[arg(long, value_name = "FILE", env = "WINDLASS_CONFIG")]
     config: Option<PathBuf>,
     #[command(flatten)]
     worker: WorkerOptions,
     #[command(flatten)]
     tls: TlsOptions,
+    #[command(flatten)]
+    etcd: EtcdOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -32,12 +34,45 @@ pub(crate) struct WorkerArguments {
 pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
     let settings = arguments.worker.with_tls(arguments.tls).or(file.worker).settings("127.0.0.1:8002")?;
+    let etcd = match &settings.registration {
+        Some(_) => Some(arguments.etcd.or(file.etcd).settings()?.context(
+            "registry is etcd and etcd_endpoints is not set: name members of etcd as http://HOST:PORT",
+        )?),
+        None => None,
+    };
+    let lanes = settings.config.engine.max_lanes;
     let (listener, address) = bind("listen", &settings.listen).await?;
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
     tokio::pin!(shutdown);
     let Some(worker) = load(settings.config, &mut shutdown).await? else { return Ok(()) };
     announce(&format!("worker listening on {address}"))?;
-    serve(worker, listener, shutdown).await
+    let Some((etcd, registration)) = etcd.zip(settings.registration) else {
+        return serve(worker, listener, shutdown).await;
+    };
+    let advertised = registration.advertise.unwrap_or_else(|| address.to_string());
+    let (id, time_to_live) = (registration.id, registration.time_to_live);
+    let member = registration::member(&worker.info(), advertised, lanes);
+    let registration = Registration::start(etcd.store, &etcd.members, &id, member, time_to_live);
+    serve_registered(worker, listener, shutdown, registration).await
+}
+
+/// Serves until the shutdown, before which it leaves the list; also ends, with an error, if its id is another's.
+async fn serve_registered(
+    worker: Worker,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+    registration: Registration,
+) -> Result<()> {
+    let mut taken = None;
+    let leave = async {
+        tokio::select! {
+            () = shutdown => {}
+            other = registration.taken() => taken = Some(other),
+        }
+        registration.withdraw().await;
+    };
+    serve(worker, listener, leave).await?;
+    taken.map_or(Ok(()), |taken| Err(taken.into()))
 }
 
 /// Loads the model, or gives up when told to shut down.

@@ -20,7 +20,7 @@ pub(crate) struct CoordinatorOptions {
     /// Address of the gRPC service; port 0 takes a free one [default: 127.0.0.1:8001]
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_GRPC")]
     pub(crate) grpc: Option<String>,
-    /// Addresses of the workers, separated by commas; at least one
+    /// Addresses of the workers, separated by commas; at least one, unless etcd knows them
     #[arg(long, value_name = "HOST:PORT,...", env = "WINDLASS_WORKERS", value_delimiter = ',')]
     pub(crate) workers: Option<Vec<String>>,
     /// How often each worker says that it lives, and its load, in milliseconds, 10 to 60000 [default: 500]
@@ -156,8 +156,24 @@ impl CoordinatorOptions {
         Self { tls_certificate, tls_key, tls_client_ca, ..self }
     }
 
-    /// Fills in defaults and checks every value.
+    /// Fills in defaults and checks every value, for a fixed list of workers.
     pub(crate) fn settings(self) -> Result<CoordinatorSettings> {
+        let settings = self.completed()?;
+        settings.config.validate()?;
+        Ok(settings)
+    }
+
+    /// Fills in defaults and checks every value, for workers that are found in etcd.
+    pub(crate) fn settings_with_etcd(self) -> Result<CoordinatorSettings> {
+        if self.workers.is_some() {
+            bail!("workers and etcd_endpoints are both set: name the workers, or where to find them");
+        }
+        let settings = self.completed()?;
+        settings.config.validate_without_workers()?;
+        Ok(settings)
+    }
+
+    fn completed(self) -> Result<CoordinatorSettings> {
         let worker_tls = self.worker_tls()?;
         let http = checked_address("http", self.http.unwrap_or_else(|| "127.0.0.1:8000".to_owned()))?;
         let grpc = checked_address("grpc", self.grpc.unwrap_or_else(|| "127.0.0.1:8001".to_owned()))?;
@@ -182,7 +198,6 @@ impl CoordinatorOptions {
         set(&mut config.breaker_failures, self.breaker_failures);
         set(&mut config.affinity_load_factor, self.affinity_load_factor);
         set(&mut config.shutdown_deadline, self.shutdown_deadline_s.map(Duration::from_secs));
-        config.validate()?;
         Ok(CoordinatorSettings { http, grpc, config })
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use windlass_wording::plain;
 
-use super::{CoordinatorOptions, JobsOptions, WorkerOptions};
+use super::{CoordinatorOptions, EtcdOptions, JobsOptions, WorkerOptions};
 
 /// A file of settings. One file may serve workers and coordinators: each takes its own section.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -13,6 +13,7 @@ use super::{CoordinatorOptions, JobsOptions, WorkerOptions};
 pub(crate) struct ConfigFile {
     pub(crate) worker: WorkerOptions,
     pub(crate) coordinator: CoordinatorOptions,
+    pub(crate) etcd: EtcdOptions,
     pub(crate) jobs: JobsOptions,
 }
 
@@ -61,8 +62,8 @@ mod tests {
         let cases = [
             ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, backend, "),
             ("[coordinator]\nhttps = 'x'", "unknown field 'https': use one of http, grpc, "),
-            ("[engine]", "unknown field 'engine': use one of worker, coordinator, jobs"),
-            ("threads = 3", "unknown field 'threads': use one of worker, coordinator, jobs"),
+            ("[engine]", "unknown field 'engine': use one of worker, coordinator, etcd, jobs"),
+            ("threads = 3", "unknown field 'threads': use one of worker, coordinator, etcd, jobs"),
             ("[worker]\nthreads = 'many'", "threads = 'many'"),
             (
                 "[worker]\nthreads = 'many'",

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
 use windlass_kernels::WeightFormat;
+use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
 use super::{TlsOptions, checked_address, model_folder, set, thread_count};
@@ -97,6 +98,18 @@ pub(crate) struct WorkerOptions {
     /// than its longest tick takes [default: 10000]
     #[arg(long, value_name = "MS", env = "WINDLASS_STUCK_AFTER_MS")]
     pub(crate) stuck_after_ms: Option<u64>,
+    /// Where the worker registers, so that coordinators find it: none, or etcd [default: none]
+    #[arg(long, value_name = "none|etcd", env = "WINDLASS_REGISTRY")]
+    pub(crate) registry: Option<String>,
+    /// Its name in the registry, unlike all others [default: a random one]
+    #[arg(long, value_name = "NAME", env = "WINDLASS_WORKER_ID")]
+    pub(crate) worker_id: Option<String>,
+    /// Address at which coordinators reach it; needed where it listens on all addresses [default: where it listens]
+    #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_ADVERTISE")]
+    pub(crate) advertise: Option<String>,
+    /// How long a worker that died without a word stays registered, in seconds, 2 to 3600 [default: 10]
+    #[arg(long, value_name = "SECONDS", env = "WINDLASS_LEASE_TTL_S")]
+    pub(crate) lease_ttl_s: Option<u64>,
 }
 
 /// A worker's settings, checked.
@@ -104,6 +117,17 @@ pub(crate) struct WorkerOptions {
 pub(crate) struct WorkerSettings {
     pub(crate) listen: String,
     pub(crate) config: WorkerConfig,
+    /// `None`: the worker registers nowhere.
+    pub(crate) registration: Option<RegistrationSettings>,
+}
+
+/// How a worker registers in etcd.
+#[derive(Debug)]
+pub(crate) struct RegistrationSettings {
+    pub(crate) id: WorkerId,
+    /// `None`: where it listens.
+    pub(crate) advertise: Option<String>,
+    pub(crate) time_to_live: Duration,
 }
 
 impl WorkerOptions {
@@ -134,6 +158,10 @@ impl WorkerOptions {
             tls_key: self.tls_key.or(other.tls_key),
             tls_client_ca: self.tls_client_ca.or(other.tls_client_ca),
             stuck_after_ms: self.stuck_after_ms.or(other.stuck_after_ms),
+            registry: self.registry.or(other.registry),
+            worker_id: self.worker_id.or(other.worker_id),
+            advertise: self.advertise.or(other.advertise),
+            lease_ttl_s: self.lease_ttl_s.or(other.lease_ttl_s),
         }
     }
 
@@ -146,6 +174,7 @@ impl WorkerOptions {
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
     pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
         let backend = self.backend()?;
+        let registration = self.registration()?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
         let default_model = (backend != WorkerBackend::Cpu).then(|| "demo".to_owned());
         let model = self.model.or(default_model);
@@ -173,11 +202,31 @@ impl WorkerOptions {
         set(&mut config.stuck_after, self.stuck_after_ms.map(Duration::from_millis));
         config.validate()?;
         check_sense(&config)?;
-        Ok(WorkerSettings { listen, config })
+        check_advertise(&listen, registration.as_ref())?;
+        Ok(WorkerSettings { listen, config, registration })
     }
 }
 
 impl WorkerOptions {
+    fn registration(&self) -> Result<Option<RegistrationSettings>> {
+        match self.registry.as_deref() {
+            None | Some("none") => return Ok(None),
+            Some("etcd") => {}
+            Some(name) => bail!("registry is '{name}': use none or etcd"),
+        }
+        let id = match &self.worker_id {
+            Some(id) => WorkerId::new(id).context("worker_id")?,
+            None => WorkerId::random(),
+        };
+        let advertise =
+            self.advertise.clone().map(|address| checked_address("advertise", address)).transpose()?;
+        let seconds = self.lease_ttl_s.unwrap_or(10);
+        if !(2..=3600).contains(&seconds) {
+            bail!("lease_ttl_s is {seconds}: use 2 to 3600");
+        }
+        Ok(Some(RegistrationSettings { id, advertise, time_to_live: Duration::from_secs(seconds) }))
+    }
+
     fn backend(&self) -> Result<WorkerBackend> {
         match self.backend.as_deref() {
             None | Some("cpu") => Ok(WorkerBackend::Cpu),
@@ -190,6 +239,15 @@ impl WorkerOptions {
             Some(name) => bail!("backend is '{name}': use cpu or simulated"),
         }
     }
+}
+
+/// Refuses to register an address that leads nowhere.
+fn check_advertise(listen: &str, registration: Option<&RegistrationSettings>) -> Result<()> {
+    let lacks_address = registration.is_some_and(|registration| registration.advertise.is_none());
+    if lacks_address && ["0.0.0.0:", "[::]:"].iter().any(|any| listen.starts_with(any)) {
+        bail!("listen is {listen}, which is no address to be reached at: set advertise to HOST:PORT");
+    }
+    Ok(())
 }
 
 /// Refuses limits that would work and that nobody can mean.
@@ -222,7 +280,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_the_help() {
-        let WorkerSettings { listen, config } = demo().settings("127.0.0.1:8002").unwrap();
+        let WorkerSettings { listen, config, .. } = demo().settings("127.0.0.1:8002").unwrap();
         let engine = config.engine;
         assert_eq!((listen.as_str(), config.latent_seed), ("127.0.0.1:8002", 0));
         assert_eq!((config.drain_deadline.as_secs(), config.stuck_after.as_millis()), (30, 10_000));
@@ -263,6 +321,15 @@ mod tests {
             (
                 WorkerOptions { tls_key: Some("k".into()), ..demo() },
                 "tls_certificate is not set, but tls_key is: set both or none",
+            ),
+            (WorkerOptions { registry: Some("x".into()), ..demo() }, "registry is 'x': use none or etcd"),
+            (
+                WorkerOptions { registry: Some("etcd".into()), ..listen("0.0.0.0:1") },
+                "listen is 0.0.0.0:1, which is no address to be reached at: set advertise",
+            ),
+            (
+                WorkerOptions { registry: Some("etcd".into()), lease_ttl_s: Some(1), ..demo() },
+                "lease_ttl_s is 1: use 2 to 3600",
             ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),

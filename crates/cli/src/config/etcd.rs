@@ -1,0 +1,170 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Deserialize;
+use windlass_store::membership::MemberKeys;
+use windlass_store::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdStore, EtcdTls, Store};
+
+/// How to reach etcd. The same names in flags and in the environment, and without `etcd_` in the file's section `etcd`,
+/// which workers and coordinators share.
+#[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[command(next_help_heading = "etcd")]
+pub(crate) struct EtcdOptions {
+    /// Members of etcd, separated by commas
+    #[arg(
+        id = "etcd_endpoints",
+        long = "etcd-endpoints",
+        value_name = "http://HOST:PORT,...",
+        env = "WINDLASS_ETCD_ENDPOINTS",
+        value_delimiter = ','
+    )]
+    pub(crate) endpoints: Option<Vec<String>>,
+    /// User of etcd, if it asks for one
+    #[arg(id = "etcd_user", long = "etcd-user", value_name = "NAME", env = "WINDLASS_ETCD_USER")]
+    pub(crate) user: Option<String>,
+    /// File with the user's password
+    #[arg(
+        id = "etcd_password_file",
+        long = "etcd-password-file",
+        value_name = "FILE",
+        env = "WINDLASS_ETCD_PASSWORD_FILE"
+    )]
+    pub(crate) password_file: Option<PathBuf>,
+    /// PEM file of the authorities that may vouch for etcd, for https
+    #[arg(id = "etcd_ca", long = "etcd-ca", value_name = "FILE", env = "WINDLASS_ETCD_CA")]
+    pub(crate) ca: Option<PathBuf>,
+    /// PEM file of the certificate to show to etcd
+    #[arg(
+        id = "etcd_certificate",
+        long = "etcd-certificate",
+        value_name = "FILE",
+        env = "WINDLASS_ETCD_CERTIFICATE"
+    )]
+    pub(crate) certificate: Option<PathBuf>,
+    /// PEM file of that certificate's private key
+    #[arg(id = "etcd_key", long = "etcd-key", value_name = "FILE", env = "WINDLASS_ETCD_KEY")]
+    pub(crate) key: Option<PathBuf>,
+    /// How long a call of etcd may take, in milliseconds [default: 5000]
+    #[arg(
+        id = "etcd_timeout_ms",
+        long = "etcd-timeout-ms",
+        value_name = "MS",
+        env = "WINDLASS_ETCD_TIMEOUT_MS"
+    )]
+    pub(crate) timeout_ms: Option<u64>,
+    /// Name of the cluster, so that several can share an etcd [default: main]
+    #[arg(long, value_name = "NAME", env = "WINDLASS_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+}
+
+/// A cluster's place in etcd.
+#[derive(Debug)]
+pub(crate) struct EtcdSettings {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) members: MemberKeys,
+}
+
+impl EtcdOptions {
+    /// These options, completed by others.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            endpoints: self.endpoints.or(other.endpoints),
+            user: self.user.or(other.user),
+            password_file: self.password_file.or(other.password_file),
+            ca: self.ca.or(other.ca),
+            certificate: self.certificate.or(other.certificate),
+            key: self.key.or(other.key),
+            timeout_ms: self.timeout_ms.or(other.timeout_ms),
+            cluster: self.cluster.or(other.cluster),
+        }
+    }
+
+    /// Checks every value and reads the files; `None` where no endpoints are set.
+    pub(crate) fn settings(self) -> Result<Option<EtcdSettings>> {
+        let Some(endpoints) = self.endpoints else { return Ok(None) };
+        let mut config = EtcdConfig::new(endpoints);
+        config.user = match (self.user, self.password_file) {
+            (None, None) => None,
+            (Some(user), Some(file)) => {
+                let password = read("etcd_password_file", &file)?;
+                let password = String::from_utf8(password).context("etcd_password_file is not UTF-8")?;
+                Some((user, EtcdPassword(password.trim_end_matches(['\r', '\n']).to_owned())))
+            }
+            _ => bail!("etcd_user and etcd_password_file belong together: set both or none"),
+        };
+        let identity = match (self.certificate, self.key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(EtcdIdentity {
+                certificate: read("etcd_certificate", &certificate)?,
+                key: read("etcd_key", &key)?,
+            }),
+            _ => bail!("etcd_certificate and etcd_key belong together: set both or none"),
+        };
+        config.tls = match self.ca {
+            Some(ca) => Some(EtcdTls { ca: read("etcd_ca", &ca)?, identity }),
+            None if identity.is_some() => bail!("etcd_certificate is set and etcd_ca is not: set both"),
+            None => None,
+        };
+        match self.timeout_ms {
+            Some(0) => bail!("etcd_timeout_ms is 0: use at least 1"),
+            Some(timeout_ms) => config.timeout = Duration::from_millis(timeout_ms),
+            None => {}
+        }
+        let members = MemberKeys::of(self.cluster.as_deref().unwrap_or("main")).context("cluster")?;
+        let store = EtcdStore::new(config).context("etcd_endpoints")?;
+        Ok(Some(EtcdSettings { store: Arc::new(store), members }))
+    }
+}
+
+fn read(field: &str, file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("{field}: cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> EtcdOptions {
+        EtcdOptions { endpoints: Some(vec!["http://etcd:2379".into()]), ..EtcdOptions::default() }
+    }
+
+    #[tokio::test]
+    async fn a_password_is_read_from_its_file_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "hunter2\n").unwrap();
+        let password_file = Some(file.path().to_owned());
+        let settings =
+            EtcdOptions { user: Some("windlass".into()), password_file, ..options() }.settings().unwrap();
+        let shown = format!("{:?}", settings.unwrap());
+        assert!(shown.contains("windlass") && !shown.contains("hunter2"), "{shown}");
+        assert!(EtcdOptions::default().settings().unwrap().is_none());
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_a_remedy() {
+        let with = |change: fn(&mut EtcdOptions)| {
+            let mut options = options();
+            change(&mut options);
+            format!("{:#}", options.settings().unwrap_err())
+        };
+        let cases = [
+            (with(|o| o.user = Some("u".into())), "etcd_user and etcd_password_file belong together"),
+            (with(|o| o.key = Some("k".into())), "etcd_certificate and etcd_key belong together"),
+            (with(|o| o.ca = Some("/none".into())), "etcd_ca: cannot read /none"),
+            (with(|o| o.timeout_ms = Some(0)), "etcd_timeout_ms is 0: use at least 1"),
+            (with(|o| o.cluster = Some("a/b".into())), "cluster: 'a/b' is no name: use 1 to 128 letters"),
+            (
+                with(|o| o.endpoints = Some(vec!["etcd".into()])),
+                "etcd_endpoints: the store refused: 'etcd' is no",
+            ),
+        ];
+        for (message, expected) in cases {
+            assert!(message.starts_with(expected), "{message}");
+        }
+    }
+}
