@@ -53,9 +53,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(DemoArguments),
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     Worker(WorkerArguments),
-    Coordinator(CoordinatorArguments),
+    Coordinator(Box<CoordinatorArguments>),
     Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
@@ -98,9 +98,9 @@ fn run(arguments: Arguments) -> Result<()> {
     logging::start(arguments.log_format, if is_server { "info" } else { "warn" })?;
     let result = match arguments.command {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
-        Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
+        Command::Serve(arguments) => on_runtime(commands::serve::run(*arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
-        Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
+        Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(*arguments)),
         Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),

@@ -19,10 +19,10 @@ pub(crate) struct WorkersArguments {
         long,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:8001",
-        env = "WINDLASS_COORDINATOR",
+        env = "WINDLASS_ADDRESS",
         global = true
     )]
-    coordinator: String,
+    address: String,
     /// Write JSON, one list per line, instead of a table
     #[arg(long, global = true)]
     json: bool,
@@ -54,8 +54,8 @@ enum WorkersCommand {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: WorkersArguments) -> Result<()> {
-    let WorkersArguments { coordinator, json, command } = arguments;
-    let client = Client::connect(&coordinator).await.context("cannot reach the coordinator")?;
+    let WorkersArguments { address, json, command } = arguments;
+    let client = Client::connect(&address).await.context("cannot reach the coordinator")?;
     match command {
         WorkersCommand::List => {
             let workers = client.list_workers().await?;
