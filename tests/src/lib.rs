@@ -6,6 +6,7 @@ mod namespace;
 mod python;
 pub mod streams;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -41,6 +42,13 @@ impl Server {
     pub fn start(binary: &PathBuf, arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(binary);
         command.args(arguments);
+        Self::run(command)
+    }
+
+    /// Starts `windlass` with these arguments, and writes its log of this level to a file.
+    pub fn logging(arguments: &[&str], level: &str, log: File) -> Result<Self> {
+        let mut command = Command::new(binary("windlass")?);
+        command.args(arguments).env("WINDLASS_LOG", level).stderr(log);
         Self::run(command)
     }
 

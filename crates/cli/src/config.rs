@@ -3,6 +3,7 @@
 mod coordinator;
 mod file;
 mod jobs;
+mod tls;
 mod worker;
 
 use std::thread::available_parallelism;
@@ -13,6 +14,7 @@ use windlass_model::ModelFolder;
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use file::ConfigFile;
 pub(crate) use jobs::JobsOptions;
+pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;
 
 const MOST_THREADS: usize = 1024;

@@ -5,6 +5,7 @@
 
 mod commands;
 mod config;
+mod connection_options;
 mod counted;
 mod depth_strip;
 mod environment;
@@ -29,6 +30,7 @@ use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
 use commands::jobs::JobsArguments;
+use commands::keys::KeysArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
 use commands::workers::WorkersArguments;
@@ -59,6 +61,7 @@ enum Command {
     Workers(WorkersArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Keys(KeysArguments),
     Jobs(JobsArguments),
     Bench(BenchArguments),
 }
@@ -104,6 +107,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),
         Command::Chat(arguments) => on_runtime(commands::chat::run(arguments)),
+        Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Jobs(arguments) => on_runtime(commands::jobs::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     };

@@ -134,6 +134,16 @@ fn people_get_tables_and_what_they_mean() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
+    let at = |piece: &str| text.find(piece).unwrap_or_else(|| panic!("{piece}: {text}"));
+    let in_order = [
+        "random weights",
+        "bimodal:1:4, 3 lanes, round 2 of 2, tokens/s: depth ",
+        "depths bimodal:1:4, 3 lanes: ",
+        "bimodal:1:4, 2 lanes, round 1 of 2, tokens/s: depth ",
+        "depths bimodal:1:4, 2 lanes: ",
+        "share of gain: the time",
+    ];
+    assert!(in_order.map(at).is_sorted(), "each result as soon as it is known: {text}");
     assert!(
         bench(&["--model", "demo", "--requests", "1", "--tokens", "1", "--rounds", "1"]).status.success()
     );

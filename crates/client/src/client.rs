@@ -1,46 +1,48 @@
 use std::time::Duration;
 
 use futures::stream::{Stream, StreamExt, TryStreamExt};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use windlass_proto::v1::cluster_client::ClusterClient;
 use windlass_proto::v1::inference_client::InferenceClient;
 use windlass_proto::v1::jobs_client::JobsClient;
 use windlass_proto::v1::{ListModelsRequest, ModelInfo, TokenizeRequest};
 
+use crate::api_key::Authorization;
+use crate::config::ClientConfig;
 use crate::error::ClientError;
 use crate::event::{Event, Generated};
 use crate::options::GenerateRequest;
 
+/// A connection that carries the API key.
+pub(crate) type Transport = InterceptedService<Channel, Authorization>;
+
 /// A connection to a coordinator. Clones share it; any number of calls run at once.
 #[derive(Debug, Clone)]
 pub struct Client {
-    inner: InferenceClient<Channel>,
-    cluster: ClusterClient<Channel>,
-    pub(crate) jobs: JobsClient<Channel>,
+    inner: InferenceClient<Transport>,
+    cluster: ClusterClient<Transport>,
+    pub(crate) jobs: JobsClient<Transport>,
 }
 
 impl Client {
-    /// Connects to `host:port` or `http://host:port`.
+    /// Connects to `host:port` or `http://host:port`, in plain text and without an API key.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let authority = address.strip_prefix("http://").unwrap_or(address);
-        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
-            .map_err(|_| ClientError::Address { address: address.to_owned() })?
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect().await.map_err(|error| ClientError::Unavailable {
-            message: format!("cannot connect to {address}: {}", root_cause(&error)),
-        })?;
+        Self::connect_with(ClientConfig::new(address)).await
+    }
+
+    /// Connects as configured.
+    pub async fn connect_with(config: ClientConfig) -> Result<Self, ClientError> {
+        let transport = connect(config).await?;
         Ok(Self {
-            inner: InferenceClient::new(channel.clone()),
-            cluster: ClusterClient::new(channel.clone()),
-            jobs: JobsClient::new(channel),
+            inner: InferenceClient::new(transport.clone()),
+            cluster: ClusterClient::new(transport.clone()),
+            jobs: JobsClient::new(transport),
         })
     }
 
     /// The operators' service over the same connection.
-    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
+    pub(crate) fn cluster(&self) -> ClusterClient<Transport> {
         self.cluster.clone()
     }
 
@@ -95,6 +97,37 @@ impl Client {
     pub async fn list_models(&self) -> Result<Vec<ModelInfo>, ClientError> {
         Ok(self.inner.clone().list_models(ListModelsRequest {}).await?.into_inner().models)
     }
+}
+
+async fn connect(config: ClientConfig) -> Result<Transport, ClientError> {
+    let ClientConfig { address, tls, api_key } = config;
+    let endpoint = endpoint(&address, tls.is_some())?
+        .tcp_nodelay(true)
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_while_idle(true);
+    let unavailable = |error: tonic::transport::Error| ClientError::Unavailable {
+        message: format!("cannot connect to {address}: {}", root_cause(&error)),
+    };
+    let endpoint = match tls {
+        None => endpoint,
+        Some(tls) => endpoint.tls_config(tls.for_grpc()).map_err(unavailable)?,
+    };
+    let channel = endpoint.connect().await.map_err(unavailable)?;
+    Ok(InterceptedService::new(channel, Authorization::new(api_key.as_ref())))
+}
+
+/// Refuses a scheme that contradicts the configuration: what is meant to be secret never goes out in plain text.
+fn endpoint(address: &str, tls: bool) -> Result<Endpoint, ClientError> {
+    let wrong = || ClientError::Address { address: address.to_owned() };
+    let authority = match (address.split_once("://"), tls) {
+        (None, _) => address,
+        (Some(("http", authority)), false) | (Some(("https", authority)), true) => authority,
+        (Some(("http" | "https", _)), _) => return Err(ClientError::Scheme { address: address.to_owned() }),
+        (Some(_), _) => return Err(wrong()),
+    };
+    let scheme = if tls { "https" } else { "http" };
+    Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(|_| wrong())
 }
 
 /// The innermost error, which says what happened; the outer ones say "transport error".

@@ -5,10 +5,28 @@ use tonic_types::StatusExt;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// The address is none.
-    #[error("'{address}' is not an address: use host:port or http://host:port")]
+    #[error("'{address}' is not an address: use host:port")]
     Address {
         /// As it was given.
         address: String,
+    },
+    /// The scheme contradicts the configuration.
+    #[error("the scheme of '{address}' contradicts the rest: https needs a CA, and http takes none")]
+    Scheme {
+        /// As it was given.
+        address: String,
+    },
+    /// The server wants an API key, or another one.
+    #[error("{message}")]
+    Unauthenticated {
+        /// What the server says.
+        message: String,
+    },
+    /// The API key is good, but not for this.
+    #[error("{message}")]
+    PermissionDenied {
+        /// What the server says.
+        message: String,
     },
     /// The request is at fault: correct it.
     #[error("{message}")]
@@ -62,6 +80,8 @@ impl From<Status> for ClientError {
                     violations.and_then(|list| list.into_iter().next()).map(|violation| violation.field);
                 Self::InvalidArgument { field, message }
             }
+            Code::Unauthenticated => Self::Unauthenticated { message },
+            Code::PermissionDenied => Self::PermissionDenied { message },
             Code::NotFound => Self::NotFound { message },
             Code::ResourceExhausted => Self::Busy { message },
             Code::Unavailable => Self::Unavailable { message },

@@ -2,14 +2,18 @@
 //!
 //! It does not retry: an error says what the caller may do about it.
 
+mod api_key;
 mod client;
+mod config;
 mod error;
 mod event;
 mod jobs;
 mod options;
 mod workers;
 
+pub use api_key::ApiKey;
 pub use client::Client;
+pub use config::ClientConfig;
 pub use error::ClientError;
 pub use event::{Delta, Event, Finish, FinishReason, Generated, Token, TokenLogprob, Usage};
 pub use options::{
@@ -19,4 +23,5 @@ pub use options::{
 pub use windlass_proto::v1::ModelInfo;
 /// Jobs: what is submitted, and what becomes of it.
 pub use windlass_proto::v1::{ItemResult, Job, JobItem, JobSpec, JobState};
+pub use windlass_transport::{ClientTls, ClientTlsFiles, PemFile, TlsError};
 pub use workers::{Worker, WorkerState};

@@ -1,25 +1,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use windlass_jobs::Jobs;
 use windlass_proto::v1::cluster_server::ClusterServer;
 use windlass_proto::v1::inference_server::InferenceServer;
 use windlass_proto::v1::jobs_server::JobsServer;
+use windlass_transport::{ClientTls, Incoming, Protocol, ServerTls};
 
 use crate::admission::QueueLimits;
 use crate::config::CoordinatorConfig;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
+use crate::http::BodyLimits;
 use crate::items::Items;
 use crate::registry::{Connect, Registry, TcpConnect};
+use crate::security::{GrpcDoor, Keyring};
 use crate::{grpc, http, metrics};
 
 /// How often the metrics' distributions are drained while nobody scrapes them.
@@ -32,6 +33,9 @@ pub struct Coordinator {
     config: CoordinatorConfig,
     connect: Arc<dyn Connect>,
     metrics: PrometheusHandle,
+    keyring: Option<Arc<Keyring>>,
+    http_tls: Option<ServerTls>,
+    grpc_tls: Option<ServerTls>,
     jobs: Option<Jobs>,
 }
 
@@ -45,7 +49,14 @@ impl Coordinator {
     /// Checks the configuration and installs the process's metrics recorder, once for all coordinators.
     pub fn new(config: CoordinatorConfig) -> Result<Self, CoordinatorError> {
         config.validate()?;
-        Ok(Self { config, connect: Arc::new(TcpConnect), metrics: metrics::recorder()?, jobs: None })
+        // Before the keys, which begin counters.
+        let metrics = metrics::recorder()?;
+        let keyring = Keyring::load(config.api_keys_file.as_deref(), &config.api_keys)?.map(Arc::new);
+        let tls = |protocol| config.tls.clone().map(|files| ServerTls::load(files, protocol)).transpose();
+        let (http_tls, grpc_tls) = (tls(Protocol::Http1)?, tls(Protocol::Http2)?);
+        let tls = config.worker_tls.as_ref().map(ClientTls::load).transpose()?;
+        let connect = Arc::new(TcpConnect { tls });
+        Ok(Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs: None })
     }
 
     /// Reaches workers in another way than over TCP.
@@ -70,78 +81,95 @@ impl Coordinator {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CoordinatorError> {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
+        let Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs } = self;
+        warn_if_open(&[&http, &grpc], keyring.is_some());
         // Dropped with this future, and the background tasks too.
-        let (registry, _watch) = Registry::new(self.config.registry(), self.connect);
-        registry.set_members(&self.config.members())?;
-        let (limits, migration) = (self.config.queue(), self.config.migration());
-        let generator = Generator::new(Arc::clone(&registry), limits, migration, switches.abort.subscribe());
-        let generator = Arc::new(generator);
+        let (registry, _watch) = Registry::new(config.registry(), connect);
+        registry.set_members(&config.members())?;
+        let new_generator = |limits| {
+            let (migration, requests) = (config.migration(), config.request_limits.clone());
+            Generator::new(Arc::clone(&registry), limits, migration, requests, switches.abort.subscribe())
+        };
+        let generator = Arc::new(new_generator(config.queue()));
         let mut background = JoinSet::new();
-        background.spawn(upkeep(self.metrics.clone()));
+        background.spawn(upkeep(metrics.clone()));
+        if let Some(keyring) = keyring.clone() {
+            background.spawn(keyring.follow_file());
+        }
 
         let stop = switches.stop.subscribe();
-        let jobs = self.jobs.clone();
-        if let Some(jobs) = self.jobs {
+        if let Some(jobs) = jobs.clone() {
             // Limits of its own: items of jobs never take the place of other requests.
             let running_sequences = u32::try_from(jobs.concurrency()).unwrap_or(u32::MAX);
-            let limits = QueueLimits { running_sequences, ..limits };
-            let generator =
-                Generator::new(Arc::clone(&registry), limits, migration, switches.abort.subscribe());
+            let generator = new_generator(QueueLimits { running_sequences, ..config.queue() });
             let stop = stop.clone();
             background.spawn(async move { jobs.run(Arc::new(Items { generator }), stopped(stop)).await });
         }
-        let router = http::router(Arc::clone(&registry), Arc::clone(&generator), self.metrics.clone());
-        let http = serve_http(http, router, stop.clone());
-        let grpc = serve_grpc(grpc, registry, generator, jobs, stop, &mut background)?;
-        let servers = async { tokio::try_join!(http, grpc) };
-        run(servers, shutdown, &switches, self.config.shutdown_deadline).await
+        let body_limits =
+            BodyLimits { bytes: config.request_limits.max_body_bytes, time: config.read_timeout };
+        let services = Services { registry, generator, jobs, max_message_bytes: body_limits.bytes };
+        let (registry, generator) = (Arc::clone(&services.registry), Arc::clone(&services.generator));
+        let router = http::router(registry, generator, metrics, keyring.clone(), body_limits);
+        let http = Incoming::new(http, http_tls, config.max_connections);
+        let http = http::serve(http, router, config.read_timeout, stop.clone());
+        let grpc = Incoming::new(grpc, grpc_tls, config.max_connections);
+        let grpc = serve_grpc(grpc, services, GrpcDoor { keyring }, stop, &mut background)?;
+        let servers = async { tokio::join!(http, grpc).1 };
+        run(servers, shutdown, &switches, config.shutdown_deadline).await
     }
 }
 
 /// Runs the servers until they fail or are told to end.
 async fn run(
-    servers: impl Future<Output = Result<((), ()), CoordinatorError>>,
+    servers: impl Future<Output = Result<(), CoordinatorError>>,
     shutdown: impl Future<Output = ()>,
     switches: &Switches,
     deadline: Duration,
 ) -> Result<(), CoordinatorError> {
     tokio::pin!(servers);
     tokio::select! {
-        ended = &mut servers => return ended.map(|_| ()),
+        ended = &mut servers => return ended,
         () = shutdown => {}
     }
     tracing::info!(?deadline, "shutting down: running generations may finish");
     switches.stop.send_replace(true);
     if let Ok(ended) = timeout(deadline, &mut servers).await {
-        return ended.map(|_| ());
+        return ended;
     }
     tracing::warn!("the deadline passed: ending the running generations");
     switches.abort.send_replace(true);
     // Connections that still do not close end with the process.
-    timeout(LAST_WORDS, &mut servers).await.unwrap_or(Ok(((), ()))).map(|_| ())
+    timeout(LAST_WORDS, &mut servers).await.unwrap_or(Ok(()))
 }
 
-async fn serve_http(
-    listener: TcpListener,
-    router: axum::Router,
-    stop: watch::Receiver<bool>,
-) -> Result<(), CoordinatorError> {
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
+/// Says so where everyone who reaches the machine may ask.
+fn warn_if_open(listeners: &[&TcpListener], has_keys: bool) {
+    for address in listeners.iter().filter_map(|listener| listener.local_addr().ok()) {
+        if !has_keys && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "listening beyond this machine without API keys: everyone who reaches it may ask; set api_keys_file"
+            );
         }
-    });
-    axum::serve(listener, router).with_graceful_shutdown(stopped(stop)).await.map_err(CoordinatorError::Http)
+    }
 }
 
-fn serve_grpc(
-    listener: TcpListener,
+/// What the gRPC front serves from.
+struct Services {
     registry: Arc<Registry>,
     generator: Arc<Generator>,
     jobs: Option<Jobs>,
+    max_message_bytes: usize,
+}
+
+fn serve_grpc(
+    incoming: Incoming,
+    services: Services,
+    door: GrpcDoor,
     stop: watch::Receiver<bool>,
     background: &mut JoinSet<()>,
 ) -> Result<impl Future<Output = Result<(), CoordinatorError>>, CoordinatorError> {
+    let Services { registry, generator, jobs, max_message_bytes } = services;
     let (reporter, health) = tonic_health::server::health_reporter();
     background.spawn(grpc::follow_readiness(reporter, registry.watch_ready(), stop.clone()));
     let reflection = || {
@@ -152,24 +180,25 @@ fn serve_grpc(
     let failed =
         |error: tonic_reflection::server::Error| CoordinatorError::Reflection { reason: error.to_string() };
     let jobs = grpc::JobsService { generator: Arc::clone(&generator), jobs, stop: stop.clone() };
+    let inference =
+        InferenceServer::new(grpc::InferenceService { registry: Arc::clone(&registry), generator });
+    let cluster = ClusterServer::new(grpc::ClusterService { registry, stop: stop.clone() });
     let router = Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .add_service(InferenceServer::new(grpc::InferenceService {
-            registry: Arc::clone(&registry),
-            generator,
-        }))
-        .add_service(ClusterServer::new(grpc::ClusterService { registry, stop: stop.clone() }))
-        .add_service(JobsServer::new(jobs))
+        .layer(door)
+        .add_service(inference.max_decoding_message_size(max_message_bytes))
+        .add_service(cluster)
+        .add_service(JobsServer::new(jobs).max_decoding_message_size(max_message_bytes))
         .add_service(health)
         .add_service(reflection().build_v1().map_err(failed)?)
         .add_service(reflection().build_v1alpha().map_err(failed)?);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Ok(async move {
         router.serve_with_incoming_shutdown(incoming, stopped(stop)).await.map_err(CoordinatorError::Grpc)
     })
 }
 
-async fn stopped(mut stop: watch::Receiver<bool>) {
+/// Ends once `stop` turns true.
+pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
     // An error means that the coordinator is gone, which is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -9,15 +9,15 @@ pub enum CoordinatorError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A certificate, key or authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] windlass_transport::TlsError),
     /// The process has a metrics recorder that is not the coordinator's.
     #[error("cannot record metrics: {reason}")]
     Metrics {
         /// What the recorder says.
         reason: String,
     },
-    /// The HTTP front failed.
-    #[error("http server: {0}")]
-    Http(#[source] std::io::Error),
     /// The gRPC front failed.
     #[error("grpc server: {0}")]
     Grpc(#[source] tonic::transport::Error),

@@ -7,6 +7,7 @@ use windlass_proto::v1::{Chat, ItemAnswer, TokenIds, job_item};
 
 use crate::generation::{GenerationError, GenerationEvent, Generator, Prompt};
 use crate::metrics;
+use crate::security::Caller;
 
 /// A generator of its own, whose limits are those of jobs.
 pub(crate) struct Items {
@@ -16,7 +17,7 @@ pub(crate) struct Items {
 #[async_trait]
 impl Execute for Items {
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
-        let answer = self.answer(task).await.map_err(verdict);
+        let answer = self.answer(task).await.map_err(|error| verdict(&error));
         metrics::job_item(match &answer {
             Ok(_) => "answered",
             Err(ExecuteError::Final { .. }) => "failed",
@@ -32,7 +33,8 @@ impl Items {
         let generator = &self.generator;
         let model = generator.model(&task.model)?;
         let prompts = [generator.prompt_ids(&model, read_prompt(task.prompt)?).await?];
-        let admission = generator.admit(&model, &prompts, &task.parameters, 1, received).await?;
+        let admission =
+            generator.admit(&Caller::anyone(), &model, &prompts, &task.parameters, 1, received).await?;
         let [prompt] = prompts;
         let mut generation =
             generator.start(model, prompt, task.parameters, task.stop, admission, received).await?;
@@ -67,7 +69,7 @@ fn read_prompt(prompt: job_item::Prompt) -> Result<Prompt, GenerationError> {
 }
 
 /// Whether the item is at fault, or whoever should answer it is away.
-fn verdict(error: GenerationError) -> ExecuteError {
+fn verdict(error: &GenerationError) -> ExecuteError {
     let message = error.to_string();
     match error {
         // A worker that fails at an item would do so again.

@@ -18,9 +18,12 @@ mod metrics;
 mod random;
 mod registry;
 mod routing;
+mod security;
 pub mod text;
 
-pub use config::CoordinatorConfig;
+pub use config::{CoordinatorConfig, RequestLimits};
 pub use coordinator::Coordinator;
 pub use error::CoordinatorError;
-pub use registry::{Connect, TcpConnect};
+pub use registry::{Connect, MemberMap, Members, TcpConnect};
+pub use security::api_key_entry;
+pub use windlass_transport::{ClientTlsFiles, PemFile, ServerTlsFiles, TlsError};

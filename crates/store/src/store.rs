@@ -117,7 +117,7 @@ pub struct Watch {
 
 impl Watch {
     /// A watch that tells what is sent.
-    pub(crate) fn new(changes: mpsc::Receiver<Result<Change, StoreError>>) -> Self {
+    pub fn new(changes: mpsc::Receiver<Result<Change, StoreError>>) -> Self {
         Self { changes }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
+use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
 use crate::simulated::SimulatedCost;
@@ -40,6 +41,8 @@ pub struct WorkerConfig {
     /// How long running generations may go on once the worker drains and nothing else was said; at the end they are handed
     /// over.
     pub drain_deadline: Duration,
+    /// TLS of the worker's service; without it that speaks plain text.
+    pub tls: Option<ServerTlsFiles>,
     /// How long the engine may owe an answer before its coordinators are told that it is stuck.
     pub stuck_after: Duration,
 }
@@ -58,6 +61,7 @@ impl WorkerConfig {
             latent_seed: 0,
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
+            tls: None,
             stuck_after: Duration::from_secs(10),
         })
     }

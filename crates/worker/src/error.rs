@@ -40,6 +40,9 @@ pub enum WorkerError {
         /// What is wrong with one of them.
         reason: String,
     },
+    /// A certificate, key or authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] windlass_transport::TlsError),
     /// The system gave no thread.
     #[error("the engine's thread cannot be started: {0}")]
     Thread(io::Error),

@@ -14,6 +14,7 @@ mod engine_thread;
 mod error;
 mod generation;
 mod heartbeats;
+pub mod registration;
 mod seeds;
 mod served_model;
 mod service;
@@ -24,5 +25,7 @@ mod worker;
 
 pub use config::{WorkerBackend, WorkerConfig};
 pub use error::WorkerError;
+pub use registration::{IdTaken, Registration};
 pub use simulated::SimulatedCost;
+pub use windlass_transport::{ServerTlsFiles, TlsError};
 pub use worker::Worker;

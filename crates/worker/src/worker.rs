@@ -9,14 +9,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, TcpIncoming};
+use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
 use windlass_model::{LoadProgress, ModelConfig, Network};
-use windlass_proto::v1::KvPlan;
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
+use windlass_proto::v1::{InfoResponse, KvPlan};
+use windlass_transport::{Incoming, Protocol, ServerTls};
 
 use crate::config::{WorkerBackend, WorkerConfig};
 use crate::drain::Drain;
@@ -29,6 +30,8 @@ use crate::simulated::{SimulatedCost, SimulatedEngine};
 
 /// Tokenizer files can be large; clients must allow as much.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Far more than there are coordinators.
+const MAX_CONNECTIONS: usize = 4096;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what was told to end may take to do so.
@@ -41,6 +44,7 @@ pub struct Worker {
     model: Arc<ServedModel>,
     drain: Arc<Drain>,
     limits: ServiceLimits,
+    tls: Option<ServerTls>,
 }
 
 impl Worker {
@@ -68,7 +72,7 @@ impl Worker {
         let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
-        Ok(Self::assemble(config, EngineHandle::Thread(engine), model))
+        Self::assemble(config, EngineHandle::Thread(engine), model)
     }
 
     /// A worker that computes nothing, whatever the configured backend. It reads none of the model's weights, starts no thread
@@ -79,13 +83,23 @@ impl Worker {
         let fingerprint = served_model::simulated_fingerprint(&model);
         let served = ServedModel::read(config, fingerprint.clone(), kv_plan(config, &model))?;
         let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint);
-        Ok(Self::assemble(config, EngineHandle::Simulated(engine), served))
+        Self::assemble(config, EngineHandle::Simulated(engine), served)
     }
 
-    fn assemble(config: &WorkerConfig, engine: EngineHandle, model: ServedModel) -> Self {
+    fn assemble(
+        config: &WorkerConfig,
+        engine: EngineHandle,
+        model: ServedModel,
+    ) -> Result<Self, WorkerError> {
+        let tls = config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?;
         let WorkerConfig { drain_deadline, stuck_after, .. } = *config;
         let limits = ServiceLimits { drain_deadline, stuck_after };
-        Self { engine, model: Arc::new(model), drain: Arc::default(), limits }
+        Ok(Self { engine, model: Arc::new(model), drain: Arc::default(), limits, tls })
+    }
+
+    /// What it says of itself to coordinators.
+    pub fn info(&self) -> InfoResponse {
+        self.model.info()
     }
 
     /// Serves on `listener` until `shutdown` resolves. Then it drains: it refuses new requests, lets running generations go on
@@ -94,11 +108,13 @@ impl Worker {
     /// An engine that panics does not end the server: it turns health red and refuses requests; the shutdown then returns
     /// [`WorkerError::EngineStopped`].
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), WorkerError> {
-        self.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)), shutdown).await
+        let tls = self.tls.take();
+        warn_if_open(&listener, tls.as_ref());
+        self.serve_with_incoming(Incoming::new(listener, tls, MAX_CONNECTIONS), shutdown).await
     }
 
     /// The same over connections of any kind.
@@ -111,7 +127,7 @@ impl Worker {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { engine, model, drain, limits } = self;
+        let Self { engine, model, drain, limits, tls: _ } = self;
         let (health, health_server) = health_reporter();
         set_health(&health, ServingStatus::Serving).await;
         let service = WorkerService::new(engine.clone(), model, Arc::clone(&drain), limits);
@@ -168,6 +184,17 @@ async fn live(
     set_health(&health, ServingStatus::NotServing).await;
     drain.end(drain_deadline, GRACE).await;
     close_health(health).await;
+}
+
+/// Says so where others than coordinators may ask.
+fn warn_if_open(listener: &TcpListener, tls: Option<&ServerTls>) {
+    let beyond = listener.local_addr().ok().filter(|address| !address.ip().is_loopback());
+    if let Some(address) = beyond.filter(|_| !tls.is_some_and(ServerTls::asks_clients)) {
+        tracing::warn!(
+            %address,
+            "listening beyond this machine without tls_client_ca: everyone who reaches it may ask"
+        );
+    }
 }
 
 /// Sets the health of the server as a whole and of its service.

@@ -7,6 +7,7 @@ mod faults;
 mod identity;
 mod manifests;
 mod openai_client;
+mod security;
 mod slow_reader;
 mod stream;
 mod worker_loss;

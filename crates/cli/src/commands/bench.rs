@@ -6,6 +6,7 @@ mod measure;
 mod memory;
 mod mode;
 mod outcome;
+mod progress;
 mod rates;
 mod report;
 mod shape;

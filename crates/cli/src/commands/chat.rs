@@ -10,6 +10,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::connection_options::ConnectionOptions;
 use crate::counted::counted;
 use crate::depth_strip::DepthStrip;
 use crate::policy_argument::finite;
@@ -21,7 +22,7 @@ use connection::{Connection, Refusal, Turn};
 /// A message that is refused does not end it; if input is not a terminal, the exit status is 1 then.
 #[derive(Debug, Args)]
 pub(crate) struct ChatArguments {
-    /// Address of the coordinator's HTTP service; without a scheme, http:// is put before it
+    /// Address of the coordinator's HTTP service; without a scheme, http:// is put before it, or with --ca https://
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000", env = "WINDLASS_URL")]
     url: String,
     /// Name of the model [default: the first that is served]
@@ -33,12 +34,14 @@ pub(crate) struct ChatArguments {
     /// 0 takes the most likely token, 1 draws by the model's probabilities [default: 1]
     #[arg(long, value_name = "T", value_parser = finite)]
     temperature: Option<f32>,
+    #[command(flatten)]
+    connection: ConnectionOptions,
 }
 
 /// Runs the command.
 pub(crate) async fn run(arguments: ChatArguments) -> Result<()> {
-    let ChatArguments { url, model, effort, temperature } = arguments;
-    let connection = Connection::open(&url, model, effort, temperature).await?;
+    let ChatArguments { url, model, effort, temperature, connection } = arguments;
+    let connection = Connection::open(&url, &connection, model, effort, temperature).await?;
     let is_interactive = stdin().is_terminal();
     if is_interactive {
         let model = &connection.model;

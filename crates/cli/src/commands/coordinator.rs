@@ -7,7 +7,7 @@ use clap::Args;
 use windlass_coordinator::Coordinator;
 
 use super::serve::{announce, bind, coordinator_line, with_jobs};
-use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions, TlsOptions};
 use crate::process::shutdown_signal;
 
 /// Takes requests over HTTP and gRPC and sends them to workers
@@ -19,6 +19,8 @@ pub(crate) struct CoordinatorArguments {
     #[command(flatten)]
     coordinator: CoordinatorOptions,
     #[command(flatten)]
+    tls: TlsOptions,
+    #[command(flatten)]
     jobs: JobsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
@@ -27,7 +29,7 @@ pub(crate) struct CoordinatorArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: CoordinatorArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
-    let settings = arguments.coordinator.or(file.coordinator).settings()?;
+    let settings = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator).settings()?;
     let jobs = arguments.jobs.or(file.jobs).settings()?.open()?;
     let coordinator = with_jobs(Coordinator::new(settings.config)?, jobs);
     let (http, http_address) = bind("http", &settings.http).await?;

@@ -11,6 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use windlass_client::Client;
 
+use crate::connection_options::ConnectionOptions;
 use show::{job_json, show, table};
 use submit::SubmitArguments;
 
@@ -32,6 +33,8 @@ pub(crate) struct JobsArguments {
     /// Write JSON: one object per job, or one per result
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    connection: ConnectionOptions,
     #[command(subcommand)]
     command: JobsCommand,
 }
@@ -75,8 +78,8 @@ enum JobsCommand {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: JobsArguments) -> Result<()> {
-    let JobsArguments { address, json, command } = arguments;
-    let client = Client::connect(&address).await?;
+    let JobsArguments { address, json, connection, command } = arguments;
+    let client = connection.grpc_client(&address).await?;
     match command {
         JobsCommand::Submit(submission) => submit::run(&client, submission, json).await,
         JobsCommand::List { limit } => list(&client, limit, json).await,

@@ -6,6 +6,7 @@ pub(crate) mod coordinator;
 pub(crate) mod demo;
 pub(crate) mod generate;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 pub(crate) mod serve;
 pub(crate) mod worker;
 pub(crate) mod workers;

@@ -12,7 +12,7 @@ use windlass_coordinator::Coordinator;
 use windlass_jobs::Jobs;
 
 use super::worker;
-use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions, WorkerOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions, TlsOptions, WorkerOptions};
 use crate::process::shutdown_signal;
 
 /// Serves a model over HTTP and gRPC, all in one process
@@ -26,6 +26,9 @@ pub(crate) struct ServeArguments {
     worker: WorkerOptions,
     #[command(flatten)]
     coordinator: CoordinatorOptions,
+    // Of the fronts; the worker is reached over loopback, and has TLS only if its section of the file says so.
+    #[command(flatten)]
+    tls: TlsOptions,
     #[command(flatten)]
     jobs: JobsOptions,
     #[arg(long, hide = true)]
@@ -41,7 +44,7 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
         );
     }
     // The file's workers are meant for the command coordinator.
-    let mut coordinator = arguments.coordinator.or(file.coordinator);
+    let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
     let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);

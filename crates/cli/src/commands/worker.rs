@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use windlass_worker::{Worker, WorkerConfig};
 
 use super::serve::{announce, bind};
-use crate::config::{ConfigFile, WorkerOptions};
+use crate::config::{ConfigFile, TlsOptions, WorkerOptions};
 use crate::load_bar::LoadBar;
 use crate::process::shutdown_signal;
 
@@ -22,6 +22,8 @@ pub(crate) struct WorkerArguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     worker: WorkerOptions,
+    #[command(flatten)]
+    tls: TlsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
 }
@@ -29,7 +31,7 @@ pub(crate) struct WorkerArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
-    let settings = arguments.worker.or(file.worker).settings("127.0.0.1:8002")?;
+    let settings = arguments.worker.with_tls(arguments.tls).or(file.worker).settings("127.0.0.1:8002")?;
     let (listener, address) = bind("listen", &settings.listen).await?;
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
     tokio::pin!(shutdown);

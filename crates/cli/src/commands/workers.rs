@@ -3,12 +3,13 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use windlass_client::{Client, Worker};
 
+use crate::connection_options::ConnectionOptions;
 use crate::table::table;
 
 /// Lists, drains and watches the workers behind a coordinator
@@ -26,6 +27,8 @@ pub(crate) struct WorkersArguments {
     /// Write JSON, one list per line, instead of a table
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    connection: ConnectionOptions,
     #[command(subcommand)]
     command: WorkersCommand,
 }
@@ -54,8 +57,8 @@ enum WorkersCommand {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: WorkersArguments) -> Result<()> {
-    let WorkersArguments { address, json, command } = arguments;
-    let client = Client::connect(&address).await.context("cannot reach the coordinator")?;
+    let WorkersArguments { address, json, connection, command } = arguments;
+    let client = connection.grpc_client(&address).await?;
     match command {
         WorkersCommand::List => {
             let workers = client.list_workers().await?;

@@ -1,11 +1,12 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Deserialize;
-use windlass_coordinator::CoordinatorConfig;
+use windlass_coordinator::{ClientTlsFiles, CoordinatorConfig, PemFile, ServerTlsFiles};
 
-use super::{checked_address, set};
+use super::{TlsOptions, checked_address, set};
 
 /// What can be set of a coordinator. The same names in flags, in the environment and in the file's section
 /// `coordinator`.
@@ -56,6 +57,54 @@ pub(crate) struct CoordinatorOptions {
     /// How long running generations may go on once the coordinator is told to end, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_SHUTDOWN_DEADLINE_S")]
     pub(crate) shutdown_deadline_s: Option<u64>,
+    /// PEM file of the authority that signed the workers' certificates; workers are reached by TLS then
+    #[arg(long, value_name = "FILE", env = "WINDLASS_WORKER_CA")]
+    pub(crate) worker_ca: Option<PathBuf>,
+    /// PEM file of the certificate that the coordinator shows to workers that ask for one
+    #[arg(long, value_name = "FILE", env = "WINDLASS_WORKER_CERTIFICATE")]
+    pub(crate) worker_certificate: Option<PathBuf>,
+    /// PEM file of that certificate's private key
+    #[arg(long, value_name = "FILE", env = "WINDLASS_WORKER_KEY")]
+    pub(crate) worker_key: Option<PathBuf>,
+    /// Name that workers' certificates must carry, where it is not that of their addresses
+    #[arg(long, value_name = "NAME", env = "WINDLASS_WORKER_TLS_NAME")]
+    pub(crate) worker_tls_name: Option<String>,
+    /// TOML file of API keys, as `windlass keys generate` writes its entries; read again when it changes. Without it and
+    /// without api_keys everyone may ask
+    #[arg(long, value_name = "FILE", env = "WINDLASS_API_KEYS_FILE")]
+    pub(crate) api_keys_file: Option<PathBuf>,
+    /// Further API keys, separated by commas, without limits: a name and the SHA-256 of the key in hexadecimal
+    #[arg(
+        long,
+        value_name = "NAME:SHA256,...",
+        env = "WINDLASS_API_KEYS",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) api_keys: Option<Vec<String>>,
+    /// Largest HTTP body and gRPC message, in bytes [default: 4194304]
+    #[arg(long, value_name = "BYTES", env = "WINDLASS_MAX_BODY_BYTES")]
+    pub(crate) max_body_bytes: Option<usize>,
+    /// Most tokens of a prompt [default: what the model and its workers take]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_PROMPT_TOKENS")]
+    pub(crate) max_prompt_tokens: Option<u32>,
+    /// Most choices of a prompt, the field n of a request [default: 16]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_N")]
+    pub(crate) max_n: Option<u32>,
+    /// How long a client has for the head of an HTTP request, again for its body, and to begin the next one, in seconds
+    /// [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "WINDLASS_READ_TIMEOUT_S")]
+    pub(crate) read_timeout_s: Option<u64>,
+    /// Most connections to each of the two services; further clients wait [default: 4096]
+    #[arg(long, value_name = "N", env = "WINDLASS_MAX_CONNECTIONS")]
+    pub(crate) max_connections: Option<usize>,
+    // Of the coordinator's section; the flags are `TlsOptions`, which worker and coordinator share.
+    #[arg(skip)]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    #[arg(skip)]
+    pub(crate) tls_key: Option<PathBuf>,
+    #[arg(skip)]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 }
 
 /// A coordinator's settings, checked.
@@ -84,14 +133,44 @@ impl CoordinatorOptions {
             breaker_failures: self.breaker_failures.or(other.breaker_failures),
             affinity_load_factor: self.affinity_load_factor.or(other.affinity_load_factor),
             shutdown_deadline_s: self.shutdown_deadline_s.or(other.shutdown_deadline_s),
+            worker_ca: self.worker_ca.or(other.worker_ca),
+            worker_certificate: self.worker_certificate.or(other.worker_certificate),
+            worker_key: self.worker_key.or(other.worker_key),
+            worker_tls_name: self.worker_tls_name.or(other.worker_tls_name),
+            api_keys_file: self.api_keys_file.or(other.api_keys_file),
+            api_keys: self.api_keys.or(other.api_keys),
+            max_body_bytes: self.max_body_bytes.or(other.max_body_bytes),
+            max_prompt_tokens: self.max_prompt_tokens.or(other.max_prompt_tokens),
+            max_n: self.max_n.or(other.max_n),
+            read_timeout_s: self.read_timeout_s.or(other.read_timeout_s),
+            max_connections: self.max_connections.or(other.max_connections),
+            tls_certificate: self.tls_certificate.or(other.tls_certificate),
+            tls_key: self.tls_key.or(other.tls_key),
+            tls_client_ca: self.tls_client_ca.or(other.tls_client_ca),
         }
+    }
+
+    /// These options, with TLS as the flags have it.
+    pub(crate) fn with_tls(self, tls: TlsOptions) -> Self {
+        let TlsOptions { tls_certificate, tls_key, tls_client_ca } = tls;
+        Self { tls_certificate, tls_key, tls_client_ca, ..self }
     }
 
     /// Fills in defaults and checks every value.
     pub(crate) fn settings(self) -> Result<CoordinatorSettings> {
+        let worker_tls = self.worker_tls()?;
         let http = checked_address("http", self.http.unwrap_or_else(|| "127.0.0.1:8000".to_owned()))?;
         let grpc = checked_address("grpc", self.grpc.unwrap_or_else(|| "127.0.0.1:8001".to_owned()))?;
         let mut config = CoordinatorConfig::new(self.workers.unwrap_or_default());
+        config.worker_tls = worker_tls;
+        config.tls = ServerTlsFiles::from_settings(self.tls_certificate, self.tls_key, self.tls_client_ca)?;
+        config.api_keys_file = self.api_keys_file;
+        config.api_keys = self.api_keys.unwrap_or_default();
+        set(&mut config.request_limits.max_body_bytes, self.max_body_bytes);
+        set(&mut config.request_limits.max_prompt_tokens, self.max_prompt_tokens.map(Some));
+        set(&mut config.request_limits.max_n, self.max_n);
+        set(&mut config.read_timeout, self.read_timeout_s.map(Duration::from_secs));
+        set(&mut config.max_connections, self.max_connections);
         set(&mut config.heartbeat_interval, self.heartbeat_interval_ms.map(Duration::from_millis));
         set(&mut config.heartbeat_timeout, self.heartbeat_timeout_ms.map(Duration::from_millis));
         set(&mut config.max_concurrent_requests, self.max_concurrent_requests);
@@ -105,6 +184,29 @@ impl CoordinatorOptions {
         set(&mut config.shutdown_deadline, self.shutdown_deadline_s.map(Duration::from_secs));
         config.validate()?;
         Ok(CoordinatorSettings { http, grpc, config })
+    }
+
+    fn worker_tls(&self) -> Result<Option<ClientTlsFiles>> {
+        let Some(ca) = &self.worker_ca else {
+            let needs_ca = [
+                ("worker_certificate", self.worker_certificate.is_some()),
+                ("worker_key", self.worker_key.is_some()),
+                ("worker_tls_name", self.worker_tls_name.is_some()),
+            ];
+            if let Some((field, _)) = needs_ca.iter().find(|(_, is_set)| *is_set) {
+                bail!(
+                    "worker_ca is not set, but {field} is: set it to the authority that signed the workers' certificates"
+                );
+            }
+            return Ok(None);
+        };
+        let files = ClientTlsFiles::new(PemFile::new("worker_ca", ca))
+            .with_identity(
+                ("worker_certificate", self.worker_certificate.clone()),
+                ("worker_key", self.worker_key.clone()),
+            )?
+            .with_server_name(self.worker_tls_name.clone());
+        Ok(Some(files))
     }
 }
 
@@ -144,6 +246,16 @@ mod tests {
                 CoordinatorOptions { max_concurrent_requests: Some(0), ..options() },
                 "max_concurrent_requests: 0",
             ),
+            (
+                CoordinatorOptions { worker_tls_name: Some("w".into()), ..options() },
+                "worker_ca is not set, but worker_tls_name is",
+            ),
+            (
+                CoordinatorOptions { tls_certificate: Some("c".into()), ..options() },
+                "tls_key is not set, but tls_certificate is",
+            ),
+            (CoordinatorOptions { max_n: Some(0), ..options() }, "max_n: 0 would refuse every request"),
+            (CoordinatorOptions { read_timeout_s: Some(0), ..options() }, "read_timeout: 0 s would refuse"),
             (
                 CoordinatorOptions { heartbeat_interval_ms: Some(0), ..options() },
                 "heartbeat_interval: 0ns is out of range: use 10ms to 60s",

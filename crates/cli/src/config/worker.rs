@@ -1,12 +1,13 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
 use windlass_kernels::WeightFormat;
-use windlass_worker::{SimulatedCost, WorkerBackend, WorkerConfig};
+use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
-use super::{checked_address, model_folder, set, thread_count};
+use super::{TlsOptions, checked_address, model_folder, set, thread_count};
 use crate::text_files;
 
 /// Deepest `max_depth` that is taken for meant.
@@ -85,6 +86,13 @@ pub(crate) struct WorkerOptions {
     /// are handed over to other workers [default: 30]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_DRAIN_DEADLINE_S")]
     pub(crate) drain_deadline_s: Option<u64>,
+    // Of the worker's section; the flags are `TlsOptions`, which worker and coordinator share.
+    #[arg(skip)]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    #[arg(skip)]
+    pub(crate) tls_key: Option<PathBuf>,
+    #[arg(skip)]
+    pub(crate) tls_client_ca: Option<PathBuf>,
     /// How long the engine may be busy without an answer before coordinators take the worker for stuck, in milliseconds; more
     /// than its longest tick takes [default: 10000]
     #[arg(long, value_name = "MS", env = "WINDLASS_STUCK_AFTER_MS")]
@@ -122,8 +130,17 @@ impl WorkerOptions {
             max_depth: self.max_depth.or(other.max_depth),
             latent_seed: self.latent_seed.or(other.latent_seed),
             drain_deadline_s: self.drain_deadline_s.or(other.drain_deadline_s),
+            tls_certificate: self.tls_certificate.or(other.tls_certificate),
+            tls_key: self.tls_key.or(other.tls_key),
+            tls_client_ca: self.tls_client_ca.or(other.tls_client_ca),
             stuck_after_ms: self.stuck_after_ms.or(other.stuck_after_ms),
         }
+    }
+
+    /// These options, with TLS as the flags have it.
+    pub(crate) fn with_tls(self, tls: TlsOptions) -> Self {
+        let TlsOptions { tls_certificate, tls_key, tls_client_ca } = tls;
+        Self { tls_certificate, tls_key, tls_client_ca, ..self }
     }
 
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
@@ -152,6 +169,7 @@ impl WorkerOptions {
         set(&mut config.engine.prefill_segment, self.prefill_segment.map(Some));
         set(&mut config.latent_seed, self.latent_seed);
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
+        config.tls = ServerTlsFiles::from_settings(self.tls_certificate, self.tls_key, self.tls_client_ca)?;
         set(&mut config.stuck_after, self.stuck_after_ms.map(Duration::from_millis));
         config.validate()?;
         check_sense(&config)?;
@@ -242,6 +260,10 @@ mod tests {
             (listen("http://a:1"), "listen is 'http://a:1': use HOST:PORT"),
             (WorkerOptions::default(), "model is not set: name its folder"),
             (WorkerOptions { model: Some(String::new()), ..demo() }, "model is empty: name its folder"),
+            (
+                WorkerOptions { tls_key: Some("k".into()), ..demo() },
+                "tls_certificate is not set, but tls_key is: set both or none",
+            ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
             (

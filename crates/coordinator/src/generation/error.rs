@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use crate::admission::QueueError;
+use crate::security::OverLimit;
 use crate::text::TextError;
 
 /// When to come back where nothing better is known.
@@ -22,6 +23,9 @@ pub(crate) enum GenerationError {
     /// Too much to do; after a while it may work.
     #[error("{message}")]
     Busy { message: String, retry_after: Duration },
+    /// Over a limit of the caller's API key.
+    #[error("{message}")]
+    Limited { message: String, retry_after: Duration },
     /// The time that the request allows passed before it began.
     #[error("{message}")]
     Late { message: String },
@@ -59,6 +63,7 @@ impl GenerationError {
             Self::Invalid { .. } => "invalid_request",
             Self::UnknownModel { .. } => "model_not_found",
             Self::Busy { .. } => "busy",
+            Self::Limited { .. } => "rate_limit_exceeded",
             Self::Late { .. } => "deadline_exceeded",
             Self::Unavailable { .. } => "unavailable",
             Self::WorkerLost { .. } => "worker_lost",
@@ -69,6 +74,15 @@ impl GenerationError {
 
 fn prefix(field: Option<&str>) -> String {
     field.map(|field| format!("{field}: ")).unwrap_or_default()
+}
+
+impl From<OverLimit> for GenerationError {
+    fn from(over: OverLimit) -> Self {
+        match over {
+            OverLimit::Later { message, retry_after } => Self::Limited { message, retry_after },
+            OverLimit::Never { message } => Self::invalid("n", message),
+        }
+    }
 }
 
 impl From<QueueError> for GenerationError {

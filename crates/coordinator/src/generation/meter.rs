@@ -90,6 +90,7 @@ impl Meter {
     fn end(&mut self, usage: &Usage) {
         self.ended = true;
         metrics::usage(&self.model.info.name, usage);
+        self.admission.charge(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
         self.model.observe_depth(self.depth, self.completion_tokens, self.core_iterations);
     }
 }

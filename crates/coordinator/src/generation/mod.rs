@@ -4,6 +4,7 @@
 
 mod admission;
 mod error;
+mod limits;
 mod meter;
 mod prompt;
 mod run;
@@ -21,14 +22,15 @@ pub(crate) use prompt::Prompt;
 pub(crate) use run::{Generation, GenerationEvent};
 
 use crate::admission::{Demand, Queue, QueueLimits};
+use crate::config::RequestLimits;
 use crate::dispatch::{MigrationSettings, Task, TaskStream};
 use crate::random::random_seed;
 use crate::registry::{Model, Registry};
+use crate::security::Caller;
 use crate::text::{TextStream, Tokenizer};
 use meter::Meter;
 use run::aborted;
 
-const STOP_LIMIT: usize = 16;
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 
@@ -37,6 +39,7 @@ pub(crate) struct Generator {
     registry: Arc<Registry>,
     queue: Arc<Queue>,
     migration: MigrationSettings,
+    request_limits: RequestLimits,
     abort: watch::Receiver<bool>,
 }
 
@@ -46,9 +49,10 @@ impl Generator {
         registry: Arc<Registry>,
         limits: QueueLimits,
         migration: MigrationSettings,
+        request_limits: RequestLimits,
         abort: watch::Receiver<bool>,
     ) -> Self {
-        Self { registry, queue: Queue::new(limits), migration, abort }
+        Self { registry, queue: Queue::new(limits), migration, request_limits, abort }
     }
 
     /// The model of this name; for the empty name, the only one served.
@@ -76,6 +80,11 @@ impl Generator {
         Err(GenerationError::UnknownModel { model: name.to_owned(), served: format!("use one of {names}") })
     }
 
+    /// Refuses more choices of a prompt than the server allows.
+    pub(crate) fn check_choices(&self, choices: u32) -> Result<(), GenerationError> {
+        limits::check_choices(&self.request_limits, choices)
+    }
+
     /// Refuses a request for so many sequences that there is no room for now, before anything is done for it.
     pub(crate) fn expect_room(&self, sequences: usize) -> Result<(), GenerationError> {
         let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
@@ -92,12 +101,14 @@ impl Generator {
     /// `received`: when the request came in.
     pub(crate) async fn admit(
         &self,
+        caller: &Caller,
         model: &Model,
         prompts: &[Vec<u32>],
         parameters: &GenerationParameters,
         choices: u32,
         received: Instant,
     ) -> Result<Arc<Admission>, GenerationError> {
+        check_priority(caller, parameters.priority)?;
         for prompt in prompts {
             fit_context(model, prompt.len(), parameters.max_tokens)?;
         }
@@ -117,12 +128,13 @@ impl Generator {
         }
         let priority = parameters.priority.unwrap_or(0);
         let demand = Demand { sequences, core_iterations, priority, deadline };
+        let allowance = caller.admit(sequences)?;
         let mut abort = self.abort.clone();
         let permit = tokio::select! {
             permit = self.queue.admit(demand) => permit?,
             error = aborted(&mut abort) => return Err(error),
         };
-        Ok(Arc::new(Admission::new(permit)))
+        Ok(Arc::new(Admission::new(permit, allowance)))
     }
 
     /// The token ids of a prompt.
@@ -167,6 +179,7 @@ impl Generator {
         admission: Arc<Admission>,
         received: Instant,
     ) -> Result<Generation, GenerationError> {
+        limits::check_request(&self.request_limits, &prompt, &parameters, &stop)?;
         let text = text_stream(&model, &prompt, stop)?;
         let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
         let mut meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received, admission);
@@ -207,6 +220,18 @@ fn fit_context(model: &Model, prompt: usize, max_tokens: Option<u32>) -> Result<
     }
 }
 
+/// Refuses a priority above what the caller's key allows. A request without one has 0.
+fn check_priority(caller: &Caller, priority: Option<i32>) -> Result<(), GenerationError> {
+    let priority = priority.unwrap_or_default();
+    match caller.priority_max() {
+        Some(max) if priority > max => {
+            let message = format!("{priority} is above what this API key may ask for: use at most {max}");
+            Err(GenerationError::invalid("priority", message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn tokenizer<'a>(model: &'a Model, field: &str) -> Result<&'a Arc<Tokenizer>, GenerationError> {
     model.tokenizer.as_ref().ok_or_else(|| {
         let message = format!("model '{}' has no tokenizer: send the prompt as token ids", model.info.name);
@@ -232,10 +257,6 @@ fn text_stream(
     prompt: &[u32],
     stop: Vec<String>,
 ) -> Result<Option<TextStream>, GenerationError> {
-    if stop.len() > STOP_LIMIT {
-        let message = format!("{} stop strings are too many: use at most {STOP_LIMIT}", stop.len());
-        return Err(GenerationError::invalid("stop", message));
-    }
     if stop.iter().any(String::is_empty) {
         return Err(GenerationError::invalid("stop", "a stop string is empty: leave it out"));
     }

@@ -1,4 +1,5 @@
 use super::GenerationError;
+use super::limits::check_messages;
 use crate::text::ChatMessage;
 
 /// What to continue.
@@ -18,6 +19,7 @@ impl Prompt {
             let message = "the list is missing or empty: send at least one message";
             return Err(GenerationError::invalid("messages", message));
         }
+        check_messages(turns.len())?;
         let messages = turns.into_iter().enumerate().map(|(index, (role, content))| {
             let role = known_role(index, &role)?.to_owned();
             Ok(ChatMessage { role, content })

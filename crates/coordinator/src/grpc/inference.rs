@@ -14,6 +14,7 @@ use super::deadline::allowed_ms;
 use super::status::status;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
 use crate::registry::Registry;
+use crate::security::Caller;
 
 /// The public service, on the same generation as the HTTP front.
 pub(crate) struct InferenceService {
@@ -28,8 +29,9 @@ impl Inference for InferenceService {
     type GenerateStream = Responses;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<Responses>, Status> {
+        let caller = Caller::of(request.extensions());
         let allowed = allowed_ms(request.metadata());
-        let generation = self.start(request.into_inner(), allowed).await.map_err(status)?;
+        let generation = self.start(&caller, request.into_inner(), allowed).await.map_err(status)?;
         let responses = generation.into_stream().map(|event| match event {
             Ok(event) => Ok(response(event)),
             Err(error) => Err(status(error)),
@@ -58,6 +60,7 @@ impl InferenceService {
     /// `allowed`: how many milliseconds the client waits for the whole answer.
     async fn start(
         &self,
+        caller: &Caller,
         request: GenerateRequest,
         allowed: Option<u32>,
     ) -> Result<Generation, GenerationError> {
@@ -75,7 +78,7 @@ impl InferenceService {
         self.generator.expect_room(1)?;
         let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
         let prompts = [prompt];
-        let admission = self.generator.admit(&model, &prompts, &parameters, 1, received).await?;
+        let admission = self.generator.admit(caller, &model, &prompts, &parameters, 1, received).await?;
         let [prompt] = prompts;
         self.generator.start(model, prompt, parameters, stop, admission, received).await
     }

@@ -16,7 +16,7 @@ pub(super) fn status(error: GenerationError) -> Status {
         }
         GenerationError::Invalid { field: None, .. } => Status::invalid_argument(message),
         GenerationError::UnknownModel { .. } => Status::not_found(message),
-        GenerationError::Busy { retry_after, .. } => {
+        GenerationError::Busy { retry_after, .. } | GenerationError::Limited { retry_after, .. } => {
             let details = ErrorDetails::with_retry_info(Some(retry_after));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }

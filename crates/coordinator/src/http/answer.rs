@@ -17,6 +17,7 @@ use super::stream::stream;
 use crate::generation::{Generation, GenerationError, GenerationEvent, Prompt};
 use crate::random::{random_seed, random_u64};
 use crate::registry::Model;
+use crate::security::Caller;
 use crate::text::Tokenizer;
 
 /// A valid request.
@@ -25,6 +26,7 @@ pub(super) struct Job {
     pub(super) prompts: Vec<Prompt>,
     pub(super) options: Options,
     pub(super) received: Instant,
+    pub(super) caller: Caller,
 }
 
 /// What all chunks of an answer share.
@@ -40,6 +42,7 @@ pub(super) struct Envelope {
 
 pub(super) async fn answer(app: &App, mut job: Job) -> Result<Response, GenerationError> {
     let stream_usage = job.options.stream;
+    app.generator.check_choices(job.options.choices)?;
     let model = app.generator.model(&job.options.model)?;
     if job.prompts.is_empty() {
         return Err(GenerationError::invalid("prompt", "the list is empty: send at least one"));
@@ -72,7 +75,7 @@ async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Star
     for prompt in job.prompts.drain(..) {
         prompts.push(generator.prompt_ids(model, prompt).await?);
     }
-    let admission = generator.admit(model, &prompts, parameters, *choices, job.received).await?;
+    let admission = generator.admit(&job.caller, model, &prompts, parameters, *choices, job.received).await?;
     let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);
     let received = job.received;
     let mut starts: Vec<Start> = Vec::new();

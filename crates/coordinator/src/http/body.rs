@@ -1,41 +1,48 @@
 //! Reading a JSON body strictly.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::time::timeout;
 use windlass_wording::plain;
 
 use super::error::ApiError;
 use super::options::unknown;
 use super::strict::field_names;
-
-/// Largest body.
-pub(super) const BODY_LIMIT_BYTES: usize = 4 << 20;
+use super::{App, BodyLimits};
 
 /// A JSON body in which every field is known and has the right type.
 pub(super) struct StrictJson<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for StrictJson<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for StrictJson<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
         if !is_json(&request) {
             let message = "the content type must be application/json";
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
         }
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    let message = format!("the body exceeds {BODY_LIMIT_BYTES} bytes: send less at once");
-                    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
-                }
-                _ => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", rejection.body_text()),
-            })?;
+        let BodyLimits { bytes: limit, time } = app.body_limits;
+        let body = timeout(time, Bytes::from_request(request, app)).await.map_err(|_| too_slow(time))?;
+        let bytes = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("the body exceeds {limit} bytes: send less at once");
+                ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+            }
+            _ => ApiError::new(StatusCode::BAD_REQUEST, "invalid_request", rejection.body_text()),
+        })?;
         parse(&bytes).map(Self)
     }
+}
+
+fn too_slow(time: Duration) -> ApiError {
+    let message = format!("the body did not come within {} s: send it faster", time.as_secs_f64());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
 }
 
 fn is_json(request: &Request) -> bool {

@@ -16,15 +16,17 @@ use super::request::{Body, Content, Logprobs, Message};
 use super::response::Shape;
 use super::strict::Object;
 use crate::generation::Prompt;
+use crate::security::Caller;
 
 pub(super) async fn chat(
     State(app): State<Arc<App>>,
+    caller: Caller,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, ApiError> {
     let received = Instant::now();
     let newer = body.max_completion_tokens.is_some();
     let (prompt, options) = validate(body)?;
-    let job = Job { shape: Shape::Chat, prompts: vec![prompt], options, received };
+    let job = Job { shape: Shape::Chat, prompts: vec![prompt], options, received, caller };
     let answer = answer(&app, job).await;
     answer.map_err(|error| error.rename_field(|field| rename(field, newer)).into())
 }

@@ -14,14 +14,16 @@ use super::options::{LOGPROBS_LIMIT, Options, options, refuse_foreign};
 use super::request::{Body, Logprobs, Prompts};
 use super::response::Shape;
 use crate::generation::Prompt;
+use crate::security::Caller;
 
 pub(super) async fn completions(
     State(app): State<Arc<App>>,
+    caller: Caller,
     StrictJson(body): StrictJson<Body>,
 ) -> Result<Response, ApiError> {
     let received = Instant::now();
     let (prompts, options) = validate(body)?;
-    let job = Job { shape: Shape::Completion, prompts, options, received };
+    let job = Job { shape: Shape::Completion, prompts, options, received, caller };
     Ok(answer(&app, job).await?)
 }
 

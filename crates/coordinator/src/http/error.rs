@@ -74,7 +74,7 @@ impl From<GenerationError> for ApiError {
         let status = match &error {
             GenerationError::Invalid { .. } => StatusCode::BAD_REQUEST,
             GenerationError::UnknownModel { .. } => StatusCode::NOT_FOUND,
-            GenerationError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+            GenerationError::Busy { .. } | GenerationError::Limited { .. } => StatusCode::TOO_MANY_REQUESTS,
             GenerationError::Late { .. } => StatusCode::GATEWAY_TIMEOUT,
             GenerationError::Unavailable { .. } | GenerationError::WorkerLost { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -85,7 +85,9 @@ impl From<GenerationError> for ApiError {
         match error {
             GenerationError::Invalid { field, .. } => Self { param: field, ..plain },
             GenerationError::UnknownModel { .. } => Self { param: Some("model".into()), ..plain },
-            GenerationError::Busy { retry_after, .. } => Self { retry_after: Some(retry_after), ..plain },
+            GenerationError::Busy { retry_after, .. } | GenerationError::Limited { retry_after, .. } => {
+                Self { retry_after: Some(retry_after), ..plain }
+            }
             _ => plain,
         }
     }

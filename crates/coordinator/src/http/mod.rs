@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod chat;
 mod completions;
+mod door;
 mod error;
 mod logprobs;
 mod models;
@@ -12,6 +13,7 @@ mod policy;
 mod probes;
 mod request;
 mod response;
+mod server;
 mod stream;
 mod strict;
 mod tokens;
@@ -20,33 +22,48 @@ mod tokens;
 mod request_tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::generation::Generator;
 use crate::registry::Registry;
+use crate::security::Keyring;
 use error::ApiError;
+
+pub(crate) use server::serve;
 
 /// What the handlers share.
 pub(crate) struct App {
     registry: Arc<Registry>,
     generator: Arc<Generator>,
     metrics: PrometheusHandle,
+    body_limits: BodyLimits,
     /// Seconds since 1970.
     started: u64,
 }
 
-/// All routes of the HTTP front.
+/// How large a body may be, and how long it may take to come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes: usize,
+    pub(crate) time: Duration,
+}
+
+/// All routes of the HTTP front. With a keyring, all but those that watch the server need a key.
 pub(crate) fn router(
     registry: Arc<Registry>,
     generator: Arc<Generator>,
     metrics: PrometheusHandle,
+    keyring: Option<Arc<Keyring>>,
+    body_limits: BodyLimits,
 ) -> Router {
-    let app = App { registry, generator, metrics, started: answer::unix_seconds() };
+    let app = App { registry, generator, metrics, body_limits, started: answer::unix_seconds() };
     Router::new()
         .route("/v1/completions", post(completions::completions))
         .route("/v1/chat/completions", post(chat::chat))
@@ -55,13 +72,14 @@ pub(crate) fn router(
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/tokenizer_info", get(tokens::info))
+        .route_layer(from_fn_with_state(keyring, door::guard))
         .route("/live", get(probes::live))
         .route("/ready", get(probes::ready))
         .route("/health", get(probes::ready))
         .route("/metrics", get(probes::metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(body::BODY_LIMIT_BYTES))
+        .layer(DefaultBodyLimit::max(body_limits.bytes))
         .with_state(Arc::new(app))
 }
 

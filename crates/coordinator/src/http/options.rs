@@ -7,7 +7,6 @@ use super::policy::Kv;
 use super::request::{Body, Stop};
 use super::strict::Object;
 
-const CHOICES_LIMIT: u32 = 16;
 pub(super) const LOGPROBS_LIMIT: u32 = 20;
 
 /// What both endpoints do with a request, besides its prompt.
@@ -55,9 +54,6 @@ pub(super) fn options(body: &mut Body, logprobs: Option<u32>) -> Result<Options,
         tracing::debug!(user, "request");
     }
     let choices = body.n.unwrap_or(1);
-    if !(1..=CHOICES_LIMIT).contains(&choices) {
-        return Err(ApiError::invalid("n", format!("n {choices} is out of range: use 1 to {CHOICES_LIMIT}")));
-    }
     if body.depth.is_some() && body.reasoning_effort.is_some() {
         return Err(ApiError::invalid(
             "depth",

@@ -37,8 +37,6 @@ const COMPLETIONS: &[Row] = &[
         "logit_bias: expected every name to be a whole number in quotes",
     ),
     (r#"{"prompt": "a", "stop": 3}"#, "stop", "expected a string or a list of strings"),
-    (r#"{"prompt": "a", "n": 0}"#, "n", "use 1 to 16"),
-    (r#"{"prompt": "a", "n": 17}"#, "n", "use 1 to 16"),
     (r#"{"prompt": "a", "echo": true}"#, "echo", "not supported"),
     (r#"{"prompt": "a", "best_of": 2}"#, "best_of", "not supported"),
     (r#"{"prompt": "a", "suffix": "b"}"#, "suffix", "not supported"),

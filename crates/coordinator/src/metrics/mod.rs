@@ -1,5 +1,7 @@
 //! What Prometheus is told: counters of this coordinator here, the workers' own numbers in `workers`.
 
+mod keys;
+mod registry;
 mod workers;
 
 use std::sync::{Mutex, PoisonError};
@@ -9,6 +11,8 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use windlass_proto::v1::Usage;
 
+pub(crate) use keys::{key_limited, key_request, key_tokens, known_key};
+pub(crate) use registry::{registry_age, registry_up};
 pub(crate) use workers::render_workers;
 
 use crate::error::CoordinatorError;
@@ -65,6 +69,8 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 }
 
 fn describe() {
+    registry::describe();
+    keys::describe();
     describe_counter!(PROMPT_TOKENS, "Prompt tokens of generations that ended");
     describe_counter!(GENERATION_TOKENS, "Tokens generated");
     describe_counter!(

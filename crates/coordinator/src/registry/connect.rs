@@ -1,4 +1,5 @@
 use tonic::transport::Channel;
+use windlass_transport::ClientTls;
 
 use crate::config::endpoint;
 use crate::error::CoordinatorError;
@@ -11,11 +12,14 @@ pub trait Connect: Send + Sync {
 }
 
 /// Over TCP.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpConnect;
+#[derive(Debug, Clone, Default)]
+pub struct TcpConnect {
+    /// Without it in plain text.
+    pub tls: Option<ClientTls>,
+}
 
 impl Connect for TcpConnect {
     fn connect(&self, address: &str) -> Result<Channel, CoordinatorError> {
-        Ok(endpoint(address)?.connect_lazy())
+        Ok(endpoint(address, self.tls.as_ref())?.connect_lazy())
     }
 }

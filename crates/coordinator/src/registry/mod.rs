@@ -7,6 +7,7 @@ mod breaker;
 mod connect;
 mod identity;
 mod introduction;
+mod members;
 mod model;
 mod monitor;
 mod reason;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 use windlass_proto::v1::Heartbeat;
 
 pub use connect::{Connect, TcpConnect};
+pub use members::{MemberMap, Members};
 pub(crate) use model::{DepthLimit, Model};
 pub(crate) use reason::{is_broken, reason, was_never_sent};
 pub(crate) use state::{Loss, WorkerState};

@@ -80,7 +80,7 @@ mod tests {
             affinity_load_factor: 1.25,
             seed: 1,
         };
-        Registry::new(settings, Arc::new(TcpConnect))
+        Registry::new(settings, Arc::new(TcpConnect::default()))
     }
 
     fn members(list: &[(&str, &str)]) -> BTreeMap<WorkerId, String> {

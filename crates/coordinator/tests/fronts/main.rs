@@ -8,5 +8,6 @@ mod grpc;
 mod http;
 mod migration;
 mod queue;
+mod security;
 mod support;
 mod workers;

@@ -3,9 +3,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tonic::transport::Endpoint;
 
-use super::config::EtcdConfig;
+use super::config::{EtcdConfig, EtcdTls};
 use crate::StoreError;
 
 /// etcd takes a client that pings more often than every five seconds, or without a call under way, for a mistake.
@@ -99,6 +101,14 @@ fn check(config: &EtcdConfig, tls: Option<&TlsOptions>) -> Result<(), StoreError
     if config.endpoints.is_empty() {
         return refused("the list of endpoints is empty: name at least one as http://host:port".into());
     }
+    if let Some(EtcdTls { ca, identity }) = &config.tls {
+        let certificate = identity.as_ref().map_or(ca, |identity| &identity.certificate);
+        if [ca, certificate].into_iter().any(|pem| !has_certificate(pem)) {
+            return refused(
+                "a certificate is none: use PEM, which begins with -----BEGIN CERTIFICATE".into(),
+            );
+        }
+    }
     let scheme = if tls.is_some() { "https" } else { "http" };
     for endpoint in &config.endpoints {
         let Some(parsed) = Endpoint::from_shared(endpoint.clone()).ok().filter(is_address) else {
@@ -122,5 +132,10 @@ fn check(config: &EtcdConfig, tls: Option<&TlsOptions>) -> Result<(), StoreError
 
 fn is_address(endpoint: &Endpoint) -> bool {
     let uri = endpoint.uri();
-    uri.port_u16().is_some_and(|port| port > 0) && uri.host().is_some_and(|host| !host.is_empty())
+    let has_port = uri.port_u16().is_some_and(|port| port > 0);
+    has_port && uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty())
+}
+
+fn has_certificate(pem: &[u8]) -> bool {
+    CertificateDer::pem_slice_iter(pem).next().is_some_and(|certificate| certificate.is_ok())
 }

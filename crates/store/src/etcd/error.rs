@@ -8,6 +8,18 @@ use tonic::{Code, ConnectError, Status};
 
 use crate::StoreError;
 
+/// What TLS says of a certificate that is not accepted, or is missing.
+const CERTIFICATE_ALERTS: [&str; 8] = [
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRequired",
+    "CertificateUnknown",
+    "CertificateExpired",
+    "CertificateRevoked",
+    "UnknownCA",
+    "AccessDenied",
+];
+
 /// Why a call failed, by what helps.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -74,34 +86,25 @@ fn of_status(status: &Status) -> Fault {
 }
 
 fn of_transport(error: &(dyn StdError + 'static), reason: String) -> Fault {
-    let mut not_sent = false;
-    for cause in causes(error) {
-        // A certificate that one side does not accept will not be accepted later.
-        if is_about_certificates(cause) {
-            return Fault::Final(StoreError::Refused { reason });
-        }
-        not_sent |= cause.is::<ConnectError>();
+    let causes = causes(error);
+    // A certificate that one side does not accept will not be accepted later.
+    if is_distrusted(&reason) || causes.iter().any(|cause| is_distrust(*cause)) {
+        return Fault::Final(StoreError::Refused { reason });
     }
-    if not_sent { Fault::NotSent(reason) } else { Fault::Away(reason) }
+    let is_not_sent = causes.iter().any(|cause| cause.is::<ConnectError>());
+    if is_not_sent { Fault::NotSent(reason) } else { Fault::Away(reason) }
 }
 
-fn is_about_certificates(cause: &(dyn StdError + 'static)) -> bool {
-    use rustls::AlertDescription as Alert;
-    match cause.downcast_ref::<rustls::Error>() {
-        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => true,
-        Some(rustls::Error::AlertReceived(alert)) => matches!(
-            alert,
-            Alert::BadCertificate
-                | Alert::CertificateRequired
-                | Alert::CertificateUnknown
-                | Alert::CertificateExpired
-                | Alert::CertificateRevoked
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::HandshakeFailure
-        ),
-        _ => false,
-    }
+/// Whether this side does not accept etcd's certificate.
+fn is_distrust(cause: &(dyn StdError + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Whether etcd does not accept this side's certificate, or misses one. Known by its words: where the handshake is over
+/// when they come, HTTP/2 hides what they were.
+fn is_distrusted(reason: &str) -> bool {
+    let alert = reason.split("received fatal alert: ").nth(1);
+    alert.is_some_and(|alert| CERTIFICATE_ALERTS.iter().any(|known| alert.starts_with(known)))
 }
 
 /// The error and what it came from.

@@ -7,7 +7,6 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
-use indicatif::{ProgressBar, ProgressStyle};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
 use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelConfig, ModelFolder, Network};
@@ -16,9 +15,10 @@ use super::depths::Depths;
 use super::measure::measure;
 use super::memory;
 use super::mode::Mode;
+use super::progress::Progress;
 use super::report::{Definitions, Machine, Measurement, Report, Settings};
 use super::shape::{ShapeArgument, to_argument};
-use super::show::{show, title};
+use super::show::title;
 use super::trace::Trace;
 use super::workload::Workload;
 use crate::config::{model_folder, thread_count};
@@ -55,7 +55,7 @@ macro_rules! own_rates_definition {
     ".\n\nAt own rates: ",
     own_rates_definition!(),
     ".\n\nFigures of a mode are those of its round of \
-     median time. A short run that is not counted comes first."
+     median time; each measurement is printed when it is done. A short run that is not counted comes first."
 ))]
 pub(crate) struct EngineArguments {
     /// Folder of the model, or `demo` for the one in this program [default: demo]
@@ -139,18 +139,17 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     let machine = machine(&cpu, backend.arithmetic());
     let network = arguments.network(backend, &folder, &model)?;
     let mut engine = Engine::new(network, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
-    let bar = progress_bar(cells.len() * modes.len() * arguments.rounds as usize);
+    let settings = arguments.settings(&folder, &model);
+    let rounds = arguments.rounds as usize;
+    let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
+    progress.begin(&machine, &settings)?;
     let mut measurements = Vec::new();
     for (index, cell) in cells.iter().enumerate() {
-        let label = format!("{}, {} lanes", cell.depths, cell.config.max_lanes);
-        let mut progress = |mode: Mode, round: usize| {
-            bar.set_message(format!("{label}, round {}: {}", round + 1, mode.name()));
-            bar.inc(1);
-        };
-        let plan = (modes.as_slice(), arguments.rounds as usize);
-        let (engine_again, outcomes) = measure(engine, &cell.config, &cell.workload, plan, &mut progress)?;
-        engine = engine_again;
         let name = (cell.depths.to_string(), cell.config.max_lanes);
+        progress.measurement_starts(&name.0, name.1)?;
+        let plan = (modes.as_slice(), rounds);
+        let (engine_again, outcomes) = measure(engine, &cell.config, &cell.workload, plan, &progress)?;
+        engine = engine_again;
         let measurement = Measurement::new(name, &cell.workload, &outcomes);
         if let Some(trace) = &mut trace {
             trace.measurement(index, &title(&measurement))?;
@@ -158,16 +157,16 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
                 trace.track(index, *mode, rounds.last().map_or(&[], |outcome| &outcome.launches))?;
             }
         }
+        progress.measurement_ends(&measurement)?;
         measurements.push(measurement);
     }
-    bar.finish_and_clear();
     trace.map(Trace::end).transpose()?;
-    let report = arguments.report(machine, (&folder, &model), measurements);
+    let report = Report::new(machine, settings, definitions(), measurements);
+    progress.end(&report.definitions)?;
     if arguments.json {
         writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
-        return Ok(());
     }
-    show(&report, stdout().lock())
+    Ok(())
 }
 
 impl EngineArguments {
@@ -251,41 +250,30 @@ impl EngineArguments {
         Ok(Network::load(backend, &folder.checkpoint()?, model, &mut progress)?)
     }
 
-    fn report(
-        &self,
-        machine: Machine,
-        (folder, model): (&ModelFolder, &ModelConfig),
-        measurements: Vec<Measurement>,
-    ) -> Report {
-        let modes = match measurements.as_slice() {
-            [only] => Some(only.modes.clone()),
-            _ => None,
-        };
-        Report {
-            machine,
-            settings: Settings {
-                model: self.shape.is_none().then(|| folder.name()),
-                shape: to_argument(model),
-                parameters: model.parameters(),
-                weights: self.weights.to_string(),
-                seed: self.seed,
-                prompt: self.prompt as usize,
-                kv: self.kv.0,
-                max_rows: self.max_rows as usize,
-                coalesce: match self.coalesce {
-                    Coalesce::Off => "off".to_owned(),
-                    Coalesce::Auto => "auto".to_owned(),
-                    Coalesce::Fixed(ticks) => ticks.to_string(),
-                },
-                rounds: self.rounds as usize,
+    fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
+        Settings {
+            model: self.shape.is_none().then(|| folder.name()),
+            shape: to_argument(model),
+            parameters: model.parameters(),
+            weights: self.weights.to_string(),
+            seed: self.seed,
+            prompt: self.prompt as usize,
+            kv: self.kv.0,
+            max_rows: self.max_rows as usize,
+            coalesce: match self.coalesce {
+                Coalesce::Off => "off".to_owned(),
+                Coalesce::Auto => "auto".to_owned(),
+                Coalesce::Fixed(ticks) => ticks.to_string(),
             },
-            definitions: Definitions {
-                share_of_theoretical_gain: share_definition!(),
-                share_at_own_rates: own_rates_definition!(),
-            },
-            measurements,
-            modes,
+            rounds: self.rounds as usize,
         }
+    }
+}
+
+fn definitions() -> Definitions {
+    Definitions {
+        share_of_theoretical_gain: share_definition!(),
+        share_at_own_rates: own_rates_definition!(),
     }
 }
 
@@ -296,11 +284,4 @@ fn machine(cpu: &CpuConfig, arithmetic: Arithmetic) -> Machine {
         instructions: cpu.isa.to_string(),
         arithmetic: arithmetic.to_string(),
     }
-}
-
-/// How many runs are done, on standard error where that is a terminal.
-fn progress_bar(runs: usize) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("run {pos} of {len}: {msg}").expect("the template is well-formed");
-    ProgressBar::new(runs as u64).with_style(style)
 }

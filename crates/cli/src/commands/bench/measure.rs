@@ -6,19 +6,20 @@ use windlass_kernels::Cpu;
 
 use super::mode::Mode;
 use super::outcome::{Outcomes, run};
+use super::progress::Progress;
 use super::workload::Workload;
 
 /// Tokens of each request in the run that is not counted, which touches the memory that others find in use.
 const WARM_UP_TOKENS: usize = 2;
 
 /// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
-/// run before it starts. Gives the engine back, since it holds the weights.
+/// run before it starts, and of every round when it is over. Gives the engine back, since it holds the weights.
 pub(super) fn measure(
     mut engine: Engine<Cpu>,
     config: &EngineConfig,
     workload: &Workload,
     (modes, rounds): (&[Mode], usize),
-    progress: &mut dyn FnMut(Mode, usize),
+    progress: &Progress,
 ) -> Result<(Engine<Cpu>, Outcomes)> {
     let mut outcomes = Outcomes::new();
     engine = engine.reconfigure(config.clone())?;
@@ -26,11 +27,12 @@ pub(super) fn measure(
     for round in 0..rounds {
         for turn in 0..modes.len() {
             let mode = modes[(round + turn) % modes.len()];
-            progress(mode, round);
+            progress.run_starts(mode, round);
             engine = engine.reconfigure(EngineConfig { schedule: mode.schedule(), ..config.clone() })?;
             let outcome = run(&mut engine, workload, mode)?;
             outcomes.entry(mode).or_default().push(outcome);
         }
+        progress.round_ends(round, &outcomes)?;
     }
     Ok((engine, outcomes))
 }

@@ -113,6 +113,21 @@ pub(super) struct PhaseTime {
     pub(super) share: f64,
 }
 
+impl Report {
+    pub(super) fn new(
+        machine: Machine,
+        settings: Settings,
+        definitions: Definitions,
+        measurements: Vec<Measurement>,
+    ) -> Self {
+        let modes = match measurements.as_slice() {
+            [only] => Some(only.modes.clone()),
+            _ => None,
+        };
+        Self { machine, settings, definitions, measurements, modes }
+    }
+}
+
 impl Measurement {
     /// Sums up the rounds of each mode, at least one.
     pub(super) fn new((depths, lanes): (String, usize), workload: &Workload, outcomes: &Outcomes) -> Self {

@@ -1,4 +1,4 @@
-//! A report for people.
+//! A report for people, in pieces that are written as soon as they are known.
 
 use std::io::Write;
 
@@ -7,13 +7,13 @@ use comfy_table::Table;
 
 use super::mode::Mode;
 use super::rates::{BestRate, BestRates};
-use super::report::{Machine, Measurement, ModeReport, PhaseTime, Phases, Report, Settings};
+use super::report::{Definitions, Machine, Measurement, ModeReport, PhaseTime, Phases, Settings};
 use super::work::PerPart;
 use crate::table::{align, table};
 
-/// Writes what was measured, on what, and what it means.
-pub(super) fn show(report: &Report, mut to: impl Write) -> Result<()> {
-    let Report { machine: Machine { threads, cores, instructions, .. }, settings, definitions, .. } = report;
+/// Writes what will be measured, and on what.
+pub(super) fn show_settings(machine: &Machine, settings: &Settings, mut to: impl Write) -> Result<()> {
+    let Machine { threads, cores, instructions, .. } = machine;
     let Settings { model, shape, parameters, seed, weights, prompt, max_rows, coalesce, rounds, .. } =
         settings;
     let (name, millions) = (model.as_deref().unwrap_or("random weights"), *parameters as f64 / 1e6);
@@ -23,12 +23,20 @@ pub(super) fn show(report: &Report, mut to: impl Write) -> Result<()> {
         "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, seed {seed}"
     )?;
     writeln!(to, "medians of {rounds} rounds, in each of which all modes run in turn")?;
-    for measurement in &report.measurements {
-        writeln!(to, "\n{}", title(measurement))?;
-        writeln!(to, "{}", modes(measurement))?;
-        writeln!(to, "{}", phases(measurement))?;
-        writeln!(to, "best rates, ms a row: {}", best_rates(&measurement.best_rates))?;
-    }
+    Ok(())
+}
+
+/// Writes one measurement.
+pub(super) fn show_measurement(measurement: &Measurement, mut to: impl Write) -> Result<()> {
+    writeln!(to, "\n{}", title(measurement))?;
+    writeln!(to, "{}", modes(measurement))?;
+    writeln!(to, "{}", phases(measurement))?;
+    writeln!(to, "best rates, ms a row: {}", best_rates(&measurement.best_rates))?;
+    Ok(())
+}
+
+/// Writes what the figures mean.
+pub(super) fn show_definitions(definitions: &Definitions, mut to: impl Write) -> Result<()> {
     writeln!(to, "\nshare of gain: {}", definitions.share_of_theoretical_gain)?;
     writeln!(to, "at own rates: {}", definitions.share_at_own_rates)?;
     Ok(())

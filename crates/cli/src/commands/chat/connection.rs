@@ -1,5 +1,4 @@
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use reqwest::{Client, Response};
@@ -7,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::sse::Events;
+use crate::connection_options::ConnectionOptions;
 
 /// A coordinator to talk to.
 pub(super) struct Connection {
@@ -93,17 +93,18 @@ impl Turn {
 }
 
 impl Connection {
-    /// Asks the coordinator at `url`, which is HTTP where it has no scheme, for its models, and takes `model` or the
-    /// first.
+    /// Asks the coordinator at `url`, which may lack its scheme, for its models, and takes `model` or the first.
     pub(super) async fn open(
         url: &str,
+        options: &ConnectionOptions,
         model: Option<String>,
         effort: Option<String>,
         temperature: Option<f32>,
     ) -> Result<Self> {
-        let scheme = if url.contains("://") { "" } else { "http://" };
-        let url = format!("{scheme}{}", url.trim_end_matches('/'));
-        let client = Client::builder().connect_timeout(Duration::from_secs(5)).build()?;
+        let url = url.trim_end_matches('/');
+        let url =
+            if url.contains("://") { url.to_owned() } else { format!("{}://{url}", options.http_scheme()) };
+        let client = options.http_client(&url)?;
         let response = client.get(format!("{url}/v1/models")).send().await.with_context(|| {
             format!("cannot reach a coordinator at {url}: is `windlass serve` running there?")
         })?;
