@@ -140,11 +140,16 @@ impl Cluster {
 
     /// A coordinator for these workers, ready as soon as one of them is.
     pub async fn of(workers: Vec<Server>) -> Result<Self> {
+        Self::with(workers, &[]).await
+    }
+
+    /// The same, with more arguments for the coordinator.
+    pub async fn with(workers: Vec<Server>, arguments: &[&str]) -> Result<Self> {
         let addresses =
             workers.iter().map(|worker| worker.address("listening on ")).collect::<Result<Vec<_>>>()?;
         let addresses = addresses.join(",");
         let listen = ["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--workers", &addresses];
-        let coordinator = Server::windlass(&[&["coordinator"], listen.as_slice()].concat())?;
+        let coordinator = Server::windlass(&[&["coordinator"], listen.as_slice(), arguments].concat())?;
         let http = format!("http://{}", coordinator.address("http://")?);
         let grpc = coordinator.address("grpc://")?.to_owned();
         let cluster = Self { coordinator, workers, http, grpc };

@@ -20,10 +20,10 @@ pub(crate) struct WorkersArguments {
         long,
         value_name = "HOST:PORT",
         default_value = "127.0.0.1:8001",
-        env = "WINDLASS_COORDINATOR",
+        env = "WINDLASS_ADDRESS",
         global = true
     )]
-    coordinator: String,
+    address: String,
     /// Write JSON, one list per line, instead of a table
     #[arg(long, global = true)]
     json: bool,
@@ -57,8 +57,8 @@ enum WorkersCommand {
 
 /// Runs the command.
 pub(crate) async fn run(arguments: WorkersArguments) -> Result<()> {
-    let WorkersArguments { coordinator, json, connection, command } = arguments;
-    let client = connection.grpc_client(&coordinator).await?;
+    let WorkersArguments { address, json, connection, command } = arguments;
+    let client = connection.grpc_client(&address).await?;
     match command {
         WorkersCommand::List => {
             let workers = client.list_workers().await?;
