@@ -52,7 +52,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(DemoArguments),
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     Worker(WorkerArguments),
     Coordinator(CoordinatorArguments),
     Generate(GenerateArguments),
@@ -96,7 +96,7 @@ fn run(arguments: Arguments) -> Result<()> {
     logging::start(arguments.log_format, if is_server { "info" } else { "warn" })?;
     let result = match arguments.command {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
-        Command::Serve(arguments) => on_runtime(commands::serve::run(arguments)),
+        Command::Serve(arguments) => on_runtime(commands::serve::run(*arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(arguments)),
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),

@@ -17,7 +17,7 @@ pub(crate) struct Items {
 #[async_trait]
 impl Execute for Items {
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
-        let answer = self.answer(task).await.map_err(verdict);
+        let answer = self.answer(task).await.map_err(|error| verdict(&error));
         metrics::job_item(match &answer {
             Ok(_) => "answered",
             Err(ExecuteError::Final { .. }) => "failed",
@@ -67,7 +67,7 @@ fn read_prompt(prompt: job_item::Prompt) -> Result<Prompt, GenerationError> {
 }
 
 /// Whether the item is at fault, or whoever should answer it is away.
-fn verdict(error: GenerationError) -> ExecuteError {
+fn verdict(error: &GenerationError) -> ExecuteError {
     let message = error.to_string();
     match error {
         // A worker that fails at an item would do so again.
