@@ -11,7 +11,7 @@ use crate::jitter::jitter;
 
 /// The pause before a call is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How many members that do not answer a call may meet.
+/// How many members that do not answer a call may meet within its time.
 const ATTEMPTS: u32 = 3;
 
 /// A call under way.
@@ -29,7 +29,7 @@ pub(super) enum Repeat {
 impl Connection {
     /// Makes a call, again as long as that may help and is allowed, until the time is up.
     ///
-    /// The members take turns, so a repetition finds another one if there is any.
+    /// A repetition goes to the next member.
     pub(super) async fn call<R>(
         &self,
         repeat: Repeat,
@@ -42,27 +42,20 @@ impl Connection {
                 Repeat::Freely => end.min(Instant::now() + self.timeout() / ATTEMPTS),
                 Repeat::UnlessSent => end,
             };
-            let mut number = 0;
-            let attempt = async {
-                let (client, of_client) = self.client().await?;
-                number = of_client;
-                call(client).await
-            };
+            let member = self.member();
+            let attempt = async { call(self.client(member).await?).await };
             let fault = match timeout_at(sent_for, attempt).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => fault(&error),
-                Err(_) => {
-                    self.give_up(number);
-                    Fault::Unanswered
-                }
+                Err(_) => Fault::Unanswered,
             };
+            if !matches!(fault, Fault::Final(_)) {
+                self.give_up(member);
+            }
             let again = match fault {
                 Fault::Unanswered | Fault::Away(_) => repeat == Repeat::Freely,
                 Fault::NotSent(_) => true,
-                Fault::Stranger(_) => {
-                    self.give_up(number);
-                    !std::mem::replace(&mut introduced_anew, true)
-                }
+                Fault::Stranger(_) => !std::mem::replace(&mut introduced_anew, true),
                 Fault::Final(_) => false,
             };
             let pause = PAUSE.mul_f64(jitter());

@@ -1,6 +1,7 @@
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -15,7 +16,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(6);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The way to an etcd cluster, which is made anew when it does not lead there any more.
+/// The way to an etcd cluster: a connection to one member, and to the next one when that fails.
 #[derive(Clone)]
 pub(super) struct Connection {
     config: Arc<EtcdConfig>,
@@ -23,11 +24,10 @@ pub(super) struct Connection {
     current: Arc<Mutex<Current>>,
 }
 
-#[derive(Default)]
 struct Current {
     client: Option<Client>,
-    /// Counts the clients there were.
-    number: u64,
+    /// Grows with every member given up. The first is drawn, so that not everyone begins with the same.
+    number: usize,
 }
 
 impl Connection {
@@ -46,7 +46,11 @@ impl Connection {
             options = options.with_tls(tls);
         }
         check(&config, tls.as_ref())?;
-        Ok(Self { config: Arc::new(config), options, current: Arc::default() })
+        Ok(Self {
+            config: Arc::new(config),
+            options,
+            current: Arc::new(Mutex::new(Current { client: None, number: draw() })),
+        })
     }
 
     /// How long a call may take.
@@ -54,24 +58,33 @@ impl Connection {
         self.config.timeout
     }
 
-    /// The client in use and its number, or a new one.
-    pub(super) async fn client(&self) -> Result<(Client, u64), Error> {
-        if let Current { client: Some(client), number } = &*self.current() {
-            return Ok((client.clone(), *number));
-        }
-        // Says no more than who asks, and only where there is a password.
-        let client = Client::connect(&self.config.endpoints, Some(self.options.clone())).await?;
-        let mut current = self.current();
-        current.number += 1;
-        current.client = Some(client.clone());
-        Ok((client, current.number))
+    /// The number of the member in use.
+    pub(super) fn member(&self) -> usize {
+        self.current().number
     }
 
-    /// Gives up the client of this number. Watches that use it go on as long as they can.
-    pub(super) fn give_up(&self, number: u64) {
+    /// The client of this member.
+    pub(super) async fn client(&self, member: usize) -> Result<Client, Error> {
+        if let Current { client: Some(client), number } = &*self.current()
+            && *number == member
+        {
+            return Ok(client.clone());
+        }
+        let endpoint = &self.config.endpoints[member % self.config.endpoints.len()];
+        // Says no more than who asks, and only where there is a password.
+        let client = Client::connect([endpoint], Some(self.options.clone())).await?;
         let mut current = self.current();
-        if current.number == number {
-            current.client = None;
+        if current.number == member {
+            current.client = Some(client.clone());
+        }
+        Ok(client)
+    }
+
+    /// Turns to the next member, unless someone else did. Watches that use this one go on as long as they can.
+    pub(super) fn give_up(&self, member: usize) {
+        let mut current = self.current();
+        if current.number == member {
+            *current = Current { client: None, number: member.wrapping_add(1) };
         }
     }
 
@@ -84,6 +97,11 @@ impl fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Connection").field("config", &self.config).finish_non_exhaustive()
     }
+}
+
+/// Any number, with room to grow.
+fn draw() -> usize {
+    RandomState::new().hash_one(Instant::now()) as usize >> 1
 }
 
 fn tls(config: &EtcdConfig) -> Option<TlsOptions> {
