@@ -3,14 +3,14 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint docs bench protoc etcd
+.PHONY: demo test lint docs bench protoc cluster
 
 # Builds Windlass and runs the demo: a coordinator and two workers answer a few hundred puzzles.
 demo: protoc
 	cargo run --release --locked --package windlass-cli -- demo
 
 # All tests, with the Python client that talks to `windlass serve`.
-test: $(VENV)/installed protoc etcd
+test: $(VENV)/installed protoc cluster
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
 
 $(VENV)/installed: tests/python/requirements.txt
@@ -19,12 +19,13 @@ $(VENV)/installed: tests/python/requirements.txt
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 	touch $@
 
-# What the client of etcd is built with, and etcd itself, if they are missing.
+# What the client of etcd is built with, if it is missing.
 protoc:
 	{ command -v protoc && test -e /usr/include/google/protobuf/any.proto; } > /dev/null || { apt-get update && apt-get install -y --no-install-recommends protobuf-compiler libprotobuf-dev; }
 
-etcd:
-	command -v etcd etcdctl > /dev/null || { apt-get update && apt-get install -y --no-install-recommends etcd-server etcd-client; }
+# What tests of clusters need: etcd, and networks that can be cut.
+cluster:
+	{ command -v etcd && command -v etcdctl && command -v ip && command -v iptables; } > /dev/null || { apt-get update && apt-get install -y --no-install-recommends etcd-server etcd-client iproute2 iptables; }
 
 lint: protoc
 	cargo fmt --all --check
