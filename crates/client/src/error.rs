@@ -61,7 +61,7 @@ pub enum ClientError {
         message: String,
     },
     /// The server failed, or does not speak this API.
-    #[error("{code}: {message}")]
+    #[error("{message}")]
     Failed {
         /// The status code's description.
         code: String,
@@ -86,7 +86,11 @@ impl From<Status> for ClientError {
             Code::ResourceExhausted => Self::Busy { message },
             Code::Unavailable => Self::Unavailable { message },
             Code::Aborted => Self::Interrupted { message },
-            code => Self::Failed { code: code.description().to_owned(), message },
+            code => {
+                let code = code.description().to_owned();
+                let message = if message.is_empty() { code.clone() } else { message };
+                Self::Failed { code, message }
+            }
         }
     }
 }

@@ -138,7 +138,7 @@ impl CoordinatorConfig {
             return invalid("affinity_load_factor", format!("{factor} is out of range: use 1 or more"));
         }
         if self.read_timeout.is_zero() {
-            return invalid("read_timeout", "0 s would refuse every request: use 30 s, say".into());
+            return invalid("read_timeout_s", "0 s would refuse every request: use 30 s, say".into());
         }
         let RequestLimits { max_body_bytes, max_prompt_tokens, max_n } = self.request_limits;
         let counts = [
@@ -159,14 +159,14 @@ impl CoordinatorConfig {
         if !(HEARTBEAT_INTERVALS).contains(&interval) {
             let [shortest, longest] = [HEARTBEAT_INTERVALS.start(), HEARTBEAT_INTERVALS.end()];
             let reason = format!("{interval:?} is out of range: use {shortest:?} to {longest:?}");
-            return invalid("heartbeat_interval", reason);
+            return invalid("heartbeat_interval_ms", reason);
         }
         if timeout <= interval {
             let reason = format!(
                 "{timeout:?} is not longer than the interval of {interval:?}: use {:?}, say",
                 3 * interval
             );
-            return invalid("heartbeat_timeout", reason);
+            return invalid("heartbeat_timeout_ms", reason);
         }
         Ok(())
     }

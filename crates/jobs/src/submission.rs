@@ -224,6 +224,9 @@ async fn check_spec(context: &Context, spec: &JobSpec) -> Result<(), JobsError> 
     }
     if let Some(uri) = &spec.output_uri {
         let url = context.config.allowed("output_uri", uri)?;
+        if url.to_file_path().is_ok_and(|path| path.is_dir()) {
+            return Err(JobsError::invalid("output_uri", format!("'{uri}' is a folder: name a file in it")));
+        }
         let reachable = Blobs::at(&url)?.exists().await;
         reachable.map_err(|error| JobsError::invalid("output_uri", error.to_string()))?;
     }

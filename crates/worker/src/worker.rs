@@ -82,6 +82,7 @@ impl Worker {
         let model = config.model.config()?;
         let fingerprint = served_model::simulated_fingerprint(&model);
         let served = ServedModel::read(config, fingerprint.clone(), kv_plan(config, &model))?;
+        tracing::warn!(fingerprint, "simulated: answers are drawn, not computed");
         let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint);
         Self::assemble(config, EngineHandle::Simulated(engine), served)
     }

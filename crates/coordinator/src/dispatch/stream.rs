@@ -93,7 +93,11 @@ impl TaskStream {
             Setback::Busy { message } => (Loss::Handover, message),
             setback @ (Setback::Refused(_) | Setback::Nobody) => return Err(setback.into_error(self.model())),
         };
-        tracing::warn!(worker = %worker.id, loss = loss.name(), message, "a request's worker is lost");
+        if loss == Loss::Handover {
+            tracing::info!(worker = %worker.id, message, "a request is handed over");
+        } else {
+            tracing::warn!(worker = %worker.id, loss = loss.name(), message, "a request's worker is lost");
+        }
         if self.migrations >= self.settings.most {
             let message = format!("the worker was lost in the middle of the generation: {message}");
             return Err(GenerationError::WorkerLost { message });
@@ -164,8 +168,10 @@ impl TaskStream {
 
     /// Holds a setback against the worker, and perhaps against the request: then it is refused.
     fn note(&mut self, worker: &Worker, setback: Setback) -> Setback {
-        let Setback::Lost { suspicious, message, .. } = &setback else { return setback };
-        self.registry.failed(worker);
+        let Setback::Lost { loss, suspicious, message } = &setback else { return setback };
+        if *loss != Loss::Handover {
+            self.registry.failed(worker);
+        }
         self.suspicions += u32::from(*suspicious);
         if self.suspicions < MOST_SUSPICIONS {
             return setback;

@@ -121,8 +121,8 @@ impl Generator {
             self.queue.limits().queued_core_iterations.filter(|limit| core_iterations > *limit)
         {
             let message = format!(
-                "the request is expected to take {core_iterations} core iterations, and the server takes {limit} at \
-                 most: ask for fewer tokens or less depth"
+                "the request is expected to take {core_iterations} core iterations, and the server's \
+                 max_queued_core_iterations is {limit}: ask for fewer tokens or less depth"
             );
             return Err(GenerationError::invalid("max_tokens", message));
         }

@@ -212,7 +212,9 @@ impl Registry {
 
     /// A worker that was ready is so no more: whoever waits for its streams must not.
     fn lose(&self, worker: &Worker, loss: Loss, reason: String) {
-        metrics::worker_lost();
+        if loss != Loss::Handover {
+            metrics::worker_lost();
+        }
         self.not_ready(worker, reason);
         worker.lose(loss);
     }

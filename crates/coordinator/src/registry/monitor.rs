@@ -46,7 +46,11 @@ async fn watch(registry: &Arc<Registry>, worker: &Arc<Worker>) {
                 tracing::info!(worker = %worker.id, "worker is ready");
                 pause = FIRST_PAUSE;
                 let (loss, reason) = listen(registry, worker, introduced).await;
-                tracing::warn!(worker = %worker.id, reason, loss = loss.name(), "worker is lost");
+                if loss == Loss::Handover {
+                    tracing::info!(worker = %worker.id, reason, "worker has left");
+                } else {
+                    tracing::warn!(worker = %worker.id, reason, loss = loss.name(), "worker is lost");
+                }
                 registry.lose(worker, loss, reason);
             }
             Err(reason) => registry.not_ready(worker, reason),
@@ -84,15 +88,19 @@ async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<Int
 /// The channel connects again by itself, so a worker that was restarted in between is known by its model only.
 async fn listen(registry: &Registry, worker: &Worker, introduced: Introduced) -> (Loss, String) {
     let Introduced { model, mut heartbeats } = introduced;
+    let mut draining = false;
     loop {
         match next(&mut heartbeats, registry.settings().heartbeat_timeout).await {
             Some(Ok(Some(beat))) if beat.fingerprint == model.fingerprint => {
+                draining = beat.draining;
                 registry.heartbeat(worker, &model.name, beat);
             }
             Some(Ok(Some(_))) => {
                 let reason = format!("it no longer serves model '{}' as introduced", model.name);
                 return (Loss::Handover, reason);
             }
+            Some(Ok(None)) if draining => return (Loss::Handover, "its heartbeats ended".into()),
+            Some(Err(status)) if draining && !is_broken(&status) => return (Loss::Handover, reason(&status)),
             Some(Ok(None)) => return (Loss::Connection, "its heartbeats ended".into()),
             Some(Err(status)) if is_broken(&status) => return (Loss::Connection, reason(&status)),
             Some(Err(status)) => return (Loss::Engine, reason(&status)),

@@ -35,15 +35,16 @@ async fn write(claim: &Claim, shards: &[Done], output: &Blobs) -> Result<(), Job
             let lines = folder.below(&shard.results).read().await?;
             writer.put(lines.into()).await.map_err(|source| output.failed("write", source))?;
         }
-        writer.shutdown().await.map_err(|error| output.failed("write", cause(error)))
+        Ok(())
     };
-    let written = written.await;
-    if written.is_err()
-        && let Err(error) = writer.abort().await
-    {
-        tracing::debug!(%error, "an output that was begun cannot be taken back");
+    if let Err(error) = written.await {
+        if let Err(error) = writer.abort().await {
+            tracing::debug!(%error, "an output that was begun cannot be taken back");
+        }
+        return Err(error);
     }
-    written
+    // Whether it works or not, afterwards there is nothing to take back.
+    writer.shutdown().await.map_err(|error| output.failed("write", cause(error)))
 }
 
 /// What the object store said before it was made an error of input and output.
