@@ -1,9 +1,11 @@
 //! A cluster of simulated hosts.
 
+use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use object_store::memory::InMemory;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use turmoil::{Builder, Sim};
@@ -12,6 +14,7 @@ use windlass_store::seed_jitter;
 use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::network::{PORT, channel};
+use crate::requests::UNDISTURBED;
 use crate::store::{self, Calls, RemoteStore};
 use crate::{hosts, seeds};
 
@@ -27,12 +30,26 @@ const TICK: Duration = Duration::from_millis(5);
 pub(crate) struct Trace(Arc<Mutex<Vec<String>>>);
 
 impl Trace {
-    pub(crate) fn note(&self, at: Duration, what: String) {
+    pub(crate) fn note(&self, at: Duration, what: &str) {
         self.0.lock().expect("not poisoned").push(format!("{at:?} {what}"));
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().expect("not poisoned").clone()
+    }
+}
+
+/// The hosts that never come back, once the faults are over.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gone(Arc<Mutex<BTreeSet<String>>>);
+
+impl Gone {
+    pub(crate) fn add(&self, host: &str) {
+        self.0.lock().expect("not poisoned").insert(host.to_owned());
+    }
+
+    pub(crate) fn contains(&self, host: &str) -> bool {
+        self.0.lock().expect("not poisoned").contains(host)
     }
 }
 
@@ -50,13 +67,18 @@ impl Way {
         channel(&format!("{}:{PORT}", coordinator(number)))
     }
 
+    /// A channel to the worker of this number.
+    pub(crate) fn worker(&self, number: usize) -> Channel {
+        channel(&format!("{}:{PORT}", worker(number)))
+    }
+
     /// Whether there still are faults.
     pub(crate) fn is_disturbed(&self) -> bool {
         now() < FAULTS
     }
 
     pub(crate) fn note(&self, what: &str) {
-        self.trace.note(now(), format!("{}: {what}", self.name));
+        self.trace.note(now(), &format!("{}: {what}", self.name));
     }
 }
 
@@ -81,6 +103,7 @@ pub(crate) struct Cluster {
     pub(crate) trace: Trace,
     pub(crate) faults: Faults,
     inlet: store::Inlet,
+    objects: Arc<InMemory>,
 }
 
 impl Cluster {
@@ -94,7 +117,8 @@ impl Cluster {
         builder.enable_random_order();
         let (inlet, calls) = mpsc::unbounded_channel();
         let (sim, trace) = (builder.build(), Trace::default());
-        let mut cluster = Self { sim, dice, trace, faults: Faults::default(), inlet };
+        let mut cluster =
+            Self { sim, dice, trace, faults: Faults::default(), inlet, objects: Arc::default() };
         cluster.begin_store(calls);
         for number in 0..workers {
             cluster.begin_worker(worker(number));
@@ -166,12 +190,15 @@ impl Cluster {
         let (store, cut) = self.store();
         let seed = self.dice.roll(u64::MAX);
         self.faults.add_coordinator(name.clone(), cut);
-        self.sim.host(name, move || hosts::coordinator(store.clone(), seed));
+        let objects = Arc::clone(&self.objects);
+        self.sim.host(name, move || hosts::coordinator(store.clone(), Arc::clone(&objects), seed));
     }
 }
 
 /// Runs a simulation for many seeds; a seed that fails is named.
 pub(crate) fn for_seeds(most: u64, simulate: impl Fn(u64)) {
+    // A simulation of its own, which would reseed the thread in the middle of another.
+    LazyLock::force(&UNDISTURBED);
     for seed in seeds(most) {
         let failed = FailedSeed(seed);
         simulate(seed);

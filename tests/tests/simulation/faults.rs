@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cluster::{Cluster, FAULTS};
+use crate::cluster::{Cluster, FAULTS, Gone};
 
 /// A host that faults may hit.
 #[derive(Debug)]
@@ -36,6 +36,9 @@ enum Fault {
 pub(crate) struct Faults {
     /// Whether coordinators crash too.
     pub(crate) crash_coordinators: bool,
+    /// Whether some of the workers that are down in the end stay so.
+    pub(crate) some_stay_away: bool,
+    pub(crate) gone: Gone,
     workers: Vec<Host>,
     coordinators: Vec<Host>,
     next: Duration,
@@ -107,13 +110,19 @@ impl Cluster {
             Fault::StoreAway(host) => _ = self.faults.host(host).cut.send_replace(true),
         }
         let until = self.sim.elapsed() + self.dice.between_ms(20, 4000);
-        self.trace.note(self.sim.elapsed(), format!("{fault:?} until {until:?}"));
+        self.trace.note(self.sim.elapsed(), &format!("{fault:?} until {until:?}"));
         self.faults.now.push((until, fault));
     }
 
     fn mend(&mut self, fault: &Fault) {
-        self.trace.note(self.sim.elapsed(), format!("{fault:?} is over"));
+        self.trace.note(self.sim.elapsed(), &format!("{fault:?} is over"));
+        let is_over = self.sim.elapsed() >= FAULTS;
         match fault {
+            Fault::Crash(host) | Fault::End(host)
+                if is_over && self.faults.some_stay_away && self.dice.roll(2) == 0 =>
+            {
+                self.faults.gone.add(host);
+            }
             Fault::Crash(host) | Fault::End(host) => self.sim.bounce(host.as_str()),
             Fault::Partition(one, other) => self.sim.repair(one.as_str(), other.as_str()),
             Fault::Hold(one, other) => self.sim.release(one.as_str(), other.as_str()),

@@ -4,8 +4,10 @@ use std::future::pending;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use object_store::memory::InMemory;
 use tokio::sync::watch;
 use windlass_coordinator::{Coordinator, CoordinatorConfig, Members};
+use windlass_jobs::{Blobs, Jobs, JobsConfig};
 use windlass_model::ModelFolder;
 use windlass_store::membership::{MemberKeys, WorkerId};
 use windlass_worker::{Registration, SimulatedCost, Worker, WorkerConfig, registration};
@@ -13,7 +15,7 @@ use windlass_worker::{Registration, SimulatedCost, Worker, WorkerConfig, registr
 use crate::network::{PORT, SimulatedNetwork, listen};
 use crate::store::RemoteStore;
 
-/// How long a worker that is gone stays in the list.
+/// How long a worker that is gone stays in the list, and a coordinator's jobs with it.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 static WORKER: LazyLock<WorkerConfig> = LazyLock::new(|| {
@@ -39,15 +41,17 @@ pub(crate) async fn worker(
     Ok(())
 }
 
-/// A coordinator that never gives up a request for the number of workers it was lost at.
-pub(crate) async fn coordinator(store: RemoteStore, seed: u64) -> turmoil::Result {
+/// A coordinator that works on jobs, and never gives up a request for the number of workers it was lost at.
+pub(crate) async fn coordinator(store: RemoteStore, objects: Arc<InMemory>, seed: u64) -> turmoil::Result {
     let config = CoordinatorConfig {
         max_migrations: u32::MAX,
         migration_patience: Duration::from_secs(60),
         ..CoordinatorConfig::new(Vec::new())
     };
-    let members = Members::watch(Arc::new(store), MemberKeys::of("main")?);
-    let coordinator = Coordinator::following(config, members)?;
+    let members = Members::watch(Arc::new(store.clone()), MemberKeys::of("main")?);
+    let jobs = JobsConfig { lease: LEASE, ..JobsConfig::default() };
+    let jobs = Jobs::new(jobs, Arc::new(store), Blobs::of(objects));
+    let coordinator = Coordinator::following(config, members)?.with_jobs(jobs);
     let coordinator = coordinator.with_connect(Arc::new(SimulatedNetwork)).with_seed(seed);
     coordinator.serve_grpc_with_incoming(listen().await?, pending()).await?;
     Ok(())

@@ -1,14 +1,16 @@
 //! Clusters of real coordinators and workers (without models) on a simulated network and clock, with random faults. A seed
 //! decides all of it; `WINDLASS_SEEDS` says which ones run: `500` for the first 500, `17..=17` for one.
 //!
-//! One invariant per file. Jobs have simulations of their own, in the crate `jobs`.
+//! One invariant per file. The crate `jobs` has simulations of its own, without a network.
 
 mod cluster;
 mod dice;
 mod faults;
 mod hosts;
+mod leaks;
 mod migration;
 mod network;
+mod registry;
 mod requests;
 mod store;
 
