@@ -10,7 +10,6 @@ use windlass_transport::{ClientTls, ClientTlsFiles, ServerTlsFiles};
 use crate::admission::QueueLimits;
 use crate::dispatch::MigrationSettings;
 use crate::error::CoordinatorError;
-use crate::random::random_u64;
 use crate::registry::{RegistrySettings, WorkerId};
 
 /// What workers can be asked for.
@@ -176,13 +175,13 @@ impl CoordinatorConfig {
         self.workers.iter().map(|address| (WorkerId::new(address), address.clone())).collect()
     }
 
-    pub(crate) fn registry(&self) -> RegistrySettings {
+    pub(crate) fn registry(&self, seed: u64) -> RegistrySettings {
         RegistrySettings {
             heartbeat_interval: self.heartbeat_interval,
             heartbeat_timeout: self.heartbeat_timeout,
             breaker_failures: self.breaker_failures,
             affinity_load_factor: self.affinity_load_factor,
-            seed: random_u64(),
+            seed,
         }
     }
 

@@ -1,12 +1,16 @@
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{interval, timeout};
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 use windlass_jobs::Jobs;
 use windlass_proto::v1::cluster_server::ClusterServer;
 use windlass_proto::v1::inference_server::InferenceServer;
@@ -19,6 +23,7 @@ use crate::error::CoordinatorError;
 use crate::generation::Generator;
 use crate::http::BodyLimits;
 use crate::items::Items;
+use crate::random::random_u64;
 use crate::registry::{Connect, MemberMap, Members, Registry, TcpConnect, WorkerId};
 use crate::security::{GrpcDoor, Keyring};
 use crate::{grpc, http, metrics};
@@ -38,6 +43,7 @@ pub struct Coordinator {
     grpc_tls: Option<ServerTls>,
     jobs: Option<Jobs>,
     members: Option<Members>,
+    seed: u64,
 }
 
 /// Ends the servers, and then the generations.
@@ -67,13 +73,29 @@ impl Coordinator {
         let (http_tls, grpc_tls) = (tls(Protocol::Http1)?, tls(Protocol::Http2)?);
         let tls = config.worker_tls.as_ref().map(ClientTls::load).transpose()?;
         let connect = Arc::new(TcpConnect { tls });
-        Ok(Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs: None, members })
+        Ok(Self {
+            config,
+            connect,
+            metrics,
+            keyring,
+            http_tls,
+            grpc_tls,
+            jobs: None,
+            members,
+            seed: random_u64(),
+        })
     }
 
     /// Reaches workers in another way than over TCP.
     #[must_use]
     pub fn with_connect(self, connect: Arc<dyn Connect>) -> Self {
         Self { connect, ..self }
+    }
+
+    /// Decides every draw of the routing, so that a simulation can be repeated.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// Takes jobs, and works on them.
@@ -86,17 +108,45 @@ impl Coordinator {
     ///
     /// Serves at once: requests get an error until a worker was reached. Runs inside a tokio runtime.
     pub async fn serve(
-        self,
+        mut self,
         http: TcpListener,
         grpc: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CoordinatorError> {
+        warn_if_open(&[&http, &grpc], self.keyring.is_some());
+        let http = Incoming::new(http, self.http_tls.take(), self.config.max_connections);
+        let grpc = Incoming::new(grpc, self.grpc_tls.take(), self.config.max_connections);
+        self.serve_fronts(Some(http), grpc, shutdown).await
+    }
+
+    /// Serves gRPC alone, over connections of any kind.
+    pub async fn serve_grpc_with_incoming<C, E>(
+        self,
+        incoming: impl Stream<Item = Result<C, E>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), CoordinatorError>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.serve_fronts(None, incoming, shutdown).await
+    }
+
+    async fn serve_fronts<C, E>(
+        self,
+        http: Option<Incoming>,
+        grpc: impl Stream<Item = Result<C, E>>,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), CoordinatorError>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
         let switches = Switches { stop: watch::Sender::new(false), abort: watch::Sender::new(false) };
-        let Self { config, connect, metrics, keyring, http_tls, grpc_tls, jobs, members } = self;
-        warn_if_open(&[&http, &grpc], keyring.is_some());
+        let Self { config, connect, metrics, keyring, jobs, members, seed, .. } = self;
         // Dropped with this future, and the background tasks too.
         let mut background = JoinSet::new();
-        let (registry, _watch) = Registry::new(config.registry(), connect);
+        let (registry, _watch) = Registry::new(config.registry(seed), connect);
         match &members {
             Some(members) => _ = background.spawn(follow_members(Arc::clone(&registry), members.view())),
             None => registry.set_members(&config.members())?,
@@ -124,9 +174,12 @@ impl Coordinator {
         let services = Services { registry, generator, jobs, max_message_bytes: body_limits.bytes };
         let (registry, generator) = (Arc::clone(&services.registry), Arc::clone(&services.generator));
         let router = http::router(registry, generator, metrics, keyring.clone(), body_limits);
-        let http = Incoming::new(http, http_tls, config.max_connections);
-        let http = http::serve(http, router, config.read_timeout, stop.clone());
-        let grpc = Incoming::new(grpc, grpc_tls, config.max_connections);
+        let http_stop = stop.clone();
+        let http = async move {
+            if let Some(http) = http {
+                http::serve(http, router, config.read_timeout, http_stop).await;
+            }
+        };
         let grpc = serve_grpc(grpc, services, GrpcDoor { keyring }, stop, &mut background)?;
         let servers = async { tokio::join!(http, grpc).1 };
         run(servers, shutdown, &switches, config.shutdown_deadline).await
@@ -176,13 +229,17 @@ struct Services {
     max_message_bytes: usize,
 }
 
-fn serve_grpc(
-    incoming: Incoming,
+fn serve_grpc<C, E>(
+    incoming: impl Stream<Item = Result<C, E>>,
     services: Services,
     door: GrpcDoor,
     stop: watch::Receiver<bool>,
     background: &mut JoinSet<()>,
-) -> Result<impl Future<Output = Result<(), CoordinatorError>>, CoordinatorError> {
+) -> Result<impl Future<Output = Result<(), CoordinatorError>>, CoordinatorError>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
     let Services { registry, generator, jobs, max_message_bytes } = services;
     let (reporter, health) = tonic_health::server::health_reporter();
     background.spawn(grpc::follow_readiness(reporter, registry.watch_ready(), stop.clone()));

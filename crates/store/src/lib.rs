@@ -17,7 +17,7 @@ mod store;
 
 pub use error::StoreError;
 pub use etcd::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdStore, EtcdTls};
-pub use jitter::jitter;
+pub use jitter::{jitter, seed_jitter};
 pub use lease::LeaseKeeper;
 pub use local::LocalStore;
 pub use memory::MemoryStore;

@@ -34,6 +34,9 @@ impl Setback {
     }
 
     /// The worker was lost with all its requests.
+    ///
+    /// Silence is of the network or the machine, and can meet many workers at once: a request that hangs or breaks its engine
+    /// leaves the worker able to say so.
     pub(super) fn lost(loss: Loss) -> Self {
         let message = match loss {
             Loss::Silence => "it gave no sign of life",
@@ -41,7 +44,8 @@ impl Setback {
             Loss::Handover => "it serves another model now",
             Loss::Engine => "its engine failed",
         };
-        Self::Lost { loss, suspicious: loss != Loss::Handover, message: message.into() }
+        let suspicious = matches!(loss, Loss::Connection | Loss::Engine);
+        Self::Lost { loss, suspicious, message: message.into() }
     }
 
     /// The worker ended the stream in the middle.
@@ -101,6 +105,9 @@ mod tests {
         assert_eq!(of(Status::internal("panic")), (Loss::Engine, true));
         let broken = |kind| Status::from_error(Box::new(std::io::Error::from(kind)));
         assert_eq!(of(broken(std::io::ErrorKind::ConnectionReset)), (Loss::Connection, true));
+        let is_suspicious = |loss| matches!(Setback::lost(loss), Setback::Lost { suspicious: true, .. });
+        assert!(is_suspicious(Loss::Connection) && is_suspicious(Loss::Engine));
+        assert!(!is_suspicious(Loss::Silence) && !is_suspicious(Loss::Handover));
         let refused = tonic::ConnectError(Box::new(std::io::Error::other("refused")));
         assert_eq!(of(Status::from_error(Box::new(refused))), (Loss::Connection, false));
     }

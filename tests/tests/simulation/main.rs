@@ -1,0 +1,28 @@
+//! Clusters of real coordinators and workers (without models) on a simulated network and clock, with random faults. A seed
+//! decides all of it; `WINDLASS_SEEDS` says which ones run: `500` for the first 500, `17..=17` for one.
+//!
+//! One invariant per file. The crate `jobs` has simulations of its own, without a network.
+
+mod cluster;
+mod dice;
+mod faults;
+mod hosts;
+mod leaks;
+mod migration;
+mod network;
+mod registry;
+mod requests;
+mod store;
+
+use std::ops::RangeInclusive;
+
+/// The seeds that `WINDLASS_SEEDS` asks for, or else the first `most`.
+fn seeds(most: u64) -> RangeInclusive<u64> {
+    let asked = std::env::var("WINDLASS_SEEDS").unwrap_or_default();
+    let number = |text: &str| text.parse().expect("WINDLASS_SEEDS is a number, or two as in 3..=7");
+    match asked.split_once("..=") {
+        Some((first, last)) => number(first)..=number(last),
+        None if asked.is_empty() => 0..=most - 1,
+        None => 0..=number(&asked) - 1,
+    }
+}
