@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cancel;
+mod cluster_jobs;
 mod commands;
 mod faults;
 mod identity;

@@ -8,7 +8,8 @@ use windlass_tests::{Cluster, Server, eventually};
 
 const PREFIX: &str = "/windlass/v1/main/workers/";
 
-fn worker(etcd: &Etcd, id: &str) -> Result<Server> {
+/// A worker that registers under this id.
+pub(super) fn worker(etcd: &Etcd, id: &str) -> Result<Server> {
     let endpoints = etcd.endpoints().join(",");
     let fixed = ["worker", "--listen", "127.0.0.1:0", "--model", "demo", "--threads", "1"];
     let registry = ["--registry", "etcd", "--etcd-endpoints", &endpoints, "--worker-id", id];

@@ -49,7 +49,7 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);
     let settings = coordinator.settings()?;
-    let jobs = arguments.jobs.or(file.jobs).settings()?.open()?;
+    let jobs = arguments.jobs.or(file.jobs).settings(None)?.open()?;
     let coordinator = with_jobs(Coordinator::new(settings.config)?, jobs);
     let (http, http_address) = bind("http", &settings.http).await?;
     let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;

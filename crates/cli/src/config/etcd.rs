@@ -66,6 +66,7 @@ pub(crate) struct EtcdOptions {
 #[derive(Debug)]
 pub(crate) struct EtcdSettings {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) cluster: String,
     pub(crate) members: MemberKeys,
 }
 
@@ -115,9 +116,10 @@ impl EtcdOptions {
             Some(timeout_ms) => config.timeout = Duration::from_millis(timeout_ms),
             None => {}
         }
-        let members = MemberKeys::of(self.cluster.as_deref().unwrap_or("main")).context("cluster")?;
+        let cluster = self.cluster.unwrap_or_else(|| "main".to_owned());
+        let members = MemberKeys::of(&cluster).context("cluster")?;
         let store = EtcdStore::new(config).context("etcd_endpoints")?;
-        Ok(Some(EtcdSettings { store: Arc::new(store), members }))
+        Ok(Some(EtcdSettings { store: Arc::new(store), cluster, members }))
     }
 }
 
