@@ -15,6 +15,13 @@ use crate::eventually;
 /// Starts of a cluster, since another program may take a port first.
 const STARTS: u32 = 3;
 
+/// How long etcd is away in tests of that: `WINDLASS_TEST_ETCD_AWAY_S`, or 5 s.
+pub fn away() -> Result<Duration> {
+    let seconds = std::env::var("WINDLASS_TEST_ETCD_AWAY_S").ok();
+    let seconds = seconds.map(|text| text.parse().context("WINDLASS_TEST_ETCD_AWAY_S")).transpose()?;
+    Ok(Duration::from_secs(seconds.unwrap_or(5)))
+}
+
 /// A cluster of etcd. It is killed, and its data deleted, when dropped.
 pub struct Etcd {
     folder: TempDir,

@@ -6,8 +6,13 @@ use anyhow::{Result, bail};
 
 const PREFIX: &str = "WINDLASS_";
 /// Variables that are read without being a setting of the command line.
-const OTHERS: [&str; 4] =
-    ["WINDLASS_LOG", "WINDLASS_TEST_PYTHON", "WINDLASS_SCHEDULES", "WINDLASS_FIRST_SCHEDULE"];
+const OTHERS: [&str; 5] = [
+    "WINDLASS_LOG",
+    "WINDLASS_TEST_PYTHON",
+    "WINDLASS_TEST_ETCD_AWAY_S",
+    "WINDLASS_SCHEDULES",
+    "WINDLASS_FIRST_SCHEDULE",
+];
 /// How much a variable must resemble a known one to be taken for it, from 0 to 1.
 const RESEMBLANCE: f64 = 0.8;
 /// Most known variables that are proposed.

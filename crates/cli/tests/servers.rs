@@ -273,6 +273,25 @@ fn serve_refuses_workers_of_others() {
 }
 
 #[test]
+fn serve_refuses_a_registry() {
+    for (name, value, field) in [
+        ("WINDLASS_REGISTRY", "etcd", "registry"),
+        ("WINDLASS_ETCD_ENDPOINTS", "http://e:1", "etcd_endpoints"),
+        ("WINDLASS_CLUSTER", "x", "cluster"),
+    ] {
+        let output = windlass(&["serve", "--model", "demo"]).env(name, value).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        let is_named = message.starts_with(&format!("error: {field} is "));
+        assert!(is_named && message.contains("but serve is a cluster of its own"), "{message}");
+    }
+    let help = String::from_utf8(windlass(&["serve", "--help"]).output().unwrap().stdout).unwrap();
+    assert!(
+        !help.contains("--etcd-") && !help.contains("--registry") && help.contains("--jobs-dir"),
+        "{help}"
+    );
+}
+
+#[test]
 fn servers_refuse_a_misspelt_environment_variable() {
     for command in ["serve", "worker", "coordinator"] {
         let output = windlass(&[command]).env("WINDLASS_MODLE", "demo").output().unwrap();

@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
 
@@ -38,6 +39,10 @@ impl LocalStore {
             },
             error => StoreError::Damaged { reason: format!("{name}: {error}") },
         })?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // Its commits sync the file, but not the folder that a new one was added to.
+        let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| StoreError::Damaged { reason: format!("the folder of {name}: {error}") })?;
         let values = FileValues { database };
         let revision = values.begin(&name.to_string())?;
         Ok(Self::new(values, revision))

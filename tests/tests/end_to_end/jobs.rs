@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use windlass_client::{
     Client, Depth, GenerateOptions, GenerateRequest, ItemResult, Job, JobItem, JobSpec, JobState, Prompt,
 };
@@ -23,21 +23,15 @@ fn worker() -> Result<Server> {
 
 /// A coordinator that keeps jobs in this folder, and may write below it.
 async fn coordinator(worker: &Server, folder: &Path) -> Result<(Server, Client)> {
-    let jobs = folder.join("jobs");
+    let jobs = folder.join("jobs").display().to_string();
+    coordinator_with(&["--workers", worker.address("listening on ")?, "--jobs-dir", &jobs], folder).await
+}
+
+/// A coordinator with these arguments whose jobs may write below this folder, ready.
+pub(super) async fn coordinator_with(arguments: &[&str], folder: &Path) -> Result<(Server, Client)> {
     let uris = format!("file://{}", folder.display());
-    let server = Server::windlass(&[
-        "coordinator",
-        "--http",
-        "127.0.0.1:0",
-        "--grpc",
-        "127.0.0.1:0",
-        "--workers",
-        worker.address("listening on ")?,
-        "--jobs-dir",
-        jobs.to_str().context("not UTF-8")?,
-        "--jobs-uris",
-        &uris,
-    ])?;
+    let fixed = ["coordinator", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--jobs-uris", &uris];
+    let server = Server::windlass(&[&fixed, arguments].concat())?;
     let ready = format!("http://{}/ready", server.address("http://")?);
     eventually("the coordinator is ready", || async {
         Ok(reqwest::get(&ready).await?.status().is_success())
@@ -72,37 +66,53 @@ async fn a_killed_coordinator_finishes_its_jobs_when_it_comes_back() -> Result<(
     let worker = worker()?;
     let (mut first, client) = coordinator(&worker, folder.path()).await?;
     let output = folder.path().join("out.jsonl");
-    let (stop, parameters) = options().into_parameters();
-    let output_uri = Some(format!("file://{}", output.display()));
-    let spec = JobSpec { parameters: Some(parameters), stop, output_uri, ..JobSpec::default() };
-    let job = client.submit_job(spec, stream::iter(items())).await?;
+    let job = submit(&client, &output).await?;
     let before = some_are_done(&client, &job.id).await?;
     first.kill()?;
 
     let (_second, client) = coordinator(&worker, folder.path()).await?;
     let jobs: Vec<Job> = client.watch_job(&job.id).await?.try_collect().await?;
-    let (back, last) = (jobs.first().context("no job")?, jobs.last().context("no job")?);
+    let back = jobs.first().context("no job")?;
     ensure!(before.ended_ms.is_none() && back.ended_ms.is_none(), "it was over before the kill: {before:?}");
-    ensure!(last.state() == JobState::Succeeded && last.error.is_empty(), "{last:?}");
-    ensure!((last.succeeded, last.failed) == (ITEMS as u64 - 1, 1), "{last:?}");
+    is_whole(&client, &job.id, &output).await
+}
 
-    let results: Vec<_> = client.job_results(&job.id, "").await?.try_collect().await?;
+/// Submits a job of many items, whose output goes to this file.
+pub(super) async fn submit(client: &Client, output: &Path) -> Result<Job> {
+    let (stop, parameters) = options().into_parameters();
+    let output_uri = Some(format!("file://{}", output.display()));
+    let spec = JobSpec { parameters: Some(parameters), stop, output_uri, ..JobSpec::default() };
+    Ok(client.submit_job(spec, stream::iter(items())).await?)
+}
+
+/// Whether the job has ended, and every item has what it gets alone, once and in order, in its results and its output.
+pub(super) async fn is_whole(client: &Client, id: &str, output: &Path) -> Result<()> {
+    let job = client.get_job(id).await?;
+    ensure!(job.state() == JobState::Succeeded && job.error.is_empty(), "{job:?}");
+    ensure!((job.succeeded, job.failed) == (ITEMS as u64 - 1, 1), "{job:?}");
+    let results: Vec<_> = client.job_results(id, "").await?.try_collect().await?;
     ensure!(results.len() == ITEMS, "{} results", results.len());
-    let checks = results.iter().enumerate().map(|(index, (result, _))| check(&client, index, result));
+    let checks = results.iter().enumerate().map(|(index, (result, _))| check(client, index, result));
     stream::iter(checks).buffer_unordered(32).try_collect::<()>().await?;
-    let lines = fs::read_to_string(&output)?;
-    for (index, line) in lines.lines().enumerate() {
+    let lines = fs::read_to_string(output)?;
+    for (index, (line, (result, _))) in lines.lines().zip(&results).enumerate() {
         let line: Value = serde_json::from_str(line)?;
         ensure!(line["index"] == index && line["id"] == format!("item {index}"), "{line}");
-        ensure!(line["error"].is_null() || index == BAD, "{line}");
-        ensure!(line["mean_depth"] == 2.0 || index == BAD, "{line}");
+        match &result.outcome {
+            Some(item_result::Outcome::Answer(answer)) => {
+                ensure!(line["text"] == answer.text && line["seed"] == answer.seed, "{line} {answer:?}");
+                ensure!(line["depths"] == json!(answer.depths) && line["mean_depth"] == 2.0, "{line}");
+                ensure!(line["token_ids"] == json!(answer.token_ids) && line["error"].is_null(), "{line}");
+            }
+            other => ensure!(index == BAD && !line["error"].is_null(), "{line} {other:?}"),
+        }
     }
     ensure!(lines.lines().count() == ITEMS, "the output has {} lines", lines.lines().count());
     Ok(())
 }
 
 /// Waits until some items of the job are done.
-async fn some_are_done(client: &Client, id: &str) -> Result<Job> {
+pub(super) async fn some_are_done(client: &Client, id: &str) -> Result<Job> {
     let mut progress = Box::pin(client.watch_job(id).await?);
     while let Some(job) = progress.next().await {
         let job = job?;
@@ -160,7 +170,7 @@ async fn the_command_submits_a_file_waits_and_writes_the_results() -> Result<()>
     let lines: Vec<Value> =
         fs::read_to_string(&output)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
     ensure!(lines.len() == 2 && lines[0]["text"] == "2" && lines[1]["id"] == "b", "{lines:?}");
-    ensure!(lines[1]["depths"] == serde_json::json!([16]), "{lines:?}");
+    ensure!(lines[1]["depths"] == json!([16]), "{lines:?}");
     let id = String::from_utf8(submitted.stdout)?.lines().next().context("no id")?.to_owned();
 
     let listed = jobs(&server, &["list", "--json"])?;

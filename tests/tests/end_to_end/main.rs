@@ -2,7 +2,9 @@
 
 mod bad_input;
 mod cancel;
+mod cluster_jobs;
 mod commands;
+mod etcd_leader;
 mod faults;
 mod identity;
 mod jobs;

@@ -3,12 +3,13 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 use windlass_store::{EtcdConfig, EtcdStore, Page, Store};
-use windlass_tests::etcd::Etcd;
+use windlass_tests::etcd::{Etcd, away};
 use windlass_tests::{Cluster, Server, eventually};
 
 const PREFIX: &str = "/windlass/v1/main/workers/";
 
-fn worker(etcd: &Etcd, id: &str) -> Result<Server> {
+/// A worker that registers under this id.
+pub(super) fn worker(etcd: &Etcd, id: &str) -> Result<Server> {
     let endpoints = etcd.endpoints().join(",");
     let fixed = ["worker", "--listen", "127.0.0.1:0", "--model", "demo", "--threads", "1"];
     let registry = ["--registry", "etcd", "--etcd-endpoints", &endpoints, "--worker-id", id];
@@ -17,7 +18,8 @@ fn worker(etcd: &Etcd, id: &str) -> Result<Server> {
     )
 }
 
-fn cluster(etcd: &Etcd, workers: Vec<Server>) -> Result<Cluster> {
+/// A coordinator that finds these workers.
+pub(super) fn cluster(etcd: &Etcd, workers: Vec<Server>) -> Result<Cluster> {
     let endpoints = etcd.endpoints().join(",");
     let listen = ["coordinator", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"];
     let registry = ["--etcd-endpoints", &endpoints, "--etcd-timeout-ms", "1000"];
@@ -27,7 +29,8 @@ fn cluster(etcd: &Etcd, workers: Vec<Server>) -> Result<Cluster> {
     Ok(Cluster { coordinator, workers, http, grpc })
 }
 
-async fn metrics_have(cluster: &Cluster, line: &str) -> Result<()> {
+/// Waits until the coordinator's metrics have this line.
+pub(super) async fn metrics_have(cluster: &Cluster, line: &str) -> Result<()> {
     eventually(line, || async {
         let metrics = reqwest::get(format!("{}/metrics", cluster.http)).await?.text().await?;
         Ok(metrics.lines().any(|found| found == line))
@@ -35,7 +38,8 @@ async fn metrics_have(cluster: &Cluster, line: &str) -> Result<()> {
     .await
 }
 
-async fn has_workers(cluster: &Cluster, ready: usize) -> Result<()> {
+/// Waits until so many workers are ready.
+pub(super) async fn has_workers(cluster: &Cluster, ready: usize) -> Result<()> {
     metrics_have(cluster, &format!("windlass_workers{{state=\"ready\"}} {ready}")).await
 }
 
@@ -46,7 +50,8 @@ async fn answers(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-async fn registered(etcd: &Etcd) -> Result<Vec<String>> {
+/// Who is registered, in order.
+pub(super) async fn registered(etcd: &Etcd) -> Result<Vec<String>> {
     let store = EtcdStore::new(EtcdConfig::new(etcd.endpoints()))?;
     let entries = store.list(PREFIX, Page::ALL).await?.entries;
     Ok(entries.into_iter().map(|entry| entry.key.replacen(PREFIX, "", 1)).collect())
@@ -82,8 +87,8 @@ async fn requests_go_on_while_etcd_is_away_and_new_workers_join_when_it_is_back(
     metrics_have(&cluster, "windlass_registry_up 0").await?;
     cluster.workers.push(worker(&etcd, "second")?);
     // For longer than a lease lasts.
-    let start = std::time::Instant::now();
-    while start.elapsed() < std::time::Duration::from_secs(5) {
+    let (start, away) = (std::time::Instant::now(), away()?);
+    while start.elapsed() < away {
         answers(&cluster).await?;
     }
     has_workers(&cluster, 1).await?;

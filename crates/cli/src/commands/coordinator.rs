@@ -34,9 +34,9 @@ pub(crate) async fn run(arguments: CoordinatorArguments) -> Result<()> {
     let options = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
     let etcd = arguments.etcd.or(file.etcd).settings()?;
     let settings = if etcd.is_some() { options.settings_with_etcd()? } else { options.settings()? };
-    let jobs = arguments.jobs.or(file.jobs).settings()?.open()?;
+    let jobs = arguments.jobs.or(file.jobs).settings(etcd.as_ref())?.open()?;
     let coordinator = match etcd {
-        Some(EtcdSettings { store, members }) => {
+        Some(EtcdSettings { store, members, .. }) => {
             Coordinator::following(settings.config, Members::watch(store, members))?
         }
         None => Coordinator::new(settings.config)?,

@@ -5,19 +5,19 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Arg, Args};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use windlass_coordinator::Coordinator;
 use windlass_jobs::Jobs;
 
 use super::worker;
-use crate::config::{ConfigFile, CoordinatorOptions, JobsOptions, TlsOptions, WorkerOptions};
+use crate::config::{ConfigFile, CoordinatorOptions, EtcdOptions, JobsOptions, TlsOptions, WorkerOptions};
 use crate::process::shutdown_signal;
 
 /// Serves a model over HTTP and gRPC, all in one process
 #[derive(Debug, Args)]
-#[command(mut_arg("workers", |argument| argument.hide(true)))]
+#[command(mut_args(hide_if_refused))]
 pub(crate) struct ServeArguments {
     /// TOML file of settings, sections `worker`, `coordinator` and `jobs`; flags and environment variables go before it
     #[arg(long, value_name = "FILE", env = "WINDLASS_CONFIG")]
@@ -29,10 +29,21 @@ pub(crate) struct ServeArguments {
     // Of the fronts; the worker is reached over loopback, and has TLS only if its section of the file says so.
     #[command(flatten)]
     tls: TlsOptions,
+    // Only to be refused.
+    #[command(flatten)]
+    etcd: EtcdOptions,
     #[command(flatten)]
     jobs: JobsOptions,
     #[arg(long, hide = true)]
     exit_with_stdin: bool,
+}
+
+/// Leaves what is of no use here out of the help.
+fn hide_if_refused(argument: Arg) -> Arg {
+    let id = argument.get_id().as_str();
+    let of_registry = ["registry", "worker_id", "advertise", "lease_ttl_s", "cluster"].contains(&id);
+    let is_refused = id == "workers" || of_registry || id.starts_with("etcd_");
+    argument.hide(is_refused)
 }
 
 /// Runs the command.
@@ -43,13 +54,23 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
             "workers is set, but serve runs a worker of its own: leave it out, or use the command coordinator"
         );
     }
+    if let Some(field) = arguments.etcd.or(file.etcd).first_set() {
+        bail!(
+            "{field} is set, but serve is a cluster of its own: leave etcd out, or use the commands coordinator and worker"
+        );
+    }
     // The file's workers are meant for the command coordinator.
     let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
     let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
+    if worker_settings.registration.is_some() {
+        bail!(
+            "registry is etcd, but serve is a cluster of its own: leave it out, or use the commands coordinator and worker"
+        );
+    }
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
     coordinator.workers = Some(vec![worker_address.to_string()]);
     let settings = coordinator.settings()?;
-    let jobs = arguments.jobs.or(file.jobs).settings()?.open()?;
+    let jobs = arguments.jobs.or(file.jobs).settings(None)?.open()?;
     let coordinator = with_jobs(Coordinator::new(settings.config)?, jobs);
     let (http, http_address) = bind("http", &settings.http).await?;
     let (grpc, grpc_address) = bind("grpc", &settings.grpc).await?;

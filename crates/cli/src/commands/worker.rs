@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
@@ -33,13 +33,13 @@ pub(crate) struct WorkerArguments {
 /// Runs the command.
 pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let file = ConfigFile::read(arguments.config.as_deref())?;
-    let settings = arguments.worker.with_tls(arguments.tls).or(file.worker).settings("127.0.0.1:8002")?;
-    let etcd = match &settings.registration {
-        Some(_) => Some(arguments.etcd.or(file.etcd).settings()?.context(
-            "registry is etcd and etcd_endpoints is not set: name members of etcd as http://HOST:PORT",
-        )?),
-        None => None,
-    };
+    let etcd = arguments.etcd.or(file.etcd);
+    let options = arguments.worker.with_tls(arguments.tls).or(file.worker).with_etcd(&etcd);
+    let settings = options.settings("127.0.0.1:8002")?;
+    let etcd = etcd.settings()?;
+    if settings.registration.is_some() && etcd.is_none() {
+        bail!("registry is etcd and etcd_endpoints is not set: name members of etcd as http://HOST:PORT");
+    }
     let lanes = settings.config.engine.max_lanes;
     let (listener, address) = bind("listen", &settings.listen).await?;
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;

@@ -66,6 +66,7 @@ pub(crate) struct EtcdOptions {
 #[derive(Debug)]
 pub(crate) struct EtcdSettings {
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) cluster: String,
     pub(crate) members: MemberKeys,
 }
 
@@ -84,9 +85,29 @@ impl EtcdOptions {
         }
     }
 
+    /// The name of the first of these that is set.
+    pub(crate) fn first_set(&self) -> Option<&'static str> {
+        let fields = [
+            ("etcd_endpoints", self.endpoints.is_some()),
+            ("etcd_user", self.user.is_some()),
+            ("etcd_password_file", self.password_file.is_some()),
+            ("etcd_ca", self.ca.is_some()),
+            ("etcd_certificate", self.certificate.is_some()),
+            ("etcd_key", self.key.is_some()),
+            ("etcd_timeout_ms", self.timeout_ms.is_some()),
+            ("cluster", self.cluster.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
+    }
+
     /// Checks every value and reads the files; `None` where no endpoints are set.
     pub(crate) fn settings(self) -> Result<Option<EtcdSettings>> {
-        let Some(endpoints) = self.endpoints else { return Ok(None) };
+        let first_set = self.first_set();
+        let Some(endpoints) = self.endpoints else {
+            return first_set.map_or(Ok(None), |field| {
+                bail!("{field} is set and etcd_endpoints is not: name members of etcd as http://HOST:PORT, or set none")
+            });
+        };
         let mut config = EtcdConfig::new(endpoints);
         config.user = match (self.user, self.password_file) {
             (None, None) => None,
@@ -115,9 +136,10 @@ impl EtcdOptions {
             Some(timeout_ms) => config.timeout = Duration::from_millis(timeout_ms),
             None => {}
         }
-        let members = MemberKeys::of(self.cluster.as_deref().unwrap_or("main")).context("cluster")?;
+        let cluster = self.cluster.unwrap_or_else(|| "main".to_owned());
+        let members = MemberKeys::of(&cluster).context("cluster")?;
         let store = EtcdStore::new(config).context("etcd_endpoints")?;
-        Ok(Some(EtcdSettings { store: Arc::new(store), members }))
+        Ok(Some(EtcdSettings { store: Arc::new(store), cluster, members }))
     }
 }
 
@@ -157,6 +179,14 @@ mod tests {
             (with(|o| o.key = Some("k".into())), "etcd_certificate and etcd_key belong together"),
             (with(|o| o.ca = Some("/none".into())), "etcd_ca: cannot read /none"),
             (with(|o| o.timeout_ms = Some(0)), "etcd_timeout_ms is 0: use at least 1"),
+            (
+                with(|o| *o = EtcdOptions { timeout_ms: Some(9), ..EtcdOptions::default() }),
+                "etcd_timeout_ms is set and etcd_endpoints is not: name members of etcd",
+            ),
+            (
+                with(|o| *o = EtcdOptions { cluster: Some("c".into()), ..EtcdOptions::default() }),
+                "cluster is set and etcd_endpoints is not",
+            ),
             (with(|o| o.cluster = Some("a/b".into())), "cluster: 'a/b' is no name: use 1 to 128 letters"),
             (
                 with(|o| o.endpoints = Some(vec!["etcd".into()])),

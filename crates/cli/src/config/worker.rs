@@ -8,7 +8,7 @@ use windlass_kernels::WeightFormat;
 use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
-use super::{TlsOptions, checked_address, model_folder, set, thread_count};
+use super::{EtcdOptions, TlsOptions, checked_address, model_folder, set, thread_count};
 use crate::text_files;
 
 /// Deepest `max_depth` that is taken for meant.
@@ -98,7 +98,8 @@ pub(crate) struct WorkerOptions {
     /// than its longest tick takes [default: 10000]
     #[arg(long, value_name = "MS", env = "WINDLASS_STUCK_AFTER_MS")]
     pub(crate) stuck_after_ms: Option<u64>,
-    /// Where the worker registers, so that coordinators find it: none, or etcd [default: none]
+    /// Where the worker registers, so that coordinators find it: none, or etcd [default: etcd if it has endpoints, else
+    /// none]
     #[arg(long, value_name = "none|etcd", env = "WINDLASS_REGISTRY")]
     pub(crate) registry: Option<String>,
     /// Its name in the registry, unlike all others [default: a random one]
@@ -169,6 +170,12 @@ impl WorkerOptions {
     pub(crate) fn with_tls(self, tls: TlsOptions) -> Self {
         let TlsOptions { tls_certificate, tls_key, tls_client_ca } = tls;
         Self { tls_certificate, tls_key, tls_client_ca, ..self }
+    }
+
+    /// These options for a worker to which etcd is known: it registers there unless told otherwise.
+    pub(crate) fn with_etcd(self, etcd: &EtcdOptions) -> Self {
+        let by_default = etcd.endpoints.as_ref().map(|_| "etcd".to_owned());
+        Self { registry: self.registry.or(by_default), ..self }
     }
 
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
@@ -299,6 +306,17 @@ mod tests {
         let options = WorkerOptions { simulated_tick_us: Some(70), simulated_row_us: Some(3), ..simulated() };
         assert_eq!(backend(options), costs(micros(70), micros(3)));
         assert_eq!(backend(demo()), WorkerBackend::Cpu);
+    }
+
+    #[test]
+    fn a_worker_registers_where_etcd_has_endpoints_unless_told_otherwise() {
+        let etcd = EtcdOptions { endpoints: Some(vec!["http://e:1".into()]), ..EtcdOptions::default() };
+        let registers = |registry: Option<&str>, etcd: &EtcdOptions| {
+            let options = WorkerOptions { registry: registry.map(str::to_owned), ..demo() };
+            options.with_etcd(etcd).settings("127.0.0.1:8002").unwrap().registration.is_some()
+        };
+        assert!(registers(None, &etcd) && registers(Some("etcd"), &etcd) && !registers(Some("none"), &etcd));
+        assert!(!registers(None, &EtcdOptions::default()));
     }
 
     #[test]

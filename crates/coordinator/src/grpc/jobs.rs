@@ -105,7 +105,7 @@ impl jobs_server::Jobs for JobsService {
 
 impl JobsService {
     fn jobs(&self) -> Result<&Jobs, Status> {
-        let message = "this server keeps no jobs: set jobs_dir to a folder for them";
+        let message = "this server keeps no jobs: set jobs_dir to a folder for them, or with etcd jobs_url";
         self.jobs.as_ref().ok_or_else(|| Status::failed_precondition(message))
     }
 

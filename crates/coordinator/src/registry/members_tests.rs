@@ -127,8 +127,10 @@ impl Store for Flaky {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    change = changes.next() => if send.send(change).await.is_err() { return },
+                    // Nothing is told any more once the store is away.
+                    biased;
                     _ = alive.changed() => return,
+                    change = changes.next() => if send.send(change).await.is_err() { return },
                 }
             }
         });

@@ -8,7 +8,8 @@ use windlass_proto::v1::{FinishReason, ItemAnswer, ItemResult, JobItem, Usage, i
 
 use crate::dice::Dice;
 
-/// Answers an item after a while: with its own text and seed, and an error for every tenth.
+/// Answers an item after a while: with its own text and seed and the number of the run, so that no two runs of an item
+/// say the same, and with an error for every tenth.
 #[derive(Debug)]
 pub(crate) struct Answers {
     pub(crate) dice: Arc<Dice>,
@@ -56,7 +57,7 @@ impl Execute for Answers {
         let job_item::Prompt::Text(text) = task.prompt else { panic!("no text") };
         let seed = task.parameters.sampling.unwrap().seed.unwrap();
         self.note(&text, seed);
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        let run = self.asked.fetch_add(1, Ordering::SeqCst);
         let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let _presence = Presence(&self.at_once);
@@ -68,7 +69,7 @@ impl Execute for Answers {
             let (code, message) = ("invalid_request".to_owned(), format!("{text} is bad"));
             return Err(ExecuteError::Final { code, message });
         }
-        Ok(answer(&text, seed))
+        Ok(answer(&text, run, seed))
     }
 }
 
@@ -77,7 +78,7 @@ fn is_bad(text: &str) -> bool {
     text.ends_with('7')
 }
 
-fn answer(text: &str, seed: u64) -> ItemAnswer {
+fn answer(text: &str, run: usize, seed: u64) -> ItemAnswer {
     let depths: Vec<u32> = text.bytes().map(|byte| u32::from(byte % 8) + 1).collect();
     let usage = Usage {
         prompt_tokens: 3,
@@ -86,7 +87,7 @@ fn answer(text: &str, seed: u64) -> ItemAnswer {
         ..Usage::default()
     };
     ItemAnswer {
-        text: format!("answer to {text}"),
+        text: format!("answer {run} to {text}"),
         token_ids: text.bytes().map(u32::from).collect(),
         depths,
         finish_reason: FinishReason::Length.into(),
@@ -116,7 +117,8 @@ pub(crate) fn check(result: &ItemResult, index: u64) {
         }
         item_result::Outcome::Answer(given) => {
             assert!(!is_bad(&text));
-            assert_eq!(given, &answer(&text, given.seed));
+            let run = given.text.split(' ').nth(1).unwrap().parse().unwrap();
+            assert_eq!(given, &answer(&text, run, given.seed));
         }
     }
 }

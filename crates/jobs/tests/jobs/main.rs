@@ -15,7 +15,6 @@ mod input;
 mod limits;
 mod list;
 mod no_claim_left;
-mod output;
 mod progress;
 mod results;
 mod retention;
