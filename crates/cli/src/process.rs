@@ -61,6 +61,11 @@ impl Server {
         Ok(Self { name: name.to_owned(), child, _stdout: stdout, greeting: greeting.trim_end().to_owned() })
     }
 
+    /// Its id, while it runs.
+    pub(crate) fn process(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The address that follows `prefix` in the greeting.
     pub(crate) fn address_after(&self, prefix: &str) -> Result<&str> {
         let start = self.greeting.find(prefix).map(|at| at + prefix.len());

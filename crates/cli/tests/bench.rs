@@ -1,4 +1,4 @@
-//! `windlass bench engine` on a shape so small that times mean nothing: what it does, and what it says.
+//! `windlass bench` on shapes and clusters so small that times mean nothing: what it does, and what it says.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
@@ -12,11 +12,16 @@ const SMALL: [&str; 10] =
     ["--shape", SHAPE, "--requests", "6", "--tokens", "5", "--lanes", "3", "--rounds", "2"];
 
 fn bench(arguments: &[&str]) -> Output {
+    windlass(&["bench", "engine"]).args(arguments).args(["--threads", "1"]).output().unwrap()
+}
+
+fn windlass(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WINDLASS_")) {
         command.env_remove(name);
     }
-    command.args(["bench", "engine"]).args(arguments).args(["--threads", "1"]).output().unwrap()
+    command.args(arguments);
+    command
 }
 
 /// What a small run writes.
@@ -217,5 +222,30 @@ fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {message}");
         assert!(output.stdout.is_empty() && message.contains(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn a_cluster_loses_no_stream_when_workers_are_killed_and_reports_every_measurement() {
+    let size =
+        ["--workers", "20", "--streams", "20", "--rounds", "1", "--interval-ms", "32", "--tokens", "30"];
+    let mut command = windlass(&["bench", "cluster", "--json"]);
+    let output = command.args(size).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let recovery = &report["recovery"];
+    assert_eq!((&recovery["workers_killed"], &recovery["streams_failed"]), (&2.into(), &0.into()));
+    assert_eq!(recovery["answers_changed"], 0);
+    assert_eq!(report["balance"]["requests"], 200);
+    assert!(report["balance"]["largest_over_mean"].as_f64().unwrap() >= 1.0);
+    let latency = &report["latency"];
+    assert_eq!(
+        (latency["tokens_per_second"].as_f64(), latency["rounds"].as_array().unwrap().len()),
+        (Some(625.0), 1)
+    );
+    let throughput = report["throughput"].as_array().unwrap();
+    assert_eq!(throughput.len(), 3);
+    for rate in throughput.iter().flat_map(|rates| [&rates["direct"], &rates["coordinator"]]) {
+        assert!(rate["requests_per_second"].as_f64().unwrap() > 0.0);
     }
 }

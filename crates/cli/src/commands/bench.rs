@@ -1,5 +1,6 @@
 //! `windlass bench`: measurements on this machine, without a server.
 
+mod cluster;
 mod depths;
 mod engine;
 mod measure;
@@ -18,6 +19,7 @@ mod workload;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
+use cluster::ClusterArguments;
 use engine::EngineArguments;
 
 /// Measures this machine, without a server
@@ -29,12 +31,14 @@ pub(crate) struct BenchArguments {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    Engine(EngineArguments),
+    Engine(Box<EngineArguments>),
+    Cluster(ClusterArguments),
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     match &arguments.command {
         BenchCommand::Engine(arguments) => engine::run(arguments),
+        BenchCommand::Cluster(arguments) => crate::on_runtime(cluster::run(arguments)),
     }
 }
