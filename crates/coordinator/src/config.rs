@@ -302,7 +302,8 @@ mod tests {
             with(|c| c.heartbeat_interval = Duration::ZERO).contains("heartbeat_interval_ms: 0ns is out of")
         );
         assert!(
-            with(|c| c.heartbeat_timeout = c.heartbeat_interval).contains("heartbeat_timeout_ms: 500ms is not")
+            with(|c| c.heartbeat_timeout = c.heartbeat_interval)
+                .contains("heartbeat_timeout_ms: 500ms is not")
         );
         assert!(with(|c| c.breaker_failures = 0).contains("breaker_failures: 0"));
         assert!(with(|c| c.affinity_load_factor = 0.5).contains("affinity_load_factor: 0.5 is out of range"));
