@@ -7,6 +7,7 @@ mod cluster;
 mod dice;
 mod faults;
 mod hosts;
+mod jobs;
 mod leaks;
 mod migration;
 mod network;
