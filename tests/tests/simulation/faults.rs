@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cluster::{Cluster, FAULTS, Gone};
+use crate::cluster::{Cluster, FAULTS, Gone, worker};
 
 /// A host that faults may hit.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ enum Fault {
 pub(crate) struct Faults {
     /// Whether coordinators crash too.
     pub(crate) crash_coordinators: bool,
-    /// Whether some of the workers that are down in the end stay so.
+    /// Whether some of the workers that are down in the end stay so; the first comes back.
     pub(crate) some_stay_away: bool,
     pub(crate) gone: Gone,
     workers: Vec<Host>,
@@ -119,7 +119,7 @@ impl Cluster {
         let is_over = self.sim.elapsed() >= FAULTS;
         match fault {
             Fault::Crash(host) | Fault::End(host)
-                if is_over && self.faults.some_stay_away && self.dice.roll(2) == 0 =>
+                if is_over && self.faults.some_stay_away && *host != worker(0) && self.dice.roll(2) == 0 =>
             {
                 self.faults.gone.add(host);
             }

@@ -1,5 +1,6 @@
 //! Clusters of real coordinators and workers (without models) on a simulated network and clock, with random faults. A seed
-//! decides all of it; `WINDLASS_SEEDS` says which ones run: `500` for the first 500, `17..=17` for one.
+//! decides the faults, the requests and the latencies; two runs of it can still differ by a few milliseconds.
+//! `WINDLASS_SEEDS` says which ones run: `500` for the first 500, `17..=17` for one.
 //!
 //! One invariant per file. The crate `jobs` has simulations of its own, without a network.
 
@@ -7,6 +8,7 @@ mod cluster;
 mod dice;
 mod faults;
 mod hosts;
+mod jobs;
 mod leaks;
 mod migration;
 mod network;

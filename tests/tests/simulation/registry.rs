@@ -74,12 +74,12 @@ fn is_away(worker: &WorkerStatus) -> bool {
     matches!(worker.state(), WorkerState::Draining | WorkerState::Unready)
 }
 
-/// Drains workers and takes it back. That a worker cannot be told is part of the game.
+/// Drains workers, but the first, and takes it back. That a worker cannot be told is part of the game.
 async fn drain_now_and_then(way: Way) -> turmoil::Result {
     while way.is_disturbed() {
         sleep(way.dice.between_ms(100, 1500)).await;
         let mut client = ClusterClient::new(way.coordinator(way.dice.roll(COORDINATORS as u64) as usize));
-        let id = worker(way.dice.roll(WORKERS as u64) as usize);
+        let id = worker(1 + way.dice.roll(WORKERS as u64 - 1) as usize);
         let (drains, deadline_ms) = (way.dice.roll(2) == 0, Some(way.dice.roll(2000)));
         let told = if drains {
             client.drain_worker(DrainWorkerRequest { id: id.clone(), deadline_ms }).await.map(drop)
