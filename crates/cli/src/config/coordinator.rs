@@ -270,14 +270,14 @@ mod tests {
                 "tls_key is not set, but tls_certificate is",
             ),
             (CoordinatorOptions { max_n: Some(0), ..options() }, "max_n: 0 would refuse every request"),
-            (CoordinatorOptions { read_timeout_s: Some(0), ..options() }, "read_timeout: 0 s would refuse"),
+            (CoordinatorOptions { read_timeout_s: Some(0), ..options() }, "read_timeout_s: 0 s would refuse"),
             (
                 CoordinatorOptions { heartbeat_interval_ms: Some(0), ..options() },
-                "heartbeat_interval: 0ns is out of range: use 10ms to 60s",
+                "heartbeat_interval_ms: 0ns is out of range: use 10ms to 60s",
             ),
             (
                 CoordinatorOptions { heartbeat_timeout_ms: Some(500), ..options() },
-                "heartbeat_timeout: 500ms is not longer than the interval of 500ms: use 1.5s, say",
+                "heartbeat_timeout_ms: 500ms is not longer than the interval of 500ms: use 1.5s, say",
             ),
         ];
         for (options, expected) in cases {

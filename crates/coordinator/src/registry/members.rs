@@ -29,6 +29,8 @@ pub struct Members {
 impl Members {
     /// Begins to follow the list; to be called inside a tokio runtime. It is empty until the store answers.
     pub fn watch(store: Arc<dyn Store>, keys: MemberKeys) -> Self {
+        // Before the first gauge is set; an error is told to whoever makes the coordinator.
+        let _ = metrics::recorder();
         let (sender, view) = watch::channel(MemberMap::new());
         let task = tokio::spawn(Follower { store, keys, view: sender, current_at: Instant::now() }.run());
         Self { view, task }
