@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use windlass_jobs::{Execute, ExecuteError, Task};
 use windlass_proto::v1::{Chat, ItemAnswer, TokenIds, job_item};
 
-use crate::generation::{GenerationError, GenerationEvent, Generator, Prompt};
+use crate::generation::{GenerationError, GenerationEvent, Generator, Prompt, Wanted};
 use crate::metrics;
 use crate::security::Caller;
 
@@ -33,8 +33,8 @@ impl Items {
         let generator = &self.generator;
         let model = generator.model(&task.model)?;
         let prompts = [generator.prompt_ids(&model, read_prompt(task.prompt)?).await?];
-        let admission =
-            generator.admit(&Caller::anyone(), &model, &prompts, &task.parameters, 1, received).await?;
+        let wanted = Wanted { prompts: &prompts, choices: 1, parameters: &task.parameters, stop: &task.stop };
+        let admission = generator.admit(&Caller::anyone(), &model, wanted, received).await?;
         let [prompt] = prompts;
         let mut generation =
             generator.start(model, prompt, task.parameters, task.stop, admission, received).await?;

@@ -19,13 +19,13 @@ pub(super) fn check_messages(count: usize) -> Result<(), GenerationError> {
 /// Refuses a request with too much in it.
 pub(super) fn check_request(
     limits: &RequestLimits,
-    prompt: &[u32],
+    prompts: &[Vec<u32>],
     parameters: &GenerationParameters,
     stop: &[String],
 ) -> Result<(), GenerationError> {
-    if let Some(limit) = limits.max_prompt_tokens.filter(|limit| prompt.len() > *limit as usize) {
-        let message =
-            format!("{} tokens exceed the server's limit of {limit}: send a shorter one", prompt.len());
+    let longest = prompts.iter().map(Vec::len).max().unwrap_or_default();
+    if let Some(limit) = limits.max_prompt_tokens.filter(|limit| longest > *limit as usize) {
+        let message = format!("{longest} tokens exceed the server's limit of {limit}: send a shorter one");
         return Err(GenerationError::invalid("prompt", message));
     }
     check("stop", "stop strings", stop.len(), STOP_STRINGS)?;
@@ -62,7 +62,7 @@ mod tests {
 
     fn message(prompt: usize, parameters: &GenerationParameters, stop: &[String]) -> String {
         let limits = RequestLimits { max_prompt_tokens: Some(8), ..RequestLimits::default() };
-        check_request(&limits, &vec![1; prompt], parameters, stop)
+        check_request(&limits, &[vec![1; prompt]], parameters, stop)
             .map_or_else(|e| e.to_string(), |()| String::new())
     }
 

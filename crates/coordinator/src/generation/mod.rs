@@ -34,6 +34,16 @@ use run::aborted;
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 
+/// What one request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) prompts: &'a [Vec<u32>],
+    /// Answers to each prompt.
+    pub(crate) choices: u32,
+    pub(crate) parameters: &'a GenerationParameters,
+    pub(crate) stop: &'a [String],
+}
+
 /// Begins generations, within the limits.
 pub(crate) struct Generator {
     registry: Arc<Registry>,
@@ -97,18 +107,17 @@ impl Generator {
         Ok(self.queue.expect_room(wanted)?)
     }
 
-    /// Waits until these prompts may be generated from, each so many times. What can never fit is refused at once.
-    /// `received`: when the request came in.
+    /// Waits until all that is wanted may begin. What can never fit is refused at once. `received`: when the request came in.
     pub(crate) async fn admit(
         &self,
         caller: &Caller,
         model: &Model,
-        prompts: &[Vec<u32>],
-        parameters: &GenerationParameters,
-        choices: u32,
+        wanted: Wanted<'_>,
         received: Instant,
     ) -> Result<Arc<Admission>, GenerationError> {
+        let Wanted { prompts, choices, parameters, stop } = wanted;
         check_priority(caller, parameters.priority)?;
+        limits::check_request(&self.request_limits, prompts, parameters, stop)?;
         for prompt in prompts {
             fit_context(model, prompt.len(), parameters.max_tokens)?;
         }
@@ -179,7 +188,6 @@ impl Generator {
         admission: Arc<Admission>,
         received: Instant,
     ) -> Result<Generation, GenerationError> {
-        limits::check_request(&self.request_limits, &prompt, &parameters, &stop)?;
         let text = text_stream(&model, &prompt, stop)?;
         let seed = *parameters.sampling.get_or_insert_default().seed.get_or_insert_with(random_seed);
         let mut meter = Meter::new(Arc::clone(&model), prompt.len(), &parameters, received, admission);

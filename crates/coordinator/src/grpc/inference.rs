@@ -12,7 +12,7 @@ use windlass_proto::v1::{
 
 use super::deadline::allowed_ms;
 use super::status::status;
-use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt};
+use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt, Wanted};
 use crate::registry::Registry;
 use crate::security::Caller;
 
@@ -78,7 +78,8 @@ impl InferenceService {
         self.generator.expect_room(1)?;
         let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
         let prompts = [prompt];
-        let admission = self.generator.admit(caller, &model, &prompts, &parameters, 1, received).await?;
+        let wanted = Wanted { prompts: &prompts, choices: 1, parameters: &parameters, stop: &stop };
+        let admission = self.generator.admit(caller, &model, wanted, received).await?;
         let [prompt] = prompts;
         self.generator.start(model, prompt, parameters, stop, admission, received).await
     }

@@ -14,7 +14,7 @@ use super::logprobs::LogprobWriter;
 use super::options::{Extras, Options, UsageChunks};
 use super::response::{Answer, Choice, Content, Message, Shape, TokenExtras, UsageBody};
 use super::stream::stream;
-use crate::generation::{Generation, GenerationError, GenerationEvent, Prompt};
+use crate::generation::{Generation, GenerationError, GenerationEvent, Prompt, Wanted};
 use crate::random::{random_seed, random_u64};
 use crate::registry::Model;
 use crate::security::Caller;
@@ -75,7 +75,8 @@ async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Star
     for prompt in job.prompts.drain(..) {
         prompts.push(generator.prompt_ids(model, prompt).await?);
     }
-    let admission = generator.admit(&job.caller, model, &prompts, parameters, *choices, job.received).await?;
+    let wanted = Wanted { prompts: &prompts, choices: *choices, parameters, stop };
+    let admission = generator.admit(&job.caller, model, wanted, job.received).await?;
     let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);
     let received = job.received;
     let mut starts: Vec<Start> = Vec::new();

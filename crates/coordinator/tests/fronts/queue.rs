@@ -51,6 +51,28 @@ async fn a_request_over_the_limit_waits_until_one_ends() {
 }
 
 #[tokio::test]
+async fn what_asks_for_too_much_does_not_wait_to_be_told() {
+    let endless = Script { pause: Duration::from_secs(3600), ..Script::says("44") };
+    let (_worker, front) = narrow(endless, |config| {
+        config.request_limits.max_prompt_tokens = Some(4);
+        config.queue_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let _running = front.send("/v1/completions", &streamed()).await;
+    let prompt = json!({"prompt": [1, 1, 1, 1, 1]});
+    let stop = json!({"prompt": "1", "stop": vec!["a"; 17]});
+    for (body, field) in [(prompt, "prompt"), (stop, "stop")] {
+        let (status, answer) = front.post("/v1/completions", &body).await;
+        assert_eq!((status, answer["error"]["param"].as_str()), (400, Some(field)), "{answer}");
+    }
+    assert_eq!(
+        front.post("/v1/completions", &body()).await.0,
+        429,
+        "who asks for no more than there is waits"
+    );
+}
+
+#[tokio::test]
 async fn who_waits_goes_by_priority() {
     let (worker, front) = narrow(long(), |_| {}).await;
     let running = front.send("/v1/completions", &streamed()).await;
