@@ -196,10 +196,10 @@ impl Cluster {
 }
 
 /// Runs a simulation for many seeds; a seed that fails is named.
-pub(crate) fn for_seeds(most: u64, simulate: impl Fn(u64)) {
+pub(crate) fn for_seeds(simulate: impl Fn(u64)) {
     // A simulation of its own, which would reseed the thread in the middle of another.
     LazyLock::force(&UNDISTURBED);
-    for seed in seeds(most) {
+    for seed in seeds() {
         let failed = FailedSeed(seed);
         simulate(seed);
         drop(failed);
@@ -211,7 +211,7 @@ struct FailedSeed(u64);
 impl Drop for FailedSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("failed with seed {0}: WINDLASS_SEEDS={0}..={0} repeats it", self.0);
+            eprintln!("failed with seed {0}: WINDLASS_SEEDS={0}..={0} runs it again", self.0);
         }
     }
 }

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[test]
 fn every_item_has_one_result_and_the_right_one() {
     let answers = &*UNDISTURBED;
-    for_seeds(20, |seed| {
+    for_seeds(|seed| {
         let mut cluster = Cluster::new(seed, COORDINATORS, 3);
         cluster.faults.crash_coordinators = true;
         cluster.client("client", |way| async move {

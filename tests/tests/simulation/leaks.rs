@@ -20,7 +20,7 @@ const CALM: Duration = Duration::from_secs(25);
 
 #[test]
 fn nothing_runs_that_nobody_waits_for() {
-    for_seeds(40, |seed| {
+    for_seeds(|seed| {
         let mut cluster = Cluster::new(seed, COORDINATORS, WORKERS);
         cluster.faults.crash_coordinators = true;
         for client in 0..4 {

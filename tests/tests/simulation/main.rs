@@ -18,13 +18,16 @@ mod store;
 
 use std::ops::RangeInclusive;
 
-/// The seeds that `WINDLASS_SEEDS` asks for, or else the first `most`.
-fn seeds(most: u64) -> RangeInclusive<u64> {
+/// How many seeds each invariant is tried with, unless `WINDLASS_SEEDS` says otherwise.
+const SEEDS: u64 = 200;
+
+/// The seeds to be run.
+fn seeds() -> RangeInclusive<u64> {
     let asked = std::env::var("WINDLASS_SEEDS").unwrap_or_default();
     let number = |text: &str| text.parse().expect("WINDLASS_SEEDS is a number, or two as in 3..=7");
     match asked.split_once("..=") {
         Some((first, last)) => number(first)..=number(last),
-        None if asked.is_empty() => 0..=most - 1,
+        None if asked.is_empty() => 0..=SEEDS - 1,
         None => 0..=number(&asked) - 1,
     }
 }
