@@ -86,6 +86,7 @@ impl Watching {
             }
             sleep(PACE).await;
             tokio::select! {
+                biased;
                 () = self.beat.next() => {}
                 _ = self.progress.changed() => {}
             }

@@ -143,6 +143,8 @@ impl Worker {
             .serve_with_incoming_shutdown(incoming, drain.watch().ended());
         tokio::pin!(server);
         tokio::select! {
+            // In this order every time, so that a simulation can be repeated.
+            biased;
             result = &mut server => return Ok(result?),
             () = live(&engine, &drain, health, shutdown, limits.drain_deadline) => {}
         }
