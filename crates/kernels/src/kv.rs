@@ -49,9 +49,38 @@ pub struct KvTable {
     blocks: Vec<Vec<Option<BlockId>>>,
     /// `[position]`.
     top_slot: Vec<u32>,
+    /// Differs from that of every table that holds anything else, so that a device can tell whether its copy is current.
+    #[cfg(feature = "cuda")]
+    version: u64,
+}
+
+#[cfg(feature = "cuda")]
+impl KvTable {
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// `[slot][position / BLOCK_POSITIONS]`.
+    pub(crate) fn slots(&self) -> &[Vec<Option<BlockId>>] {
+        &self.blocks
+    }
+
+    /// `[position]`.
+    pub(crate) fn top_slots(&self) -> &[u32] {
+        &self.top_slot
+    }
 }
 
 impl KvTable {
+    /// To be called with every change.
+    fn changed(&mut self) {
+        #[cfg(feature = "cuda")]
+        {
+            static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+            self.version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     /// The block that holds `position` at `slot`, if there is one.
     pub fn block(&self, slot: u32, position: usize) -> Option<BlockId> {
         *self.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
@@ -62,6 +91,7 @@ impl KvTable {
     /// # Panics
     /// If another block does already.
     pub fn set_block(&mut self, slot: u32, position: usize, block: BlockId) {
+        self.changed();
         let (slot, index) = (slot as usize, position / BLOCK_POSITIONS);
         if self.blocks.len() <= slot {
             self.blocks.resize_with(slot + 1, Vec::new);
@@ -77,6 +107,7 @@ impl KvTable {
     /// Makes room for `positions` at slots below `slots`, so that filling it allocates nothing.
     pub fn reserve(&mut self, slots: usize, positions: usize) {
         if self.blocks.len() < slots {
+            self.changed();
             self.blocks.resize_with(slots, Vec::new);
         }
         for blocks in &mut self.blocks[..slots] {
@@ -87,6 +118,7 @@ impl KvTable {
 
     /// Hands every block to `release` and forgets every position.
     pub fn clear(&mut self, mut release: impl FnMut(BlockId)) {
+        self.changed();
         self.top_slot.clear();
         for blocks in &mut self.blocks {
             blocks.drain(..).flatten().for_each(&mut release);
@@ -95,6 +127,7 @@ impl KvTable {
 
     /// Sets the highest slot written at `position`.
     pub fn set_top_slot(&mut self, position: usize, top_slot: u32) {
+        self.changed();
         if self.top_slot.len() <= position {
             self.top_slot.resize(position + 1, 0);
         }
