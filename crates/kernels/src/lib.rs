@@ -11,11 +11,12 @@ mod backend;
 mod cpu;
 #[cfg(feature = "test-support")]
 mod faulty;
+pub mod group;
 mod kv;
 pub mod mapped;
 mod plain;
 
-pub use backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+pub use backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;

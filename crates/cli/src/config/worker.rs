@@ -36,7 +36,11 @@ pub(crate) struct WorkerOptions {
     /// Folder of the model, or `demo` for the one in this program; with backend simulated, demo is the default
     #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
     pub(crate) model: Option<String>,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads (tensor parallelism). The same for all workers of one model,
+    /// since answers depend on it [default: 1]
+    #[arg(long, value_name = "N", env = "WINDLASS_TP")]
+    pub(crate) tp: Option<usize>,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
     /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
@@ -140,6 +144,7 @@ impl WorkerOptions {
             simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
+            tp: self.tp.or(other.tp),
             threads: self.threads.or(other.threads),
             weights: self.weights.or(other.weights),
             max_lanes: self.max_lanes.or(other.max_lanes),
@@ -190,6 +195,7 @@ impl WorkerOptions {
         let mut config = WorkerConfig::new(model_folder(&model)?)?;
         config.backend = backend;
         text_files::check(&config.model)?;
+        set(&mut config.tp, self.tp);
         config.threads = thread_count(self.threads)?;
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
         set(&mut config.engine.max_lanes, self.max_lanes);
@@ -350,6 +356,8 @@ mod tests {
                 "lease_ttl_s is 1: use 2 to 3600",
             ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
+            (WorkerOptions { tp: Some(0), ..demo() }, "tp is 0: use 1 to 4,"),
+            (WorkerOptions { tp: Some(5), ..demo() }, "tp is 5: use 1 to 4,"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
             (
                 WorkerOptions { prefill_positions: Some(127), ..demo() },

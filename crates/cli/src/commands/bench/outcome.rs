@@ -99,7 +99,7 @@ fn seconds(launch: LaunchRecord) -> f64 {
 }
 
 /// Runs all requests of `workload`, submitted at once, on an idle engine.
-pub(super) fn run(engine: &mut Engine<Local<Cpu>>, workload: &Workload, mode: Mode) -> Result<Outcome> {
+pub(super) fn run(engine: &mut Engine<Ranks<Cpu>>, workload: &Workload, mode: Mode) -> Result<Outcome> {
     for (id, request) in workload.requests(mode.has_exits()) {
         engine.submit(id, request)?;
     }
