@@ -33,6 +33,9 @@ pub struct WorkerConfig {
     /// Ranks that the model is split over: each holds a part of the heads, of the feed-forward and of the head. Must be the
     /// same for all workers of one model.
     pub tp: usize,
+    /// How long a rank may be silent before it is lost, where the other ranks are processes of their own; none where all ranks
+    /// are in this process.
+    pub rank_timeout: Option<Duration>,
     /// Threads of the CPU backend; ranks in one process share them.
     pub threads: usize,
     /// How the CPU backend stores weights. Must be the same for all workers of one model.
@@ -61,6 +64,7 @@ impl WorkerConfig {
             engine,
             weights: WeightFormat::default(),
             tp: 1,
+            rank_timeout: None,
             threads: available_parallelism().map_or(1, usize::from),
             latent_seed: 0,
             inbox: 1024,
@@ -87,7 +91,10 @@ impl WorkerConfig {
     /// Bytes of what the ranks in this process write.
     fn workspace_bytes(&self, model: &ModelConfig) -> Result<u64, WorkerError> {
         let capacity = self.engine.capacity(model);
-        let shards = Shard::all(model, self.tp).map_err(LoadError::from)?;
+        let mut shards = Shard::all(model, self.tp).map_err(LoadError::from)?;
+        if self.rank_timeout.is_some() {
+            shards.truncate(1);
+        }
         Ok(shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(capacity.bytes(model, shard))))
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use windlass_engine::{Engine, Event, LaunchRecord, Phase, RequestId};
 use windlass_kernels::Cpu;
-use windlass_model::Local;
+use windlass_model::Ranks;
 
 use super::mode::Mode;
 use super::rates::Rates;
