@@ -29,5 +29,5 @@ pub use error::WorkerError;
 pub use group::{RankConfig, RankError, serve_rank};
 pub use registration::{IdTaken, Registration};
 pub use simulated::SimulatedCost;
-pub use windlass_transport::{ServerTlsFiles, TlsError};
+pub use windlass_transport::{ClientTlsFiles, PemFile, ServerTlsFiles, TlsError};
 pub use worker::Worker;
