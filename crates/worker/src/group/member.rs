@@ -91,8 +91,13 @@ pub async fn serve_rank(
         return Err(RankError::Rank { rank: 0 });
     }
     let deadline = config.drain_deadline;
-    let life = live(config, progress);
-    tokio::pin!(life, shutdown);
+    tokio::pin!(shutdown);
+    let joined = tokio::select! {
+        joined = join(&config) => joined?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let life = take_part(config, joined, progress);
+    tokio::pin!(life);
     tokio::select! {
         ended = &mut life => return ended,
         () = &mut shutdown => {}
@@ -101,44 +106,30 @@ pub async fn serve_rank(
     timeout(deadline, life).await.unwrap_or(Err(RankError::NotEnded { deadline }))
 }
 
-async fn live(
-    config: RankConfig,
-    progress: impl FnMut(LoadProgress) + Send + 'static,
-) -> Result<(), RankError> {
+/// A rank with a place in its group.
+struct Joined {
+    cpu: Cpu,
+    outbox: mpsc::Sender<from_rank::Message>,
+    incoming: Streaming<ToRank>,
+    /// How many there are.
+    ranks: usize,
+}
+
+/// Joins as soon as rank 0 is there.
+async fn join(config: &RankConfig) -> Result<Joined, RankError> {
     let endpoint = config.endpoint()?;
     let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
     let (model, arithmetic) = (config.model.clone(), cpu.arithmetic());
     let fingerprint = spawn_blocking(move || fingerprint(&model, arithmetic));
     let fingerprint = fingerprint.await.map_err(|_| RankError::Stopped)??;
-    let (outbox, incoming, ranks) = join(&endpoint, config.rank, &fingerprint).await?;
-    tracing::info!(rank = config.rank, ranks, join = config.join, "joined the group");
-    let (sums_sender, sums) = mpsc::channel(QUEUE);
-    let cpu = cpu.in_group(Spoke { to: outbox.clone(), sums });
-    let loading = spawn_blocking(move || load(&config, cpu, ranks, progress));
-    let follower = loading.await.map_err(|_| RankError::Stopped)??;
-    outbox
-        .send(from_rank::Message::Ready(RankReady {}))
-        .await
-        .map_err(|_| RankError::Lost { reason: "rank 0 left".to_owned() })?;
-    let (orders_sender, orders) = mpsc::channel(QUEUE);
-    let obeying = spawn_blocking(move || obey(follower, orders, &outbox));
-    let heard = hear(incoming, orders_sender, sums_sender).await;
-    // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
-    match (heard, obeying.await) {
-        (Ok(()), Ok(())) => Ok(()),
-        (Ok(()), Err(_)) => Err(RankError::Stopped),
-        (Err(error), _) => Err(error),
-    }
-}
-
-type Joined = (mpsc::Sender<from_rank::Message>, Streaming<ToRank>, usize);
-
-/// Joins as soon as rank 0 is there; returns how many ranks there are.
-async fn join(endpoint: &Endpoint, rank: usize, fingerprint: &str) -> Result<Joined, RankError> {
+    let hello = RankHello { rank: config.rank as u32, fingerprint };
     let mut was_told = false;
     loop {
-        match try_to_join(endpoint.connect_lazy(), rank, fingerprint).await {
-            Ok(joined) => return Ok(joined),
+        match say_hello(endpoint.connect_lazy(), hello.clone()).await {
+            Ok((outbox, incoming, ranks)) => {
+                tracing::info!(rank = config.rank, ranks, join = config.join, "joined the group");
+                return Ok(Joined { cpu, outbox, incoming, ranks });
+            }
             Err(status) if status.code() == Code::Unavailable => {
                 if !was_told {
                     tracing::info!(reason = status.message(), "rank 0 cannot be reached yet: trying again");
@@ -151,12 +142,13 @@ async fn join(endpoint: &Endpoint, rank: usize, fingerprint: &str) -> Result<Joi
     }
 }
 
-async fn try_to_join(channel: Channel, rank: usize, fingerprint: &str) -> Result<Joined, Status> {
+type Welcomed = (mpsc::Sender<from_rank::Message>, Streaming<ToRank>, usize);
+
+async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Status> {
     let mut client = RanksClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     let (outbox, messages) = mpsc::channel(QUEUE);
-    let hello = RankHello { rank: rank as u32, fingerprint: fingerprint.to_owned() };
     let closed = |_| Status::internal("the way to rank 0 is closed");
     outbox.send(from_rank::Message::Hello(hello)).await.map_err(closed)?;
     let outgoing = stream::unfold(messages, |mut messages| async {
@@ -167,6 +159,29 @@ async fn try_to_join(channel: Channel, rank: usize, fingerprint: &str) -> Result
     match incoming.message().await?.and_then(|first| first.message) {
         Some(Message::Welcome(welcome)) => Ok((outbox, incoming, welcome.ranks as usize)),
         _ => Err(Status::internal("rank 0 gives no welcome")),
+    }
+}
+
+/// Loads the rank's part of the model, and obeys until the group is over.
+async fn take_part(
+    config: RankConfig,
+    Joined { cpu, outbox, incoming, ranks }: Joined,
+    progress: impl FnMut(LoadProgress) + Send + 'static,
+) -> Result<(), RankError> {
+    let (sums_sender, sums) = mpsc::channel(QUEUE);
+    let cpu = cpu.in_group(Spoke { to: outbox.clone(), sums });
+    let loading = spawn_blocking(move || load(&config, cpu, ranks, progress));
+    let follower = loading.await.map_err(|_| RankError::Stopped)??;
+    let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
+    ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
+    let (orders_sender, orders) = mpsc::channel(QUEUE);
+    let obeying = spawn_blocking(move || obey(follower, orders, &outbox));
+    let heard = hear(incoming, orders_sender, sums_sender).await;
+    // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
+    match (heard, obeying.await) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Ok(()), Err(_)) => Err(RankError::Stopped),
+        (Err(error), _) => Err(error),
     }
 }
 
