@@ -214,6 +214,7 @@ impl<R: Runner> Engine<R> {
             self.counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
             self.counters.prefix_hit_positions_total += place.reused as u64;
         }
+        self.runner.open(place.table as u32, &self.memory.tables[place.table]);
         self.lanes.push(Lane::open(sequence, place, grouping));
         true
     }

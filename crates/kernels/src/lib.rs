@@ -14,12 +14,13 @@ pub mod cuda;
 mod cuda_error;
 #[cfg(feature = "test-support")]
 mod faulty;
+pub mod group;
 mod kv;
 pub mod mapped;
 mod plain;
 pub mod selftest;
 
-pub use backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+pub use backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 pub use cuda_error::CudaError;
 #[cfg(feature = "test-support")]

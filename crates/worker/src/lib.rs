@@ -13,6 +13,7 @@ mod engine_loop;
 mod engine_thread;
 mod error;
 mod generation;
+mod group;
 mod heartbeats;
 mod notice;
 pub mod registration;
@@ -26,7 +27,8 @@ mod worker;
 
 pub use config::{WorkerBackend, WorkerConfig};
 pub use error::WorkerError;
+pub use group::{RankConfig, RankError, serve_rank};
 pub use registration::{IdTaken, Registration};
 pub use simulated::SimulatedCost;
-pub use windlass_transport::{ServerTlsFiles, TlsError};
+pub use windlass_transport::{ClientTlsFiles, PemFile, ServerTlsFiles, TlsError};
 pub use worker::Worker;

@@ -11,11 +11,17 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::tokenizer::tokenizer_files;
 
-/// The fingerprint of a model that is computed: of weights, config, arithmetic, latent seed and prefill segment.
-pub(crate) fn fingerprint(config: &WorkerConfig, arithmetic: Arithmetic) -> Result<String, WorkerError> {
+/// The fingerprint of a model that is computed: of weights, config, arithmetic, number of ranks, latent seed and prefill segment.
+/// Where the ranks are does not matter.
+pub(crate) fn fingerprint(
+    config: &WorkerConfig,
+    arithmetic: Arithmetic,
+    ranks: usize,
+) -> Result<String, WorkerError> {
     let WorkerConfig { model: folder, engine, latent_seed, .. } = config;
     let (model, weights) = (folder.config()?, folder.checkpoint()?.fingerprint());
-    let identity = format!("{weights} {model:?} {latent_seed} {:?} {arithmetic}", engine.prefill_segment);
+    let segment = engine.prefill_segment;
+    let identity = format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {ranks}");
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }
 

@@ -13,7 +13,7 @@ use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, Local, ModelConfig, ModelFolder, Network};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Ranks, Shard};
 
 use crate::config::{model_folder, thread_count};
 use crate::load_bar::LoadBar;
@@ -70,7 +70,10 @@ pub(crate) struct GenerateArguments {
     /// How weights are stored: f32, bf16 or int8
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads; answers depend on it
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Write one JSON object per token instead of the text (or of the ids, where the folder has no tokenizer): token,
@@ -98,7 +101,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let mut engine = engine(&folder, &config, &request, cpu)?;
+    let mut engine = engine(&folder, &config, &request, cpu, arguments.tp)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -111,7 +114,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 
 /// Runs the only request to its end.
 fn generate(
-    engine: &mut Engine<Local<Cpu>>,
+    engine: &mut Engine<Ranks<Cpu>>,
     request: Request,
     mut output: Output<impl io::Write>,
 ) -> Result<()> {
@@ -183,11 +186,13 @@ fn engine(
     config: &ModelConfig,
     request: &Request,
     cpu: CpuConfig,
-) -> Result<Engine<Local<Cpu>>> {
+    tp: usize,
+) -> Result<Engine<Ranks<Cpu>>> {
+    Shard::all(config, tp)?;
     let mut bar = LoadBar::default();
-    let network =
-        Network::load(Cpu::with(cpu), &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
-    let kv_bytes = request.kv_blocks() * block_bytes(network.config());
+    let mut progress = |progress| bar.update(progress);
+    let ranks = Ranks::load(Cpu::group(cpu, tp), &folder.checkpoint()?, config, &mut progress)?;
+    let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,
@@ -198,5 +203,5 @@ fn engine(
         prefix_cache: false,
         ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(Local::new(network), limits, Box::new(MonotonicClock::start()))?)
+    Ok(Engine::new(ranks, limits, Box::new(MonotonicClock::start()))?)
 }

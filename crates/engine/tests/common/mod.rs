@@ -11,8 +11,8 @@ use windlass_engine::{
     Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
     TokenOutput, Usage,
 };
-use windlass_kernels::{Backend, Cpu};
-use windlass_model::{Local, ModelFolder, Network, Runner};
+use windlass_kernels::{Backend, Cpu, CpuConfig};
+use windlass_model::{Local, ModelFolder, Network, Ranks, Runner};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -54,6 +54,14 @@ pub fn tiny(config: EngineConfig) -> Engine<Local<Cpu>> {
 pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<Local<B>> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     engine(network(backend, &folder), config)
+}
+
+/// The same on ranks.
+pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<Ranks<Cpu>> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
+    let ranks = Ranks::load(Cpu::group(cpu, ranks), &checkpoint, &model, &mut |_| {}).unwrap();
+    Engine::new(ranks, config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// The events of one more tick.

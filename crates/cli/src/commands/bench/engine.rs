@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Local, ModelConfig, ModelFolder, Network};
+use windlass_kernels::{Arithmetic, Cpu, CpuConfig, WeightFormat};
+use windlass_model::{ModelConfig, ModelFolder, Ranks, Runner, Shard};
 
 use super::depths::Depths;
 use super::measure::measure;
@@ -71,7 +71,10 @@ pub(crate) struct EngineArguments {
     /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
     #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Sequences served at once; several, separated by commas, are measured one after the other
@@ -135,11 +138,9 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     let cells = arguments.cells(&model)?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
     let mut trace = arguments.trace()?;
-    let backend = Cpu::with(cpu);
-    let machine = machine(&cpu, backend.arithmetic());
-    let network = arguments.network(backend, &folder, &model)?;
-    let mut engine =
-        Engine::new(Local::new(network), cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+    let ranks = arguments.ranks(cpu, &folder, &model)?;
+    let machine = machine(&cpu, ranks.arithmetic());
+    let mut engine = Engine::new(ranks, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
     let settings = arguments.settings(&folder, &model);
     let rounds = arguments.rounds as usize;
     let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
@@ -191,6 +192,7 @@ impl EngineArguments {
     /// Every distribution at every number of lanes, checked against the model and the machine.
     fn cells(&self, model: &ModelConfig) -> Result<Vec<Cell<'_>>> {
         let (prompt, tokens, context) = (self.prompt as usize, self.tokens as usize, model.context_length);
+        let shards = Shard::all(model, self.tp)?;
         let mut cells = Vec::new();
         for depths in &self.depths {
             let table = depths.table(self.seed, self.requests as usize, tokens)?;
@@ -206,8 +208,7 @@ impl EngineArguments {
             workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
             for &lanes in &self.lanes {
                 let config = self.engine_config(lanes as usize, model, &workload)?;
-                let workspace = config.capacity(model).bytes(model);
-                memory::check(model, self.weights, (workspace, config.max_lanes))?;
+                memory::check(model, &shards, self.weights, &config)?;
                 cells.push(Cell { depths, workload: workload.clone(), config });
             }
         }
@@ -242,13 +243,14 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn network(&self, backend: Cpu, folder: &ModelFolder, model: &ModelConfig) -> Result<Network<Cpu>> {
+    fn ranks(&self, cpu: CpuConfig, folder: &ModelFolder, model: &ModelConfig) -> Result<Ranks<Cpu>> {
+        let backends = Cpu::group(cpu, self.tp);
         if self.shape.is_some() {
-            return Ok(Network::synthetic(backend, model, self.seed));
+            return Ok(Ranks::synthetic(backends, model, self.seed)?);
         }
         let mut bar = LoadBar::default();
         let mut progress = |progress| bar.update(progress);
-        Ok(Network::load(backend, &folder.checkpoint()?, model, &mut progress)?)
+        Ok(Ranks::load(backends, &folder.checkpoint()?, model, &mut progress)?)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -257,6 +259,7 @@ impl EngineArguments {
             shape: to_argument(model),
             parameters: model.parameters(),
             weights: self.weights.to_string(),
+            tp: self.tp,
             seed: self.seed,
             prompt: self.prompt as usize,
             kv: self.kv.0,
