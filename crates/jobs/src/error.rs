@@ -33,6 +33,18 @@ pub enum JobsError {
         /// Most of them.
         limit: usize,
     },
+    /// The same for the jobs of one party.
+    #[error(
+        "{open} jobs of API key '{owner}' have not ended, and its limit (max_open_jobs) is {limit}: try again later"
+    )]
+    TooManyOfOwner {
+        /// Name of the party.
+        owner: String,
+        /// Its jobs that have not ended.
+        open: usize,
+        /// Most of them.
+        limit: usize,
+    },
     /// The submission broke off; nothing of it is kept.
     #[error("the submission broke off: {reason}")]
     BrokenOff {
@@ -87,7 +99,7 @@ impl JobsError {
                     | PermissionDenied { .. }
                     | Unauthenticated { .. }
             ),
-            Self::Damaged { .. } => true,
+            Self::Invalid { .. } | Self::Damaged { .. } => true,
             _ => false,
         }
     }

@@ -49,14 +49,7 @@ impl Registry {
         let reason = new.difference(kept);
         if worker.state() != (WorkerState::Unready { reason: reason.clone() }) {
             let (worker, model) = (&worker.id, &new.info.name);
-            let (fingerprint, expected) = (&new.info.fingerprint, &kept.info.fingerprint);
-            tracing::error!(
-                %worker,
-                model,
-                fingerprint,
-                expected,
-                "worker is kept out: it differs from others"
-            );
+            tracing::error!(%worker, model, reason, "worker is kept out: it differs from others");
         }
         Err(reason)
     }

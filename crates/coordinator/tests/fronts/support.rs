@@ -408,7 +408,10 @@ impl Front {
 
     /// One that keeps jobs.
     pub(crate) async fn start_keeping(workers: Vec<String>, jobs: Jobs) -> Self {
-        let config = CoordinatorConfig::new(workers);
+        Self::start_keeping_with(CoordinatorConfig::new(workers), jobs).await
+    }
+
+    pub(crate) async fn start_keeping_with(config: CoordinatorConfig, jobs: Jobs) -> Self {
         Self::serve(Coordinator::new(config).unwrap().with_jobs(jobs)).await
     }
 
