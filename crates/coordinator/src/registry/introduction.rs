@@ -30,6 +30,9 @@ impl Registry {
             }
             let model = Arc::new(Model::new(identity, files).map_err(|error| error.to_string())?);
             metrics::known_model(&name);
+            if model.info.simulated {
+                tracing::warn!(model = name, "the model is simulated: its answers are drawn, not computed");
+            }
             write(&self.models).insert(name, model);
         }
         Ok(())

@@ -288,6 +288,7 @@ impl Worker for Service {
             default_effort: "high".into(),
             parameters: 856_000,
             fingerprint,
+            simulated: false,
         };
         Ok(Response::new(InfoResponse { model: Some(model), version: "0".into(), kv: None }))
     }
