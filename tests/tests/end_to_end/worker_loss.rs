@@ -18,10 +18,11 @@ async fn is_ready(cluster: &Cluster) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_engine_ends_streams_with_an_error_and_turns_ready_red() -> Result<()> {
+async fn a_panic_in_the_engine_ends_streams_with_an_error_turns_ready_red_and_shows_in_the_exit_status()
+-> Result<()> {
     // Nobody can take the stream over, so it need not wait for long.
     let workers = vec![Server::start(&binary("faulty-worker")?, &[])?];
-    let cluster = Cluster::with(workers, &["--migration-patience-ms", "500"]).await?;
+    let mut cluster = Cluster::with(workers, &["--migration-patience-ms", "500"]).await?;
     let body = long();
     let stream = cluster.stream("/v1/completions", &body);
     let watch = eventually("it has tokens", || async { Ok(cluster.load(0).await?.coda_rows_total > 10) });
@@ -39,6 +40,9 @@ async fn a_panic_in_the_engine_ends_streams_with_an_error_and_turns_ready_red() 
     let (status, answer) =
         cluster.post("/v1/completions", &json!({"model": "demo", "prompt": "7+5="})).await?;
     ensure!(status == 503, "{status} {answer}");
+    let mut sound = Server::start(&binary("faulty-worker")?, &[])?;
+    ensure!(sound.terminate()?, "one whose engine is sound did not exit with 0");
+    ensure!(!cluster.workers[0].terminate()?, "it exited with 0");
     Ok(())
 }
 
