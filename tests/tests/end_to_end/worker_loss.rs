@@ -24,16 +24,18 @@ async fn a_panic_in_the_engine_ends_streams_with_an_error_turns_ready_red_and_sh
     let workers = vec![Server::start(&binary("faulty-worker")?, &[])?];
     let mut cluster = Cluster::with(workers, &["--migration-patience-ms", "500"]).await?;
     let body = long();
-    let stream = cluster.stream("/v1/completions", &body);
-    let watch = eventually("it has tokens", || async { Ok(cluster.load(0).await?.coda_rows_total > 10) });
-    tokio::pin!(stream);
-    tokio::select! {
-        _ = &mut stream => anyhow::bail!("the stream ended before the fault"),
-        running = watch => running?,
-    }
-    let mut stdin = &cluster.workers[0].stdin;
-    stdin.write_all(b"break\n")?;
-    let events = stream.await?;
+    let events = {
+        let stream = cluster.stream("/v1/completions", &body);
+        let watch = eventually("it has tokens", || async { Ok(cluster.load(0).await?.coda_rows_total > 10) });
+        tokio::pin!(stream);
+        tokio::select! {
+            _ = &mut stream => anyhow::bail!("the stream ended before the fault"),
+            running = watch => running?,
+        }
+        let mut stdin = &cluster.workers[0].stdin;
+        stdin.write_all(b"break\n")?;
+        stream.await?
+    };
     let last = events.last().context("no events")?;
     ensure!(last["error"]["message"].is_string(), "the stream ends without an error: {last}");
     eventually("/ready is red", || async { Ok(!is_ready(&cluster).await?) }).await?;

@@ -236,15 +236,19 @@ impl WorkerOptions {
         Ok(Some(RegistrationSettings { id, advertise, time_to_live: Duration::from_secs(seconds) }))
     }
 
-    /// Refuses what is only of use where the worker registers.
-    fn refuse_unregistered(&self) -> Result<()> {
+    /// The name of the first setting that is only of use where the worker registers, if one is set.
+    pub(crate) fn first_of_registration(&self) -> Option<&'static str> {
         let fields = [
             ("worker_id", self.worker_id.is_some()),
             ("advertise", self.advertise.is_some()),
             ("lease_ttl_s", self.lease_ttl_s.is_some()),
         ];
-        match fields.iter().find(|(_, is_set)| *is_set) {
-            Some((field, _)) => bail!(
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
+    }
+
+    fn refuse_unregistered(&self) -> Result<()> {
+        match self.first_of_registration() {
+            Some(field) => bail!(
                 "{field} is set, and the worker registers nowhere: set etcd_endpoints, leave it out, or set registry to none"
             ),
             None => Ok(()),

@@ -22,6 +22,13 @@ impl Identity {
     pub(super) fn difference(&self, known: &Self) -> String {
         let (ours, theirs) = (&self.info.fingerprint, &known.info.fingerprint);
         let name = &self.info.name;
+        if self.info.simulated != known.info.simulated {
+            let (it, others) =
+                if self.info.simulated { ("simulates", "compute") } else { ("computes", "simulate") };
+            return format!(
+                "it {it} model '{name}', and the other workers {others} it; use another name or cluster"
+            );
+        }
         let difference = if ours == theirs {
             let what = self.differing(known).join(", ");
             format!("for model '{name}' these differ from those of the other workers: {what}")
@@ -96,6 +103,11 @@ mod tests {
         assert!(b.difference(&a).contains("weights, config, arithmetic"));
         let tokenizer = identity("a", 1).difference(&a);
         assert!(tokenizer.contains("the other workers: the tokenizer's files;"), "{tokenizer}");
+        let mut simulated = identity("simulated-a", 0);
+        simulated.info.simulated = true;
+        assert!(
+            simulated.difference(&a).starts_with("it simulates model '', and the other workers compute it")
+        );
         let mut deeper = identity("a", 0);
         deeper.info.max_depth = 9;
         let limits = deeper.difference(&a);
