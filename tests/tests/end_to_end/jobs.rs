@@ -11,7 +11,7 @@ use windlass_client::{
     Client, Depth, GenerateOptions, GenerateRequest, ItemResult, Job, JobItem, JobSpec, JobState, Prompt,
 };
 use windlass_proto::v1::{TokenIds, item_result, job_item};
-use windlass_tests::{Server, binary, eventually};
+use windlass_tests::{Server, binary, eventually, python};
 
 const ITEMS: usize = 2000;
 /// An item whose prompt is no token of the model's.
@@ -223,4 +223,12 @@ async fn the_command_says_what_is_wrong() -> Result<()> {
     let unknown = said(jobs(&server, &["get", "x"])?)?;
     ensure!(unknown.contains("there is no job 'x'"), "{unknown}");
     Ok(())
+}
+
+#[test]
+fn a_jobs_input_items_results_and_output_can_lie_at_an_s3_server() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let worker = worker()?;
+    let (windlass, folder) = (binary("windlass")?.display().to_string(), folder.path().display().to_string());
+    python("jobs_s3.py", &[&windlass, worker.address("listening on ")?, &folder])
 }
