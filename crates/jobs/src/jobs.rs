@@ -141,6 +141,8 @@ impl Jobs {
     /// Works on jobs, whoever accepted them, until `shutdown`; then leaves them to others at once.
     pub async fn run(&self, execute: Arc<dyn Execute>, shutdown: impl Future<Output = ()>) {
         tokio::select! {
+            // Work comes first, and every time in the same order: both ask the store.
+            biased;
             () = runner::run(&self.context, &execute, shutdown) => {}
             () = housekeeping::run(&self.context) => {}
         }

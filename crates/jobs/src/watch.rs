@@ -89,6 +89,7 @@ impl Watching {
             }
             sleep(PACE).await;
             tokio::select! {
+                biased;
                 () = self.beat.next() => {}
                 _ = self.progress.changed() => {}
             }

@@ -18,6 +18,7 @@ pub mod latent;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod runner;
 pub mod synthetic;
 pub mod weights;
 
@@ -31,4 +32,5 @@ pub use folder::ModelFolder;
 pub use kv::KvPolicy;
 pub use network::{Capacity, Launch, Network, Workspace};
 pub use oracle::{Oracle, OracleRequest, OracleToken};
+pub use runner::{Local, Runner, Wanted};
 pub use weights::{LayerWeights, LoadProgress, Weights};

@@ -44,6 +44,9 @@ pub struct Capacity {
 }
 
 impl Capacity {
+    /// Room for nothing.
+    pub const NOTHING: Self = Self { rows: 0, latents: 0, blocks: 0 };
+
     /// Bytes of a workspace of this capacity.
     pub fn bytes(&self, config: &ModelConfig) -> u64 {
         let ModelConfig { hidden, intermediate, vocabulary, .. } = *config;

@@ -14,6 +14,7 @@ mod engine_thread;
 mod error;
 mod generation;
 mod heartbeats;
+mod notice;
 pub mod registration;
 mod seeds;
 mod served_model;

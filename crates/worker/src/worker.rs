@@ -13,8 +13,8 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
-use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig};
-use windlass_model::{LoadProgress, ModelConfig, Network};
+use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
+use windlass_model::{LoadProgress, Local, ModelConfig, Network, Runner};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -57,19 +57,19 @@ impl Worker {
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
         let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-        Self::start(config, Network::load(cpu, &checkpoint, &model, progress)?)
+        Self::start(config, Local::new(Network::load(cpu, &checkpoint, &model, progress)?))
     }
 
-    /// Starts the engine on a network that was loaded from the configured model, on any backend.
-    pub fn new<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
+    /// Starts the engine on the configured model, loaded already, wherever it runs.
+    pub fn new<R: Runner>(config: &WorkerConfig, runner: R) -> Result<Self, WorkerError> {
         config.validate()?;
-        Self::start(config, network)
+        Self::start(config, runner)
     }
 
-    fn start<B: Backend>(config: &WorkerConfig, network: Network<B>) -> Result<Self, WorkerError> {
-        let fingerprint = served_model::fingerprint(config, network.arithmetic())?;
-        let model = ServedModel::read(config, fingerprint, kv_plan(config, network.config()))?;
-        let engine = Engine::new(network, config.engine.clone(), Box::new(MonotonicClock::start()))?;
+    fn start<R: Runner>(config: &WorkerConfig, runner: R) -> Result<Self, WorkerError> {
+        let fingerprint = served_model::fingerprint(config, runner.arithmetic())?;
+        let model = ServedModel::read(config, fingerprint, kv_plan(config, runner.config()))?;
+        let engine = Engine::new(runner, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
         model.log();
         Self::assemble(config, EngineHandle::Thread(engine), model)
@@ -143,6 +143,8 @@ impl Worker {
             .serve_with_incoming_shutdown(incoming, drain.watch().ended());
         tokio::pin!(server);
         tokio::select! {
+            // In this order every time, so that a simulation can be repeated.
+            biased;
             result = &mut server => return Ok(result?),
             () = live(&engine, &drain, health, shutdown, limits.drain_deadline) => {}
         }

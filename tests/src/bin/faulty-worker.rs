@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 use windlass_kernels::{Cpu, Faulty};
-use windlass_model::{ModelFolder, Network};
+use windlass_model::{Local, ModelFolder, Network};
 use windlass_worker::{Worker, WorkerConfig};
 
 #[tokio::main]
@@ -16,7 +16,7 @@ async fn main() -> Result<()> {
     let device = Faulty { cpu: Cpu::new(1), broken: broken.clone(), stuck: Arc::default() };
     let config = WorkerConfig::new(ModelFolder::demo())?;
     let network = Network::load(device, &config.model.checkpoint()?, &config.model.config()?, &mut |_| {})?;
-    let worker = Worker::new(&config, network)?;
+    let worker = Worker::new(&config, Local::new(network))?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("worker listening on {}", listener.local_addr()?);
     std::thread::spawn(move || {

@@ -13,7 +13,7 @@ use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
+use windlass_model::{Depth, DepthPolicy, Efforts, Local, ModelConfig, ModelFolder, Network};
 
 use crate::config::{model_folder, thread_count};
 use crate::load_bar::LoadBar;
@@ -110,7 +110,11 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 /// Runs the only request to its end.
-fn generate(engine: &mut Engine<Cpu>, request: Request, mut output: Output<impl io::Write>) -> Result<()> {
+fn generate(
+    engine: &mut Engine<Local<Cpu>>,
+    request: Request,
+    mut output: Output<impl io::Write>,
+) -> Result<()> {
     let start = Instant::now();
     let mut events = Vec::new();
     engine.submit(RequestId(0), request)?;
@@ -179,7 +183,7 @@ fn engine(
     config: &ModelConfig,
     request: &Request,
     cpu: CpuConfig,
-) -> Result<Engine<Cpu>> {
+) -> Result<Engine<Local<Cpu>>> {
     let mut bar = LoadBar::default();
     let network =
         Network::load(Cpu::with(cpu), &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
@@ -194,5 +198,5 @@ fn engine(
         prefix_cache: false,
         ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(network, limits, Box::new(MonotonicClock::start()))?)
+    Ok(Engine::new(Local::new(network), limits, Box::new(MonotonicClock::start()))?)
 }

@@ -47,6 +47,8 @@ impl Cluster for ClusterService {
         let state = (registry, changes, self.stop.clone());
         let lists = futures::stream::unfold(state, |(registry, mut changes, mut stop)| async move {
             tokio::select! {
+                // A change that comes when the time is over is told once.
+                biased;
                 _ = changes.changed() => {}
                 () = sleep(registry.settings().heartbeat_interval) => {}
                 _ = stop.wait_for(|stop| *stop) => return None,

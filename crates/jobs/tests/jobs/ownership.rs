@@ -25,7 +25,7 @@ fn a_job_is_seen_watched_read_and_ended_by_its_owner_and_operators_only() {
         let id = submit(&mine, 3).await.id;
         let unowned = submit(&all, 1).await.id;
         assert_eq!(mine.get(&id).await.unwrap().owner, "mine");
-        assert_eq!(listed(&mine).await, [id.clone()]);
+        assert_eq!(listed(&mine).await, std::slice::from_ref(&id));
         assert_eq!(listed(&other).await, [""; 0]);
         assert_eq!(listed(&operator).await, [unowned.clone(), id.clone()]);
         let is_hidden = |error: JobsError| matches!(error, JobsError::NotFound { .. });

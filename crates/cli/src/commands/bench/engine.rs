@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
 use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{ModelConfig, ModelFolder, Network};
+use windlass_model::{Local, ModelConfig, ModelFolder, Network};
 
 use super::depths::Depths;
 use super::measure::measure;
@@ -138,7 +138,8 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     let backend = Cpu::with(cpu);
     let machine = machine(&cpu, backend.arithmetic());
     let network = arguments.network(backend, &folder, &model)?;
-    let mut engine = Engine::new(network, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+    let mut engine =
+        Engine::new(Local::new(network), cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
     let settings = arguments.settings(&folder, &model);
     let rounds = arguments.rounds as usize;
     let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
