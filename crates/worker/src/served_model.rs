@@ -25,9 +25,12 @@ pub(crate) fn fingerprint(
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }
 
+/// How fingerprints of models begin that are simulated.
+const SIMULATED: &str = "simulated-";
+
 /// The fingerprint of a model that is simulated, which no computed one has.
 pub(crate) fn simulated_fingerprint(model: &ModelConfig) -> String {
-    format!("simulated-{:016x}", xxh3_64(format!("{model:?}").as_bytes()))
+    format!("{SIMULATED}{:016x}", xxh3_64(format!("{model:?}").as_bytes()))
 }
 
 /// What a worker knows of its model besides the weights; never changes.
@@ -86,6 +89,7 @@ impl ServedModel {
                 default_effort: self.default_effort.clone(),
                 parameters: self.config.parameters(),
                 fingerprint: self.fingerprint.clone(),
+                simulated: self.fingerprint.starts_with(SIMULATED),
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kv: Some(self.kv),

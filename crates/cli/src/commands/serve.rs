@@ -62,12 +62,14 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     }
     // The file's workers are meant for the command coordinator.
     let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
-    let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
-    if worker_settings.registration.is_some() {
+    let worker_options = arguments.worker.or(file.worker);
+    let is_registered = worker_options.registry.as_deref().is_some_and(|registry| registry != "none");
+    if let Some(field) = is_registered.then_some("registry").or(worker_options.first_of_registration()) {
         bail!(
-            "registry is etcd, but serve is a cluster of its own: leave it out, or use the commands coordinator and worker"
+            "{field} is set, but serve is a cluster of its own: leave it out, or use the commands coordinator and worker"
         );
     }
+    let worker_settings = worker_options.settings("127.0.0.1:0")?;
     if worker_settings.tp_listen.is_some() {
         bail!(
             "tp_listen is set, but serve is one process: leave it out, or use the commands coordinator and worker"

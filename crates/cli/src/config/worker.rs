@@ -25,7 +25,7 @@ pub(crate) struct WorkerOptions {
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
     pub(crate) listen: Option<String>,
     /// What computes: cpu, or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
-    /// simulated_row_us say. For trying out clusters [default: cpu]
+    /// simulated_row_us say, whatever is set of the computation. For trying out clusters [default: cpu]
     #[arg(long, value_name = "cpu|simulated", env = "WINDLASS_BACKEND")]
     pub(crate) backend: Option<String>,
     /// With backend simulated, what a core iteration takes whatever the rows, in microseconds [default: 1000]
@@ -199,6 +199,7 @@ impl WorkerOptions {
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
     pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
         let backend = self.backend()?;
+        self.check_partners(backend)?;
         let registration = self.registration()?;
         let tp_listen = self.tp_listen(backend)?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
@@ -238,7 +239,8 @@ impl WorkerOptions {
 impl WorkerOptions {
     fn registration(&self) -> Result<Option<RegistrationSettings>> {
         match self.registry.as_deref() {
-            None | Some("none") => return Ok(None),
+            None => return self.refuse_unregistered().map(|()| None),
+            Some("none") => return Ok(None),
             Some("etcd") => {}
             Some(name) => bail!("registry is '{name}': use none or etcd"),
         }
@@ -273,6 +275,41 @@ impl WorkerOptions {
             }
             (Some(address), _) => checked_address("tp_listen", address.clone()).map(Some),
         }
+    }
+
+    /// The name of the first setting that is only of use where the worker registers, if one is set.
+    pub(crate) fn first_of_registration(&self) -> Option<&'static str> {
+        let fields = [
+            ("worker_id", self.worker_id.is_some()),
+            ("advertise", self.advertise.is_some()),
+            ("lease_ttl_s", self.lease_ttl_s.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
+    }
+
+    fn refuse_unregistered(&self) -> Result<()> {
+        match self.first_of_registration() {
+            Some(field) => bail!(
+                "{field} is set, and the worker registers nowhere: set etcd_endpoints, leave it out, or set registry to none"
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is only of use with other settings than these.
+    fn check_partners(&self, backend: WorkerBackend) -> Result<()> {
+        let costs = [
+            ("simulated_tick_us", self.simulated_tick_us.is_some()),
+            ("simulated_row_us", self.simulated_row_us.is_some()),
+        ];
+        let is_simulated = matches!(backend, WorkerBackend::Simulated(_));
+        if let Some((field, _)) = costs.iter().find(|(_, is_set)| *is_set && !is_simulated) {
+            bail!("{field} is set, and backend is not simulated: set backend to simulated, or leave it out");
+        }
+        if self.coalesce_limit.is_some() && self.coalesce.as_deref() == Some("off") {
+            bail!("coalesce_limit is set, and coalesce is off: leave it out, or set coalesce to auto");
+        }
+        Ok(())
     }
 
     fn backend(&self) -> Result<WorkerBackend> {
@@ -385,6 +422,23 @@ mod tests {
             (
                 WorkerOptions { registry: Some("etcd".into()), lease_ttl_s: Some(1), ..demo() },
                 "lease_ttl_s is 1: use 2 to 3600",
+            ),
+            (
+                WorkerOptions { advertise: Some("a:1".into()), ..demo() },
+                "advertise is set, and the worker registers nowhere: set etcd_endpoints",
+            ),
+            (
+                WorkerOptions { lease_ttl_s: Some(5), ..demo() },
+                "lease_ttl_s is set, and the worker registers",
+            ),
+            (WorkerOptions { worker_id: Some("w".into()), ..demo() }, "worker_id is set, and the worker"),
+            (
+                WorkerOptions { simulated_row_us: Some(5), ..demo() },
+                "simulated_row_us is set, and backend is not simulated: set backend to simulated",
+            ),
+            (
+                WorkerOptions { coalesce: Some("off".into()), coalesce_limit: Some(3), ..demo() },
+                "coalesce_limit is set, and coalesce is off: leave it out",
             ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (WorkerOptions { tp: Some(0), ..demo() }, "tp is 0: use 1 to 4,"),

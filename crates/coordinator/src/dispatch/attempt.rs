@@ -18,6 +18,8 @@ pub(super) struct Running {
     lost: BoxFuture<'static, Loss>,
     work: WorkGuard,
     has_begun: bool,
+    /// Heard already and not told yet.
+    first: Option<Result<Event, Setback>>,
 }
 
 /// Sends the request to a worker; returns once that took it or did not.
@@ -34,12 +36,37 @@ pub(super) async fn attempt(worker: &Arc<Worker>, task: &Task) -> Result<Running
         answer = client.generate(task.request()) => answer.map_err(|status| Setback::of(&status))?.into_inner(),
         loss = &mut lost => return Err(Setback::lost(loss)),
     };
-    Ok(Running { worker: Arc::clone(worker), events, lost, work, has_begun: false })
+    Ok(Running { worker: Arc::clone(worker), events, lost, work, has_begun: false, first: None })
 }
 
 impl Running {
+    /// Waits for the first event, which [`Self::next`] tells.
+    pub(super) async fn begin(&mut self) {
+        self.first = Some(self.hear().await);
+    }
+
+    /// Itself, unless what it began with was a setback.
+    pub(super) fn begun(mut self) -> Result<Self, Setback> {
+        match self.first.take() {
+            Some(Err(setback)) => Err(setback),
+            first => Ok(Self { first, ..self }),
+        }
+    }
+
+    /// Whether it began with an event that is not told yet.
+    pub(super) fn has_event(&self) -> bool {
+        matches!(self.first, Some(Ok(_)))
+    }
+
     /// The next event, up to the finish.
     pub(super) async fn next(&mut self) -> Result<Event, Setback> {
+        match self.first.take() {
+            Some(first) => first,
+            None => self.hear().await,
+        }
+    }
+
+    async fn hear(&mut self) -> Result<Event, Setback> {
         let message = tokio::select! {
             // What arrived before a loss still counts.
             biased;

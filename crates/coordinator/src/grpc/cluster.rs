@@ -119,7 +119,7 @@ fn list(registry: &Registry) -> ListWorkersResponse {
 fn status(worker: &Worker) -> WorkerStatus {
     let state = worker.state();
     let (requests, predicted_core_iterations) = worker.under_way();
-    let (model, version) = worker.model_and_version();
+    let (model, version, simulated) = worker.model_and_version();
     WorkerStatus {
         id: worker.id.to_string(),
         address: worker.address.clone(),
@@ -136,5 +136,6 @@ fn status(worker: &Worker) -> WorkerStatus {
         load: Some(worker.load()),
         requests: u32::try_from(requests).unwrap_or(u32::MAX),
         predicted_core_iterations,
+        simulated,
     }
 }

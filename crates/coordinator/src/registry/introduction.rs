@@ -36,6 +36,9 @@ impl Registry {
             let model = read(&files, move |files| Model::new(identity, files)).await?;
             let model = Arc::new(model.map_err(|error| error.to_string())?);
             metrics::known_model(&name);
+            if model.info.simulated {
+                tracing::warn!(model = name, "the model is simulated: its answers are drawn, not computed");
+            }
             write(&self.models).insert(name, model);
         }
         Ok(())
@@ -55,14 +58,7 @@ impl Registry {
         let reason = new.difference(kept);
         if worker.state() != (WorkerState::Unready { reason: reason.clone() }) {
             let (worker, model) = (&worker.id, &new.info.name);
-            let (fingerprint, expected) = (&new.info.fingerprint, &kept.info.fingerprint);
-            tracing::error!(
-                %worker,
-                model,
-                fingerprint,
-                expected,
-                "worker is kept out: it differs from others"
-            );
+            tracing::error!(%worker, model, reason, "worker is kept out: it differs from others");
         }
         Err(reason)
     }

@@ -106,9 +106,12 @@ impl Worker {
         lock(&self.breaker).introduced(Instant::now());
     }
 
-    /// Name of the model and version that it introduced itself with; empty before.
-    pub(crate) fn model_and_version(&self) -> (String, String) {
-        let introduced = self.introduced().map(|known| (known.identity.info.name, known.version));
+    /// Name of the model and version that it introduced itself with, and whether it only simulates; empty before.
+    pub(crate) fn model_and_version(&self) -> (String, String, bool) {
+        let introduced = self.introduced().map(|Introduction { identity, version }| {
+            let simulated = identity.info.simulated;
+            (identity.info.name, version, simulated)
+        });
         introduced.unwrap_or_default()
     }
 
