@@ -3,6 +3,7 @@
 mod coordinator;
 mod etcd;
 mod file;
+mod gpu;
 mod jobs;
 mod tls;
 mod worker;
@@ -15,6 +16,7 @@ use windlass_model::ModelFolder;
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use etcd::{EtcdOptions, EtcdSettings};
 pub(crate) use file::ConfigFile;
+pub(crate) use gpu::gpu_config;
 pub(crate) use jobs::JobsOptions;
 pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;

@@ -50,6 +50,18 @@ fn the_plain_backend_generates_what_was_recorded() {
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
 }
 
+/// The kernels of a GPU, compiled for this machine.
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn the_cuda_backend_generates_what_was_recorded() {
+    use windlass_kernels::WeightFormat;
+    use windlass_kernels::cuda::{Cuda, Emulator};
+
+    let cuda = Cuda::new(Emulator::get(), WeightFormat::F32).unwrap();
+    let (agreed, all) = agreeing_tokens(cuda, 11);
+    assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
 /// Raw states after each iteration and logits at several depths, from a given and from the zero state.
 #[test]
 fn forward_states_and_logits_are_those_recorded() {

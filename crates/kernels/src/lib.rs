@@ -14,6 +14,7 @@ pub mod cuda;
 mod cuda_error;
 #[cfg(feature = "test-support")]
 mod faulty;
+mod gpu_config;
 mod kv;
 pub mod mapped;
 mod plain;
@@ -24,5 +25,6 @@ pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 pub use cuda_error::CudaError;
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
+pub use gpu_config::GpuConfig;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};
 pub use plain::Plain;

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GpuConfig, Survey, compile};
-use windlass_kernels::{CudaError, WeightFormat, selftest};
+use windlass_kernels::cuda::{Cuda, Emulator, Gpu, Survey, compile};
+use windlass_kernels::{CudaError, GpuConfig, WeightFormat, selftest};
 
 fn emulated(format: WeightFormat) -> Cuda<Emulator> {
     Cuda::new(Emulator::get(), format).unwrap()

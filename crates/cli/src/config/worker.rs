@@ -8,7 +8,7 @@ use windlass_kernels::WeightFormat;
 use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
-use super::{EtcdOptions, TlsOptions, checked_address, model_folder, set, thread_count};
+use super::{EtcdOptions, TlsOptions, checked_address, gpu_config, model_folder, set, thread_count};
 use crate::text_files;
 
 /// Deepest `max_depth` that is taken for meant.
@@ -23,10 +23,16 @@ pub(crate) struct WorkerOptions {
     /// [default: 127.0.0.1:8002; with `serve` 127.0.0.1:0]
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
     pub(crate) listen: Option<String>,
-    /// What computes: cpu, or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
+    /// What computes: cpu; cuda, a GPU; or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
     /// simulated_row_us say. For trying out clusters [default: cpu]
-    #[arg(long, value_name = "cpu|simulated", env = "WINDLASS_BACKEND")]
+    #[arg(long, value_name = "cpu|cuda|simulated", env = "WINDLASS_BACKEND")]
     pub(crate) backend: Option<String>,
+    /// With backend cuda, which GPU, as the driver counts [default: 0]
+    #[arg(long, value_name = "N", env = "WINDLASS_CUDA_DEVICE")]
+    pub(crate) cuda_device: Option<usize>,
+    /// With backend cuda, folder of compiled kernels [default: windlass/kernels in the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "WINDLASS_CUDA_KERNEL_CACHE")]
+    pub(crate) cuda_kernel_cache: Option<PathBuf>,
     /// With backend simulated, what a core iteration takes whatever the rows, in microseconds [default: 1000]
     #[arg(long, value_name = "US", env = "WINDLASS_SIMULATED_TICK_US")]
     pub(crate) simulated_tick_us: Option<u64>,
@@ -137,6 +143,8 @@ impl WorkerOptions {
         Self {
             listen: self.listen.or(other.listen),
             backend: self.backend.or(other.backend),
+            cuda_device: self.cuda_device.or(other.cuda_device),
+            cuda_kernel_cache: self.cuda_kernel_cache.or(other.cuda_kernel_cache),
             simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
@@ -183,7 +191,7 @@ impl WorkerOptions {
         let backend = self.backend()?;
         let registration = self.registration()?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
-        let default_model = (backend != WorkerBackend::Cpu).then(|| "demo".to_owned());
+        let default_model = matches!(backend, WorkerBackend::Simulated(_)).then(|| "demo".to_owned());
         let model = self.model.or(default_model);
         let model =
             model.context("model is not set: name its folder, or demo for the one in this program")?;
@@ -237,13 +245,16 @@ impl WorkerOptions {
     fn backend(&self) -> Result<WorkerBackend> {
         match self.backend.as_deref() {
             None | Some("cpu") => Ok(WorkerBackend::Cpu),
+            Some("cuda") => {
+                Ok(WorkerBackend::Cuda(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
+            }
             Some("simulated") => {
                 let mut cost = SimulatedCost::default();
                 set(&mut cost.tick, self.simulated_tick_us.map(Duration::from_micros));
                 set(&mut cost.row, self.simulated_row_us.map(Duration::from_micros));
                 Ok(WorkerBackend::Simulated(cost))
             }
-            Some(name) => bail!("backend is '{name}': use cpu or simulated"),
+            Some(name) => bail!("backend is '{name}': use cpu, cuda or simulated"),
         }
     }
 }

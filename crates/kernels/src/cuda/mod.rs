@@ -24,13 +24,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub use device::{Argument, Device, Grid, Kernel, Memory};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};
-pub use gpu::{DeviceInfo, Gpu, GpuConfig, Survey, compile};
+pub use gpu::{DeviceInfo, Gpu, Survey, compile};
 pub use matrix::CudaMatrix;
 use matrix::Values;
 use scratch::Scratch;
 
 use crate::cpu::WeightFormat;
 use crate::cuda_error::CudaError;
+use crate::gpu_config::GpuConfig;
 use crate::kv::KvShape;
 
 /// Activations on a device, f32 `[capacity, width]`.
@@ -74,5 +75,12 @@ impl<D: Device> Cuda<D> {
 
     fn scratch(&self) -> MutexGuard<'_, Scratch<D>> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cuda<Gpu> {
+    /// A backend on the GPU that `config` names.
+    pub fn open(config: &GpuConfig, format: WeightFormat) -> Result<Self, CudaError> {
+        Self::new(Gpu::open(config)?, format)
     }
 }

@@ -10,7 +10,6 @@ mod survey;
 
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
@@ -18,22 +17,15 @@ use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUstream};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
 use crate::cuda_error::CudaError;
+use crate::gpu_config::GpuConfig;
 pub use compiler::compile;
 use driver::{ok, to};
 use pinned::Pinned;
 pub use survey::{DeviceInfo, Survey};
 
-/// Which GPU, and where its compiled kernels are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GpuConfig {
-    /// As the driver counts.
-    pub device: usize,
-    /// Folder of compiled kernels; without one they are compiled at every start.
-    pub kernel_cache: Option<PathBuf>,
-}
-
 /// One GPU.
 pub struct Gpu {
+    info: DeviceInfo,
     context: Arc<Context>,
     /// By [`Kernel`].
     functions: Vec<CUfunction>,
@@ -82,7 +74,12 @@ impl Gpu {
         };
         let functions = Kernel::ALL.iter().map(function).collect::<Result<_, _>>()?;
         let pinned = Pinned::new().map_err(to("pin memory"))?;
-        Ok(Self { context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+        Ok(Self { info, context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
     /// Bytes of its memory that are free.
