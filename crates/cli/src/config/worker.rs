@@ -286,6 +286,8 @@ fn weight_format(name: &str) -> Result<WeightFormat> {
 
 #[cfg(test)]
 mod tests {
+    use windlass_kernels::GpuConfig;
+
     use super::*;
 
     fn demo() -> WorkerOptions {
@@ -317,6 +319,21 @@ mod tests {
         let options = WorkerOptions { simulated_tick_us: Some(70), simulated_row_us: Some(3), ..simulated() };
         assert_eq!(backend(options), costs(micros(70), micros(3)));
         assert_eq!(backend(demo()), WorkerBackend::Cpu);
+    }
+
+    #[test]
+    fn a_gpu_is_named_by_its_number_and_needs_a_model() {
+        let cuda = |model| WorkerOptions {
+            backend: Some("cuda".to_owned()),
+            cuda_device: Some(3),
+            cuda_kernel_cache: Some("/kernels".into()),
+            model,
+            ..WorkerOptions::default()
+        };
+        let settings = cuda(Some("demo".to_owned())).settings("127.0.0.1:8002").unwrap();
+        let gpu = GpuConfig { device: 3, kernel_cache: Some("/kernels".into()) };
+        assert_eq!(settings.config.backend, WorkerBackend::Cuda(gpu));
+        assert!(error(cuda(None)).starts_with("model is not set"));
     }
 
     #[test]
@@ -374,7 +391,7 @@ mod tests {
             ),
             (
                 WorkerOptions { backend: Some("gpu".into()), ..demo() },
-                "backend is 'gpu': use cpu or simulated",
+                "backend is 'gpu': use cpu, cuda or simulated",
             ),
             (WorkerOptions { stuck_after_ms: Some(0), ..demo() }, "stuck_after_ms is 0: use at least 1"),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),

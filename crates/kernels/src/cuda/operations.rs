@@ -1,10 +1,11 @@
 //! The backend's operations: shapes are checked here, then kernels are launched.
 
+use super::Cuda;
+use super::buffer::{CudaBuffer, CudaCache};
 use super::bytes::{bytes, bytes_mut};
-use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::device::{Argument, Device, Grid, Kernel};
 use super::matrix::{CudaMatrix, Values};
 use super::product::{Epilogue, Input};
-use super::{Cuda, CudaBuffer, CudaCache};
 use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::Arithmetic;
 use crate::kv::{KvRows, KvShape};
@@ -13,31 +14,6 @@ use crate::kv::{KvRows, KvShape};
 const MAX_HEAD_DIM: usize = 256;
 /// Numbers of a latent's change.
 const CHANGE_NUMBERS: usize = 4;
-
-impl<M: Memory> CudaBuffer<M> {
-    fn start(&self) -> Argument {
-        Argument::start(&self.memory)
-    }
-
-    /// Asserts that it has `rows` rows of `width`.
-    fn check(&self, rows: usize, width: usize) {
-        assert_eq!(self.width, width, "a buffer's width differs");
-        assert!(rows <= self.capacity, "{rows} rows of a buffer of {}", self.capacity);
-    }
-}
-
-impl<M: Memory> CudaCache<M> {
-    fn width(&self) -> usize {
-        self.shape.heads * self.shape.head_dim
-    }
-
-    /// What kernels take of its shape.
-    fn arguments(&self, layer: usize) -> [Argument; 4] {
-        let KvShape { layers, heads, head_dim, .. } = self.shape;
-        assert!(layer < layers, "layer {layer} of {layers}");
-        [layers, layer, heads, head_dim].map(Argument::count)
-    }
-}
 
 impl<D: Device> Backend for Cuda<D> {
     type Buffer = CudaBuffer<D::Memory>;

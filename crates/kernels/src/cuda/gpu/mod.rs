@@ -12,7 +12,7 @@ use std::ffi::{CString, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
+use cudarc::driver::result::{self, ctx, module, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUstream};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
@@ -26,10 +26,11 @@ pub use survey::{DeviceInfo, Survey};
 /// One GPU.
 pub struct Gpu {
     info: DeviceInfo,
-    context: Arc<Context>,
+    /// Before the context, in which it is freed.
+    pinned: Mutex<Pinned>,
     /// By [`Kernel`].
     functions: Vec<CUfunction>,
-    pinned: Mutex<Pinned>,
+    context: Arc<Context>,
 }
 
 /// What memory needs to be freed.
@@ -95,6 +96,17 @@ impl fmt::Debug for Gpu {
     }
 }
 
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Pinned memory is freed in its context, and not before the device has read it.
+        // SAFETY: the handles live as long as the context, which this holds.
+        unsafe {
+            let _ = ctx::set_current(self.context.context);
+            let _ = stream::synchronize(self.context.stream);
+        }
+    }
+}
+
 impl Context {
     /// Makes this the calling thread's context.
     fn bind(&self) {
@@ -150,9 +162,15 @@ impl Memory for GpuMemory {
 
 impl Drop for GpuMemory {
     fn drop(&mut self) {
-        self.context.bind();
-        // SAFETY: the address is from `malloc_sync` and nobody else frees it. The driver waits for launches that use it.
-        let _: Result<(), DriverError> = unsafe { result::free_sync(self.address) };
+        // A panic here would end the process where a broken device has already panicked elsewhere, so errors are left to those
+        // who use the device.
+        // SAFETY: the handles live as long as the context. The address is from `malloc_sync`, nobody else frees it, and the
+        // stream is waited for, so no launch still uses it.
+        unsafe {
+            let _ = ctx::set_current(self.context.context);
+            let _ = stream::synchronize(self.context.stream);
+            let _ = result::free_sync(self.address);
+        }
     }
 }
 
@@ -182,9 +200,12 @@ impl Device for Gpu {
         self.context.bind();
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         if from.len() > Pinned::BYTES {
+            // SAFETY: the memory has as many bytes, and `from` is borrowed until the stream was waited for.
+            ok("copy to the device", unsafe {
+                result::memcpy_htod_async(to.address, from, self.context.stream)
+            });
             self.context.synchronize();
-            // SAFETY: the memory has as many bytes, and nothing that was launched still uses it.
-            return ok("copy to the device", unsafe { result::memcpy_htod_sync(to.address, from) });
+            return pinned.reset();
         }
         if !pinned.has_room(from.len()) {
             self.context.synchronize();
