@@ -5,12 +5,15 @@ mod etcd;
 mod file;
 mod gpu;
 mod jobs;
+mod rank;
 mod tls;
 mod worker;
 
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
+use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
@@ -18,6 +21,7 @@ pub(crate) use etcd::{EtcdOptions, EtcdSettings};
 pub(crate) use file::ConfigFile;
 pub(crate) use gpu::gpu_config;
 pub(crate) use jobs::JobsOptions;
+pub(crate) use rank::RankOptions;
 pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;
 
@@ -30,6 +34,18 @@ pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize> {
         Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
         Some(threads) => bail!("threads is {threads}: use 1 to {MOST_THREADS}"),
     }
+}
+
+/// How long a silent rank is taken to live.
+fn rank_timeout(asked_ms: Option<u64>) -> Result<Duration> {
+    match asked_ms.unwrap_or(10_000) {
+        ms @ 100..=3_600_000 => Ok(Duration::from_millis(ms)),
+        ms => bail!("rank_timeout_ms is {ms}: use 100 to 3600000"),
+    }
+}
+
+fn weight_format(name: &str) -> Result<WeightFormat> {
+    name.parse().map_err(|_| anyhow!("weights is '{name}': use f32, bf16 or int8"))
 }
 
 /// The model that the setting `model` names.

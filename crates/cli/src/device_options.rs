@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use windlass_kernels::GpuConfig;
 
@@ -31,9 +32,14 @@ pub(crate) struct DeviceOptions {
 }
 
 impl DeviceOptions {
-    /// The GPU, if one was asked for.
-    pub(crate) fn gpu(&self) -> Option<GpuConfig> {
-        let gpu = || gpu_config(self.cuda_device, self.cuda_kernel_cache.clone());
-        (self.backend == DeviceKind::Cuda).then(gpu)
+    /// The GPU, if one was asked for, to run as one of `tp` ranks.
+    pub(crate) fn gpu(&self, tp: usize) -> Result<Option<GpuConfig>> {
+        if self.backend != DeviceKind::Cuda {
+            return Ok(None);
+        }
+        if tp != 1 {
+            bail!("tp is {tp}, but backend is cuda, which runs on one GPU: leave tp out");
+        }
+        Ok(Some(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
     }
 }

@@ -4,8 +4,7 @@ mod run;
 
 use std::time::Duration;
 
-use windlass_kernels::Backend;
-use windlass_model::{Capacity, Network, Workspace};
+use windlass_model::{Capacity, Runner};
 
 use crate::clock::Clock;
 use crate::config::{EngineConfig, EngineConfigError};
@@ -35,10 +34,9 @@ pub enum SubmitError {
     },
 }
 
-/// Serves many sequences on one network.
-pub struct Engine<B: Backend> {
-    network: Network<B>,
-    workspace: Workspace<B>,
+/// Serves many sequences on one model.
+pub struct Engine<R: Runner> {
+    runner: R,
     config: EngineConfig,
     clock: Box<dyn Clock>,
     scheduler: Scheduler,
@@ -56,41 +54,33 @@ pub struct Engine<B: Backend> {
     work: Work,
 }
 
-impl<B: Backend> Engine<B> {
+impl<R: Runner> Engine<R> {
     /// An engine with all its memory.
     pub fn new(
-        network: Network<B>,
+        mut runner: R,
         config: EngineConfig,
         clock: Box<dyn Clock>,
     ) -> Result<Self, EngineConfigError> {
-        config.validate(network.config())?;
-        let workspace = network.workspace(config.capacity(network.config()));
-        Ok(Self::assemble(network, workspace, config, clock))
+        config.validate(runner.config())?;
+        runner.allocate(config.capacity(runner.config()));
+        Ok(Self::assemble(runner, config, clock))
     }
 
-    /// An idle engine's network under another configuration; in the same memory, where that asks for as much. Nothing else
+    /// An idle engine's model under another configuration; in the same memory, where that asks for as much. Nothing else
     /// stays: counters, measured costs and kept prompts are those of a new engine.
     pub fn reconfigure(self, config: EngineConfig) -> Result<Self, EngineConfigError> {
         assert!(self.is_idle(), "an engine is reconfigured while it serves");
-        config.validate(self.network.config())?;
-        let Self { network, workspace, config: before, clock, .. } = self;
-        let capacity = config.capacity(network.config());
-        let workspace = if capacity == before.capacity(network.config()) {
-            workspace
-        } else {
-            drop(workspace);
-            network.workspace(capacity)
-        };
-        Ok(Self::assemble(network, workspace, config, clock))
+        config.validate(self.runner.config())?;
+        let Self { mut runner, config: before, clock, .. } = self;
+        let capacity = config.capacity(runner.config());
+        if capacity != before.capacity(runner.config()) {
+            runner.allocate(capacity);
+        }
+        Ok(Self::assemble(runner, config, clock))
     }
 
-    fn assemble(
-        network: Network<B>,
-        workspace: Workspace<B>,
-        config: EngineConfig,
-        clock: Box<dyn Clock>,
-    ) -> Self {
-        let Capacity { latents, blocks, .. } = config.capacity(network.config());
+    fn assemble(runner: R, config: EngineConfig, clock: Box<dyn Clock>) -> Self {
+        let Capacity { latents, blocks, .. } = config.capacity(runner.config());
         Self {
             scheduler: Scheduler::new(&config),
             costs: Costs::default(),
@@ -102,8 +92,7 @@ impl<B: Backend> Engine<B> {
             counters: Load::default(),
             launches: Vec::new(),
             work: Work::default(),
-            network,
-            workspace,
+            runner,
             config,
             clock,
         }
@@ -112,7 +101,7 @@ impl<B: Backend> Engine<B> {
     /// What requests are checked against.
     pub fn limits(&self) -> RequestLimits<'_> {
         RequestLimits {
-            model: self.network.config(),
+            model: self.runner.config(),
             max_depth: self.config.max_depth,
             max_prompt: self.config.prefill_positions,
         }
@@ -121,7 +110,7 @@ impl<B: Backend> Engine<B> {
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
     pub fn submit(&mut self, id: RequestId, request: Request) -> Result<(), SubmitError> {
         request.validate(self.limits())?;
-        if let Some(reason) = request.end_of_emitted(&self.network.config().stop_tokens) {
+        if let Some(reason) = request.end_of_emitted(&self.runner.config().stop_tokens) {
             let sequence = Sequence::new(id, request, self.arrivals, self.clock.now());
             self.complete.push((id, reason, sequence.usage()));
             return Ok(());
@@ -225,6 +214,7 @@ impl<B: Backend> Engine<B> {
             self.counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
             self.counters.prefix_hit_positions_total += place.reused as u64;
         }
+        self.runner.open(place.table as u32, &self.memory.tables[place.table]);
         self.lanes.push(Lane::open(sequence, place, grouping));
         true
     }
@@ -269,7 +259,7 @@ impl<B: Backend> Engine<B> {
         Grouping {
             segment: self.config.prefill_segment,
             most: self.config.prefill_positions,
-            vocabulary: self.network.config().vocabulary,
+            vocabulary: self.runner.config().vocabulary,
         }
     }
 

@@ -3,13 +3,27 @@
 
 mod common;
 
-use common::{config, tiny};
-use windlass_engine::{Coalesce, EngineConfig, Request, RequestId};
-use windlass_model::{DepthPolicy, KvPolicy};
+use common::{config, tiny, tiny_ranks};
+use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
+use windlass_kernels::CpuConfig;
+use windlass_model::{DepthPolicy, KvPolicy, Runner};
+
+fn steady() -> EngineConfig {
+    EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() }
+}
 
 #[test]
 fn a_steady_tick_allocates_nothing() {
-    let mut engine = tiny(EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() });
+    check(tiny(steady()));
+}
+
+/// Nothing on the engine's own thread, which is rank 0.
+#[test]
+fn nor_does_one_of_several_ranks() {
+    check(tiny_ranks(2, CpuConfig::new(2), steady()));
+}
+
+fn check<R: Runner>(mut engine: Engine<R>) {
     for id in 0..6 {
         let request = Request {
             ignore_model_stops: true,

@@ -13,26 +13,25 @@ use std::ops::Range;
 
 use common::choices::Choices;
 use common::visits::{together, visits};
-use common::{alone, config, engine, goldens_folder, network, same, tiny, tiny_on};
-use windlass_engine::{EngineConfig, Request, RequestId, block_bytes};
+use common::{alone, config, engine, goldens_folder, network, same, tiny, tiny_on, tiny_ranks};
+use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::ModelFolder;
+use windlass_model::{ModelFolder, Runner};
 
 fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Runs schedules on backends of one kind, and compares every answer with that of the same request alone.
-fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
+/// Runs schedules on engines of one kind, and compares every answer with that of the same request alone.
+fn check<R: Runner>(schedules: Range<u64>, tiny: impl Fn(EngineConfig) -> Engine<R>) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
-    let mut single = [None, Some(16), Some(32)].map(|prefill_segment| {
-        (prefill_segment, tiny_on(cpu(), EngineConfig { prefill_segment, ..config() }))
-    });
+    let mut single = [None, Some(16), Some(32)]
+        .map(|prefill_segment| (prefill_segment, tiny(EngineConfig { prefill_segment, ..config() })));
     let (mut compared, mut preempted, mut reused) = (0, 0, 0);
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
-        let mut engine = tiny_on(cpu(), config.clone());
+        let mut engine = tiny(config.clone());
         let visits = visits(&mut choices);
         let mut answers = together(&mut engine, &visits);
         preempted += engine.load().preemptions_total;
@@ -66,13 +65,20 @@ fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
 #[test]
 fn answers_do_not_depend_on_the_schedule() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
-    check(first..first + environment("WINDLASS_SCHEDULES", 200), || Cpu::new(1));
+    check(first..first + environment("WINDLASS_SCHEDULES", 200), tiny);
 }
 
 #[test]
 fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
-        check(0..40, || Cpu::with(CpuConfig { weights, ..CpuConfig::new(2) }));
+        check(0..40, |config| tiny_on(Cpu::with(CpuConfig { weights, ..CpuConfig::new(2) }), config));
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_schedule_on_several_ranks() {
+    for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::F32), (2, WeightFormat::Int8)] {
+        check(0..40, |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config));
     }
 }
 
@@ -100,6 +106,16 @@ fn answers_do_not_depend_on_the_number_of_threads() {
     for schedule in 0..20 {
         let request = Choices { schedule, drawn: 0 }.request();
         let [a, b] = [&mut one, &mut three].map(|engine| alone(engine, request.clone()));
+        assert!(same(&a.tokens, &b.tokens) && a.end == b.end, "{request:?}");
+    }
+}
+
+#[test]
+fn answers_of_ranks_do_not_depend_on_their_threads() {
+    let [mut two, mut seven] = [2, 7].map(|threads| tiny_ranks(2, CpuConfig::new(threads), config()));
+    for schedule in 0..20 {
+        let request = Choices { schedule, drawn: 0 }.request();
+        let [a, b] = [&mut two, &mut seven].map(|engine| alone(engine, request.clone()));
         assert!(same(&a.tokens, &b.tokens) && a.end == b.end, "{request:?}");
     }
 }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{alone, config, engine, goldens_folder, network};
-use windlass_engine::{Request, TokenOutput};
-use windlass_kernels::{Backend, Cpu, KvRow, KvRows, KvTable, Plain};
+use common::{alone, config, goldens_folder, network, tiny, tiny_on, tiny_ranks};
+use windlass_engine::{Engine, Request, TokenOutput};
+use windlass_kernels::{Cpu, CpuConfig, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
-use windlass_model::{Capacity, KvPolicy, Launch, OracleToken};
+use windlass_model::{Capacity, KvPolicy, Launch, OracleToken, Runner};
 
 fn oracle_token(token: TokenOutput) -> OracleToken {
     let logits = token.logits.unwrap();
@@ -15,9 +15,8 @@ fn oracle_token(token: TokenOutput) -> OracleToken {
 }
 
 /// Runs every recorded generation and returns (tokens that agreed, tokens in all).
-fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
+fn agreeing_tokens<R: Runner>(mut engine: Engine<R>, every_nth: usize) -> (usize, usize) {
     let goldens = Goldens::open(goldens_folder());
-    let mut engine = engine(network(backend, &goldens.model), config());
     let (mut agreed, mut all) = (0, 0);
     for case in goldens.cases.iter().step_by(every_nth) {
         let request = Request {
@@ -39,14 +38,14 @@ fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
 
 #[test]
 fn the_engine_generates_what_was_recorded() {
-    let (agreed, all) = agreeing_tokens(Cpu::new(1), 1);
+    let (agreed, all) = agreeing_tokens(tiny(config()), 1);
     println!("{agreed} of {all} tokens agreed");
     assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
 }
 
 #[test]
 fn the_plain_backend_generates_what_was_recorded() {
-    let (agreed, all) = agreeing_tokens(Plain, 11);
+    let (agreed, all) = agreeing_tokens(tiny_on(Plain, config()), 11);
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
 }
 
@@ -58,8 +57,34 @@ fn the_cuda_backend_generates_what_was_recorded() {
     use windlass_kernels::cuda::{Cuda, Emulator};
 
     let cuda = Cuda::new(Emulator::get(), WeightFormat::F32).unwrap();
-    let (agreed, all) = agreeing_tokens(cuda, 11);
+    let (agreed, all) = agreeing_tokens(tiny_on(cuda, config()), 11);
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
+#[test]
+fn several_ranks_generate_what_was_recorded() {
+    for ranks in [2, 3, 5] {
+        let (agreed, all) = agreeing_tokens(tiny_ranks(ranks, CpuConfig::new(2), config()), 3);
+        println!("{ranks} ranks: {agreed} of {all} tokens agreed");
+        assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+    }
+}
+
+#[test]
+fn several_ranks_take_the_tokens_of_one() {
+    let goldens = Goldens::open(goldens_folder());
+    let mut one = tiny(config());
+    for ranks in [2, 3, 5] {
+        let mut several = tiny_ranks(ranks, CpuConfig::new(2), config());
+        for case in goldens.cases.iter().step_by(5) {
+            let request = Request::greedy(case.prompt.clone(), case.tokens.len(), case.depth, case.kv);
+            let of_token = |token: &TokenOutput| (token.token, token.depth);
+            let answers = [alone(&mut one, request.clone()), alone(&mut several, request)];
+            let [expected, got] =
+                answers.map(|answer| answer.tokens.iter().map(of_token).collect::<Vec<_>>());
+            assert_eq!(got, expected, "{ranks} ranks, {:?} {:?}", case.depth, case.kv);
+        }
+    }
 }
 
 /// Raw states after each iteration and logits at several depths, from a given and from the zero state.

@@ -16,7 +16,7 @@ use windlass_engine::{
     block_bytes,
 };
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{DepthPolicy, KvPolicy, ModelFolder};
+use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder};
 
 /// The request as it goes on behind these tokens.
 fn behind(request: &Request, tokens: &[TokenOutput]) -> Request {
@@ -25,7 +25,7 @@ fn behind(request: &Request, tokens: &[TokenOutput]) -> Request {
 }
 
 /// The answer in one piece.
-fn whole(engine: &mut Engine<Cpu>, request: &Request) -> Answer {
+fn whole(engine: &mut Engine<Local<Cpu>>, request: &Request) -> Answer {
     let mut answer = alone(engine, Request { report_logits: true, ..request.clone() });
     if !request.report_logits {
         answer.tokens.iter_mut().for_each(|token| token.logits = None);

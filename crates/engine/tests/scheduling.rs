@@ -14,7 +14,7 @@ use windlass_engine::{
     Clock, Coalesce, Engine, EngineConfig, FinishReason, Phase, Request, RequestId, block_bytes,
 };
 use windlass_kernels::Cpu;
-use windlass_model::{DepthPolicy, KvPolicy, ModelFolder};
+use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder};
 
 fn request(prompt: &[u32], max_tokens: usize, depth: u32) -> Request {
     let request = Request::greedy(prompt.to_vec(), max_tokens, DepthPolicy::Fixed(depth), KvPolicy::Full);
@@ -28,7 +28,7 @@ fn with_blocks(blocks: usize) -> EngineConfig {
 }
 
 /// Runs what was submitted; also the order in which requests ended.
-fn finish(engine: &mut Engine<Cpu>) -> (BTreeMap<RequestId, Answer>, Vec<RequestId>) {
+fn finish(engine: &mut Engine<Local<Cpu>>) -> (BTreeMap<RequestId, Answer>, Vec<RequestId>) {
     let (mut answers, mut order) = (BTreeMap::new(), Vec::new());
     while !engine.is_idle() {
         collect(&mut answers, tick(engine));
@@ -156,7 +156,8 @@ fn a_request_ends_with_what_it_has_when_its_time_is_over() {
     let clock = TestClock::default();
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     let limits = EngineConfig { max_lanes: 1, ..config() };
-    let mut engine = Engine::new(network(Cpu::new(1), &folder), limits, Box::new(clock.clone())).unwrap();
+    let mut engine =
+        Engine::new(Local::new(network(Cpu::new(1), &folder)), limits, Box::new(clock.clone())).unwrap();
     let timeout = |milliseconds| Some(Duration::from_millis(milliseconds));
     let running = Request { timeout: timeout(50), ..request(&[1], 9, 2) };
     engine.submit(RequestId(0), running.clone()).unwrap();

@@ -134,6 +134,16 @@ impl KvTable {
         self.top_slot[position] = top_slot;
     }
 
+    /// The highest slot written at `position`.
+    pub fn top_slot(&self, position: usize) -> u32 {
+        self.top_slot[position]
+    }
+
+    /// All it holds: the blocks of each slot, by position / [`BLOCK_POSITIONS`], and the highest slot of each position.
+    pub fn contents(&self) -> (&[Vec<Option<BlockId>>], &[u32]) {
+        (&self.blocks, &self.top_slot)
+    }
+
     /// The slot to read at `position` by a row that wants `slot`.
     #[inline]
     pub(crate) fn readable_slot(&self, slot: u32, position: usize) -> u32 {

@@ -46,7 +46,7 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
         against_twin!("products", exact, multiplied),
         against_twin!("gated products", exact, gated),
         against_twin!("adapter", exact, adapted),
-        against_twin!("largest outputs", 0.0, largest),
+        against_twin!("largest outputs", exact, largest),
         against_twin!("norms", exact, normed),
         against_twin!("latent changes", exact, committed),
         against_twin!("attention", attention, attended),
@@ -153,10 +153,10 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
         let mut x = filled(backend, rows, inputs, 7);
         backend.upload(&matrix(1, inputs, 5), &mut x, Rows::At(&[rows as u32 / 2]));
         backend.largest_outputs(&x, rows, &matrix, &mut found);
-        all.push(found[rows / 2] as f32);
+        all.extend([found[rows / 2].output as f32, found[rows / 2].value]);
         backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[0]));
         backend.largest_outputs(&x, rows, &matrix, &mut found);
-        all.push(found[0] as f32);
+        all.push(found[0].output as f32);
     }
     all
 }

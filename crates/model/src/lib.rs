@@ -18,6 +18,9 @@ pub mod latent;
 pub mod network;
 pub mod oracle;
 pub mod random;
+pub mod ranks;
+pub mod runner;
+pub mod shard;
 pub mod synthetic;
 pub mod weights;
 
@@ -31,4 +34,7 @@ pub use folder::ModelFolder;
 pub use kv::KvPolicy;
 pub use network::{Capacity, Launch, Network, Workspace};
 pub use oracle::{Oracle, OracleRequest, OracleToken};
+pub use ranks::Ranks;
+pub use runner::{Local, Runner, Wanted};
+pub use shard::{RanksError, Shard};
 pub use weights::{LayerWeights, LoadProgress, Weights};

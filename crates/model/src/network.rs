@@ -5,22 +5,24 @@
 
 mod layer;
 
-use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LatentChange, Rows};
+use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LargestOutput, LatentChange, Rows};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
+use crate::shard::Shard;
 use crate::synthetic;
 use crate::weights::{LoadProgress, Weights};
 use layer::{Finish, Layer, Scratch};
 
-/// A model's weights on a device. Immutable; what changes is in [`Workspace`].
+/// A model's weights, or a rank's shard of them, on a device. Immutable; what changes is in [`Workspace`].
 pub struct Network<B: Backend> {
     backend: B,
     config: ModelConfig,
+    shard: Shard,
     /// `[vocabulary, hidden]`.
     embedding: B::Buffer,
-    /// `[vocabulary, hidden]`.
+    /// `[shard's vocabulary, hidden]`.
     head: B::Matrix,
     /// Onto the core's input from a latent and an embedding, `[hidden, 2 · hidden]`.
     adapter: B::Matrix,
@@ -44,11 +46,14 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// Bytes of a workspace of this capacity.
-    pub fn bytes(&self, config: &ModelConfig) -> u64 {
-        let ModelConfig { hidden, intermediate, vocabulary, .. } = *config;
-        let row = (6 * hidden + intermediate + vocabulary) as u64;
-        let block = kv_shape(config, 1).block_len() as u64;
+    /// Room for nothing.
+    pub const NOTHING: Self = Self { rows: 0, latents: 0, blocks: 0 };
+
+    /// Bytes of a shard's workspace of this capacity.
+    pub fn bytes(&self, config: &ModelConfig, shard: &Shard) -> u64 {
+        let (hidden, width) = (config.hidden, shard.heads.len() * config.head_dim);
+        let row = (3 * hidden + 4 * width + shard.columns.len() + shard.vocabulary.len()) as u64;
+        let block = shard.kv_shape(config, 1).block_len() as u64;
         let Self { rows, latents, blocks } = *self;
         let values = [(rows, row), (latents, 2 * hidden as u64), (blocks, block)];
         values
@@ -65,7 +70,7 @@ pub struct Workspace<B: Backend> {
     /// `[rows, hidden]`, what flows through the layers.
     x: B::Buffer,
     scratch: Scratch<B>,
-    /// `[rows, vocabulary]`.
+    /// `[rows, shard's vocabulary]`.
     logits: B::Buffer,
 }
 
@@ -93,22 +98,34 @@ impl<B: Backend> Network<B> {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let pack = |layer| Layer::new(&backend, layer, config);
+        Self::load_shard(backend, checkpoint, config, Shard::whole(config), progress)
+    }
+
+    /// The same of a rank's part alone; `backend` is that of the rank.
+    pub fn load_shard(
+        backend: B,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        shard: Shard,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, LoadError> {
+        let pack = |layer| Layer::new(&backend, layer, config, &shard);
         let weights = Weights::load_with(checkpoint, config, progress, pack)?;
-        Ok(Self::assemble(backend, config, weights))
+        Ok(Self::assemble(backend, config, shard, weights))
     }
 
-    /// A network of any shape with random weights, packed layer by layer: for measurements.
-    pub fn synthetic(backend: B, config: &ModelConfig, seed: u64) -> Self {
-        let weights = synthetic::weights(config, seed, |layer| Layer::new(&backend, layer, config));
-        Self::assemble(backend, config, weights)
+    /// A rank's part of a network of any shape with random weights, packed layer by layer: for measurements.
+    pub fn synthetic(backend: B, config: &ModelConfig, shard: Shard, seed: u64) -> Self {
+        let weights = synthetic::weights(config, seed, |layer| Layer::new(&backend, layer, config, &shard));
+        Self::assemble(backend, config, shard, weights)
     }
 
-    fn assemble(backend: B, config: &ModelConfig, weights: Weights<Layer<B>>) -> Self {
-        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
+    fn assemble(backend: B, config: &ModelConfig, shard: Shard, weights: Weights<Layer<B>>) -> Self {
+        let hidden = config.hidden;
         let head = weights.head.as_ref().unwrap_or(&weights.wte);
+        let head = &head[shard.vocabulary.start * hidden..shard.vocabulary.end * hidden];
         Self {
-            head: backend.matrix(head, vocabulary, hidden),
+            head: backend.matrix(head, shard.vocabulary.len(), hidden),
             adapter: backend.matrix(&weights.adapter, hidden, 2 * hidden),
             embedding: upload(&backend, &weights.wte, hidden),
             rotary: upload(&backend, &rotary_table(config), config.head_dim),
@@ -117,6 +134,7 @@ impl<B: Backend> Network<B> {
             core: weights.core,
             coda: weights.coda,
             config: config.clone(),
+            shard,
             backend,
         }
     }
@@ -133,14 +151,14 @@ impl<B: Backend> Network<B> {
 
     /// Memory for `capacity`.
     pub fn workspace(&self, capacity: Capacity) -> Workspace<B> {
-        let (config, backend) = (&self.config, &self.backend);
+        let Self { config, shard, backend, .. } = self;
         Workspace {
             latents: backend.buffer(capacity.latents, config.hidden),
             embeddings: backend.buffer(capacity.latents, config.hidden),
-            cache: backend.kv_cache(kv_shape(config, capacity.blocks)),
+            cache: backend.kv_cache(shard.kv_shape(config, capacity.blocks)),
             x: backend.buffer(capacity.rows, config.hidden),
-            scratch: Scratch::new(backend, config, capacity.rows),
-            logits: backend.buffer(capacity.rows, config.vocabulary),
+            scratch: Scratch::new(backend, config, shard, capacity.rows),
+            logits: backend.buffer(capacity.rows, shard.vocabulary.len()),
         }
     }
 
@@ -163,7 +181,7 @@ impl<B: Backend> Network<B> {
     }
 
     /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Replaces `logits` by theirs,
-    /// `[wanted, vocabulary]`.
+    /// `[wanted, shard's vocabulary]`.
     pub fn coda(
         &self,
         workspace: &mut Workspace<B>,
@@ -182,12 +200,15 @@ impl<B: Backend> Network<B> {
     }
 
     /// The most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
-    /// logits to keep. Replaces `tokens`.
-    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<u32>) {
+    /// logits to keep: of a shard, the most likely of its part of the vocabulary. Replaces `tokens`.
+    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<LargestOutput>) {
         let Workspace { x, scratch, .. } = workspace;
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, self.config.norm_eps as f32, normed);
         self.backend.largest_outputs(normed, wanted.len(), &self.head, tokens);
+        for token in tokens {
+            token.output += self.shard.vocabulary.start as u32;
+        }
     }
 
     /// All latents, `[latents, hidden]`, for inspection.

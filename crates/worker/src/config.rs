@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::{GpuConfig, WeightFormat};
-use windlass_model::ModelFolder;
+use windlass_model::{LoadError, ModelConfig, ModelFolder, Shard};
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
@@ -32,7 +32,13 @@ pub struct WorkerConfig {
     pub backend: WorkerBackend,
     /// Limits of the engine.
     pub engine: EngineConfig,
-    /// Threads of the CPU backend.
+    /// Ranks that the model is split over: each holds a part of the heads, of the feed-forward and of the head. Must be the
+    /// same for all workers of one model.
+    pub tp: usize,
+    /// How long a rank may be silent before it is lost, where the other ranks are processes of their own; none where all ranks
+    /// are in this process.
+    pub rank_timeout: Option<Duration>,
+    /// Threads of the CPU backend; ranks in one process share them.
     pub threads: usize,
     /// How weights are stored. Must be the same for all workers of one model.
     pub weights: WeightFormat,
@@ -59,6 +65,8 @@ impl WorkerConfig {
             backend: WorkerBackend::default(),
             engine,
             weights: WeightFormat::default(),
+            tp: 1,
+            rank_timeout: None,
             threads: available_parallelism().map_or(1, usize::from),
             latent_seed: 0,
             inbox: 1024,
@@ -75,11 +83,21 @@ impl WorkerConfig {
             return Ok(());
         }
         let model = self.model.config()?;
-        let needed = self.engine.capacity(&model).bytes(&model);
+        let needed = self.workspace_bytes(&model)?;
         match machine_memory().filter(|total| needed > *total) {
             Some(total) => Err(WorkerError::Memory { needed, total }),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of what the ranks in this process write.
+    fn workspace_bytes(&self, model: &ModelConfig) -> Result<u64, WorkerError> {
+        let capacity = self.engine.capacity(model);
+        let mut shards = Shard::all(model, self.tp).map_err(LoadError::from)?;
+        if self.rank_timeout.is_some() {
+            shards.truncate(1);
+        }
+        Ok(shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(capacity.bytes(model, shard))))
     }
 
     /// Checks every limit but that on memory.
@@ -94,6 +112,7 @@ impl WorkerConfig {
         }
         let model = self.model.config()?;
         self.engine.validate(&model)?;
+        Shard::all(&model, self.tp).map_err(LoadError::from)?;
         let max_depth = self.engine.max_depth;
         let efforts = self.model.efforts(&model)?;
         match efforts.by_name.iter().find(|(_, policy)| policy.max() > max_depth) {

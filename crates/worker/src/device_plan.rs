@@ -2,7 +2,7 @@
 
 use windlass_engine::block_bytes;
 use windlass_kernels::WeightFormat;
-use windlass_model::{Capacity, ModelConfig};
+use windlass_model::{Capacity, ModelConfig, Shard};
 
 /// Bytes on a GPU. Keys and values are stored as weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ impl DevicePlan {
         Self {
             weight_bytes: value_bytes * model.parameters() + table,
             kv_bytes: capacity.blocks as u64 * Self::block_bytes(model, weights),
-            row_bytes: Capacity { blocks: 0, ..capacity }.bytes(model),
+            row_bytes: Capacity { blocks: 0, ..capacity }.bytes(model, &Shard::whole(model)),
         }
     }
 

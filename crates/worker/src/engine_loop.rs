@@ -6,14 +6,14 @@ use std::ops::ControlFlow;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use windlass_engine::{Engine, Event, RequestId};
-use windlass_kernels::Backend;
+use windlass_model::Runner;
 
 use crate::engine_thread::Command;
 
 /// An engine between its inbox and its streams.
-pub(crate) struct EngineLoop<B: Backend> {
+pub(crate) struct EngineLoop<R: Runner> {
     inbox: mpsc::Receiver<Command>,
-    engine: Engine<B>,
+    engine: Engine<R>,
     /// Where the events of each request that runs or waits go.
     streams: BTreeMap<RequestId, mpsc::Sender<Event>>,
     next_id: u64,
@@ -21,8 +21,8 @@ pub(crate) struct EngineLoop<B: Backend> {
     events: Vec<Event>,
 }
 
-impl<B: Backend> EngineLoop<B> {
-    pub(crate) fn new(engine: Engine<B>, inbox: mpsc::Receiver<Command>) -> Self {
+impl<R: Runner> EngineLoop<R> {
+    pub(crate) fn new(engine: Engine<R>, inbox: mpsc::Receiver<Command>) -> Self {
         Self { inbox, engine, streams: BTreeMap::new(), next_id: 0, events: Vec::new() }
     }
 
@@ -69,6 +69,7 @@ impl<B: Backend> EngineLoop<B> {
             Command::Load(reply) => drop(reply.send(self.engine.load())),
             Command::Ping(reply) => drop(reply.send(())),
             Command::Stop => return ControlFlow::Break(()),
+            Command::Fail(reason) => panic!("{reason}"),
         }
         ControlFlow::Continue(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use windlass_engine::{Engine, Event, Load, Request, SubmitError};
-use windlass_kernels::Backend;
+use windlass_model::Runner;
 
 use crate::engine_handle::EngineError;
 use crate::engine_loop::EngineLoop;
@@ -36,11 +36,13 @@ pub(crate) enum Command {
     Ping(oneshot::Sender<()>),
     /// Drop everything.
     Stop,
+    /// Panic: what the engine runs on is lost.
+    Fail(String),
 }
 
 impl EngineThread {
     /// Moves `engine` to a new thread that takes in up to `inbox` commands between two ticks.
-    pub(crate) fn spawn<B: Backend>(engine: Engine<B>, inbox: usize) -> io::Result<Self> {
+    pub(crate) fn spawn<R: Runner>(engine: Engine<R>, inbox: usize) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(inbox);
         let engine_loop = EngineLoop::new(engine, receiver);
         // A panic drops the loop, and with it the inbox and all streams: that is how everyone else learns of it.
@@ -88,6 +90,12 @@ impl EngineThread {
         if self.inbox.send(Command::Stop).await.is_ok() {
             self.stopped().await;
         }
+    }
+
+    /// Has the thread panic after its present tick.
+    pub(crate) async fn fail(&self, reason: String) {
+        // One that has ended has failed already.
+        let _ = self.inbox.send(Command::Fail(reason)).await;
     }
 
     /// Whether the thread has ended.

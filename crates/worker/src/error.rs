@@ -61,6 +61,12 @@ pub enum WorkerError {
     /// The system gave no thread.
     #[error("the engine's thread cannot be started: {0}")]
     Thread(io::Error),
+    /// A rank of the group was lost before the worker served.
+    #[error("the group has not formed: {reason}")]
+    RankLost {
+        /// Which rank, and why.
+        reason: String,
+    },
     /// The engine panicked; the log has its message.
     #[error("the engine has stopped while it was needed: see the log")]
     EngineStopped,

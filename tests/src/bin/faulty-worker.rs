@@ -1,11 +1,13 @@
-//! A worker of the demo model on a slow device that breaks when a line arrives on standard input.
+//! A worker of the demo model on a slow device that breaks when a line arrives on standard input. Told to end, it ends as
+//! `windlass worker` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
 use windlass_kernels::{Cpu, Faulty};
-use windlass_model::{ModelFolder, Network};
+use windlass_model::{Local, ModelFolder, Network};
 use windlass_worker::{Worker, WorkerConfig};
 
 #[tokio::main]
@@ -14,7 +16,7 @@ async fn main() -> Result<()> {
     let device = Faulty { cpu: Cpu::new(1), broken: broken.clone(), stuck: Arc::default() };
     let config = WorkerConfig::new(ModelFolder::demo())?;
     let network = Network::load(device, &config.model.checkpoint()?, &config.model.config()?, &mut |_| {})?;
-    let worker = Worker::new(&config, network)?;
+    let worker = Worker::new(&config, Local::new(network))?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("worker listening on {}", listener.local_addr()?);
     std::thread::spawn(move || {
@@ -23,6 +25,9 @@ async fn main() -> Result<()> {
             broken.store(true, Ordering::Relaxed);
         }
     });
-    worker.serve(listener, std::future::pending()).await?;
-    Ok(())
+    let mut told_to_end = signal(SignalKind::terminate())?;
+    let shutdown = async move {
+        told_to_end.recv().await;
+    };
+    Ok(worker.serve(listener, shutdown).await?)
 }

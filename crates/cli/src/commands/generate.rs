@@ -15,7 +15,7 @@ use windlass_engine::{
 #[cfg(feature = "cuda")]
 use windlass_kernels::cuda::Cuda;
 use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Network};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Ranks, Runner, Shard};
 
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
@@ -75,7 +75,10 @@ pub(crate) struct GenerateArguments {
     /// How weights are stored: f32, bf16 or int8
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads; answers depend on it
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Write one JSON object per token instead of the text (or of the ids, where the folder has no tokenizer): token,
@@ -102,16 +105,17 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    match arguments.device.gpu() {
+    Shard::all(&config, arguments.tp)?;
+    match arguments.device.gpu(arguments.tp)? {
         None => {
             let threads = thread_count(arguments.threads)?;
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            run_on(Cpu::with(cpu), arguments, (&folder, &config), tokenizer, request)
+            run_on(Cpu::group(cpu, arguments.tp), arguments, (&folder, &config), tokenizer, request)
         }
         #[cfg(feature = "cuda")]
         Some(gpu) => {
             let cuda = Cuda::open(&gpu, arguments.weights)?;
-            run_on(cuda, arguments, (&folder, &config), tokenizer, request)
+            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
@@ -119,13 +123,13 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 fn run_on<B: Backend>(
-    backend: B,
+    ranks: Vec<B>,
     arguments: &GenerateArguments,
     (folder, config): (&ModelFolder, &ModelConfig),
     tokenizer: Option<Arc<Tokenizer>>,
     request: Request,
 ) -> Result<()> {
-    let mut engine = engine(folder, config, &request, backend)?;
+    let mut engine = engine(folder, config, &request, ranks)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -137,8 +141,8 @@ fn run_on<B: Backend>(
 }
 
 /// Runs the only request to its end.
-fn generate<B: Backend>(
-    engine: &mut Engine<B>,
+fn generate<R: Runner>(
+    engine: &mut Engine<R>,
     request: Request,
     mut output: Output<impl io::Write>,
 ) -> Result<()> {
@@ -209,12 +213,12 @@ fn engine<B: Backend>(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    backend: B,
-) -> Result<Engine<B>> {
+    ranks: Vec<B>,
+) -> Result<Engine<Ranks<B>>> {
     let mut bar = LoadBar::default();
-    let network =
-        Network::load(backend, &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
-    let kv_bytes = request.kv_blocks() * block_bytes(network.config());
+    let mut progress = |progress| bar.update(progress);
+    let ranks = Ranks::load(ranks, &folder.checkpoint()?, config, &mut progress)?;
+    let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,
@@ -225,5 +229,5 @@ fn engine<B: Backend>(
         prefix_cache: false,
         ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(network, limits, Box::new(MonotonicClock::start()))?)
+    Ok(Engine::new(ranks, limits, Box::new(MonotonicClock::start()))?)
 }

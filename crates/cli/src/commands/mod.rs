@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod rank;
 pub(crate) mod serve;
 pub(crate) mod worker;
 pub(crate) mod workers;

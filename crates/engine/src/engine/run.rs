@@ -1,7 +1,8 @@
 //! The steps of a tick that run rows: prelude and core, exits, coda and head, tokens.
 
-use windlass_kernels::{Backend, LatentChange};
+use windlass_kernels::LatentChange;
 use windlass_model::latent::fill_initial_latent;
+use windlass_model::{Runner, Wanted};
 
 use super::Engine;
 use crate::event::{Event, FinishReason, TokenOutput};
@@ -59,7 +60,7 @@ impl Wants {
     }
 }
 
-impl<B: Backend> Engine<B> {
+impl<R: Runner> Engine<R> {
     /// Prelude for the rows that enter, then one core iteration for all.
     pub(super) fn run_core(&mut self, work: &mut Work) {
         let Work { plan, entering, rows, tokens, initial, changes, .. } = work;
@@ -75,7 +76,7 @@ impl<B: Backend> Engine<B> {
             self.enter(entering, tokens, initial);
             rows.ends(&self.lanes, entering.iter().copied());
             self.counters.prelude_rows_total += rows.len() as u64;
-            self.network.prelude(&mut self.workspace, tokens, initial, rows.launch(&self.memory.tables));
+            self.runner.prelude(tokens, initial, rows.launch(&self.memory.tables));
             self.record(Phase::Prelude, rows.len(), start);
         }
         rows.core(&self.lanes, plan);
@@ -83,14 +84,15 @@ impl<B: Backend> Engine<B> {
         if rows.len() > 0 {
             let start = self.clock.now();
             self.counters.count_core_rows(rows.len());
-            self.network.core(&mut self.workspace, rows.launch(&self.memory.tables), changes);
+            self.runner.start_core(rows.launch(&self.memory.tables));
+            self.runner.finish_core(changes);
             self.record(Phase::Core, rows.len(), start);
         }
     }
 
     /// Tokens and initial latents of the rows that enter.
     fn enter(&self, entering: &[Span], tokens: &mut Vec<u32>, initial: &mut Vec<f32>) {
-        let hidden = self.network.config().hidden;
+        let hidden = self.runner.config().hidden;
         tokens.clear();
         initial.clear();
         for span in entering {
@@ -171,8 +173,9 @@ impl<B: Backend> Engine<B> {
         }
         rows.ends(&self.lanes, departures.iter().map(|departure| departure.span));
         self.counters.coda_rows_total += rows.len() as u64;
-        self.network.coda(&mut self.workspace, rows.launch(&self.memory.tables), wanted, logits);
-        self.network.most_likely(&mut self.workspace, greedy, most_likely);
+        let head = Wanted { logits: wanted, most_likely: greedy };
+        self.runner.start_coda(rows.launch(&self.memory.tables), head);
+        self.runner.finish_coda(logits, most_likely);
         self.record(Phase::Coda, rows.len(), start);
     }
 
@@ -183,7 +186,7 @@ impl<B: Backend> Engine<B> {
             return;
         }
         let start = self.clock.now();
-        let mut logits = logits.chunks_exact(self.network.config().vocabulary);
+        let mut logits = logits.chunks_exact(self.runner.config().vocabulary);
         let mut most_likely = most_likely.iter();
         finished.clear();
         for departure in &*departures {
@@ -242,7 +245,7 @@ impl<B: Backend> Engine<B> {
         (output.depth, output.exit_value, output.exit_values) = lane.exit_record();
         let request = &lane.sequence.request;
         output.is_stop = request.stop_tokens.contains(&output.token)
-            || (!request.ignore_model_stops && self.network.config().stop_tokens.contains(&output.token));
+            || (!request.ignore_model_stops && self.runner.config().stop_tokens.contains(&output.token));
         lane.push(output.token, output.depth, grouping);
         let sequence = &lane.sequence;
         let reason = if output.is_stop {

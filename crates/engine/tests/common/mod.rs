@@ -11,8 +11,8 @@ use windlass_engine::{
     Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
     TokenOutput, Usage,
 };
-use windlass_kernels::{Backend, Cpu};
-use windlass_model::{ModelFolder, Network};
+use windlass_kernels::{Backend, Cpu, CpuConfig};
+use windlass_model::{Local, ModelFolder, Network, Ranks, Runner};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -41,23 +41,31 @@ pub fn network<B: Backend>(backend: B, folder: &ModelFolder) -> Network<B> {
 }
 
 /// An engine on the system's clock.
-pub fn engine<B: Backend>(network: Network<B>, config: EngineConfig) -> Engine<B> {
-    Engine::new(network, config, Box::new(MonotonicClock::start())).unwrap()
+pub fn engine<B: Backend>(network: Network<B>, config: EngineConfig) -> Engine<Local<B>> {
+    Engine::new(Local::new(network), config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// An engine for the tiny random model of the goldens.
-pub fn tiny(config: EngineConfig) -> Engine<Cpu> {
+pub fn tiny(config: EngineConfig) -> Engine<Local<Cpu>> {
     tiny_on(Cpu::new(1), config)
 }
 
 /// The same on a backend.
-pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<B> {
+pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<Local<B>> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     engine(network(backend, &folder), config)
 }
 
+/// The same on ranks.
+pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<Ranks<Cpu>> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
+    let ranks = Ranks::load(Cpu::group(cpu, ranks), &checkpoint, &model, &mut |_| {}).unwrap();
+    Engine::new(ranks, config, Box::new(MonotonicClock::start())).unwrap()
+}
+
 /// The events of one more tick.
-pub fn tick<B: Backend>(engine: &mut Engine<B>) -> Vec<Event> {
+pub fn tick<R: Runner>(engine: &mut Engine<R>) -> Vec<Event> {
     let mut events = Vec::new();
     engine.tick(&mut events);
     events
@@ -100,7 +108,7 @@ pub fn same(a: &[TokenOutput], b: &[TokenOutput]) -> bool {
 }
 
 /// Runs one request on an engine that does nothing else.
-pub fn alone<B: Backend>(engine: &mut Engine<B>, request: Request) -> Answer {
+pub fn alone<R: Runner>(engine: &mut Engine<R>, request: Request) -> Answer {
     engine.submit(RequestId(0), request).unwrap();
     let mut answers = BTreeMap::new();
     while !engine.is_idle() {

@@ -5,7 +5,7 @@ use windlass_engine::{
     Engine, Event, FinishReason, MonotonicClock, Request, RequestId, Sampling, TokenOutput, Usage,
 };
 use windlass_kernels::Cpu;
-use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, ModelFolder};
+use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, Local, ModelFolder};
 use windlass_proto::v1::{self, GenerationParameters, TokenLogprob};
 
 use crate::server::{PROMPT, Server, collect, config, fixed, network, task};
@@ -13,7 +13,7 @@ use crate::server::{PROMPT, Server, collect, config, fixed, network, task};
 /// The request on an engine that does nothing else.
 fn direct(request: Request) -> (Vec<TokenOutput>, FinishReason, Usage) {
     let clock = Box::new(MonotonicClock::start());
-    let mut engine = Engine::new(network(Cpu::new(1)), config().engine, clock).unwrap();
+    let mut engine = Engine::new(Local::new(network(Cpu::new(1))), config().engine, clock).unwrap();
     engine.submit(RequestId(0), request).unwrap();
     let (mut tokens, mut events) = (Vec::new(), Vec::new());
     loop {

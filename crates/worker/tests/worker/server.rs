@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Status, Streaming};
 use windlass_kernels::{Backend, Cpu, Faulty};
-use windlass_model::{ModelFolder, Network};
+use windlass_model::{Local, ModelFolder, Network};
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{
@@ -61,7 +61,7 @@ impl Server {
         let faults = Faults::default();
         let Faults { broken, stuck } = faults.clone();
         let backend = Faulty { cpu: Cpu::new(1), broken, stuck };
-        (Self::of(Worker::new(config, network(backend)).unwrap()).await, faults)
+        (Self::of(Worker::new(config, Local::new(network(backend))).unwrap()).await, faults)
     }
 
     async fn of(worker: Worker) -> Self {

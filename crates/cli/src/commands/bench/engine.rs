@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
 use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
-use windlass_model::{ModelConfig, ModelFolder, Network};
+use windlass_model::{ModelConfig, ModelFolder, Ranks, Runner, Shard};
 #[cfg(feature = "cuda")]
 use windlass_worker::DevicePlan;
 
@@ -76,7 +76,10 @@ pub(crate) struct EngineArguments {
     /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
     #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Sequences served at once; several, separated by commas, are measured one after the other
@@ -138,15 +141,15 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     };
     let cells = arguments.cells(&model)?;
     let threads = thread_count(arguments.threads)?;
-    match arguments.device.gpu() {
+    match arguments.device.gpu(arguments.tp)? {
         None => {
+            let shards = Shard::all(&model, arguments.tp)?;
             for cell in &cells {
-                let workspace = cell.config.capacity(&model).bytes(&model);
-                memory::check(&model, arguments.weights, (workspace, cell.config.max_lanes))?;
+                memory::check(&model, &shards, arguments.weights, &cell.config)?;
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
             let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
-            measured.run(Cpu::with(cpu), threads, cpu.isa.to_string())
+            measured.run(Cpu::group(cpu, arguments.tp), threads, cpu.isa.to_string())
         }
         Some(gpu) => on_gpu(&gpu, &Measured { arguments, folder: &folder, model: &model, cells: &cells }),
     }
@@ -167,7 +170,7 @@ fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
     }
     let info = cuda.device().info();
     let instructions = format!("{} ({})", info.name, info.architecture());
-    measured.run(cuda, 1, instructions)
+    measured.run(vec![cuda], 1, instructions)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -185,18 +188,18 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     /// Measures every cell under every mode, and reports.
-    fn run<B: Backend>(&self, backend: B, threads: usize, instructions: String) -> Result<()> {
+    fn run<B: Backend>(&self, backends: Vec<B>, threads: usize, instructions: String) -> Result<()> {
         let Self { arguments, folder, model, cells } = *self;
         let modes = arguments.modes()?;
         let mut trace = arguments.trace()?;
+        let ranks = arguments.ranks(backends, folder, model)?;
         let machine = Machine {
             threads,
             cores: available_parallelism().map_or(1, usize::from),
             instructions,
-            arithmetic: backend.arithmetic().to_string(),
+            arithmetic: ranks.arithmetic().to_string(),
         };
-        let network = arguments.network(backend, folder, model)?;
-        let mut engine = Engine::new(network, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+        let mut engine = Engine::new(ranks, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
         let settings = arguments.settings(folder, model);
         let rounds = arguments.rounds as usize;
         let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
@@ -249,6 +252,7 @@ impl EngineArguments {
     /// Every distribution at every number of lanes, checked against the model and the machine.
     fn cells(&self, model: &ModelConfig) -> Result<Vec<Cell<'_>>> {
         let (prompt, tokens, context) = (self.prompt as usize, self.tokens as usize, model.context_length);
+        Shard::all(model, self.tp)?;
         let mut cells = Vec::new();
         for depths in &self.depths {
             let table = depths.table(self.seed, self.requests as usize, tokens)?;
@@ -298,18 +302,18 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn network<B: Backend>(
+    fn ranks<B: Backend>(
         &self,
-        backend: B,
+        backends: Vec<B>,
         folder: &ModelFolder,
         model: &ModelConfig,
-    ) -> Result<Network<B>> {
+    ) -> Result<Ranks<B>> {
         if self.shape.is_some() {
-            return Ok(Network::synthetic(backend, model, self.seed));
+            return Ok(Ranks::synthetic(backends, model, self.seed)?);
         }
         let mut bar = LoadBar::default();
         let mut progress = |progress| bar.update(progress);
-        Ok(Network::load(backend, &folder.checkpoint()?, model, &mut progress)?)
+        Ok(Ranks::load(backends, &folder.checkpoint()?, model, &mut progress)?)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -318,6 +322,7 @@ impl EngineArguments {
             shape: to_argument(model),
             parameters: model.parameters(),
             weights: self.weights.to_string(),
+            tp: self.tp,
             seed: self.seed,
             prompt: self.prompt as usize,
             kv: self.kv.0,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use windlass_engine::{Engine, Event, LaunchRecord, Phase, RequestId};
-use windlass_kernels::Backend;
+use windlass_model::Runner;
 
 use super::mode::Mode;
 use super::rates::Rates;
@@ -98,7 +98,7 @@ fn seconds(launch: LaunchRecord) -> f64 {
 }
 
 /// Runs all requests of `workload`, submitted at once, on an idle engine.
-pub(super) fn run<B: Backend>(engine: &mut Engine<B>, workload: &Workload, mode: Mode) -> Result<Outcome> {
+pub(super) fn run<R: Runner>(engine: &mut Engine<R>, workload: &Workload, mode: Mode) -> Result<Outcome> {
     for (id, request) in workload.requests(mode.has_exits()) {
         engine.submit(id, request)?;
     }
