@@ -13,13 +13,17 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
-use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
+#[cfg(not(feature = "cuda"))]
+use windlass_kernels::CudaError;
+use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig, GpuConfig};
 use windlass_model::{LoadProgress, ModelConfig, Ranks, Runner};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
 
 use crate::config::{WorkerBackend, WorkerConfig};
+#[cfg(feature = "cuda")]
+use crate::device_plan::DevicePlan;
 use crate::drain::Drain;
 use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
@@ -54,13 +58,48 @@ impl Worker {
     /// Loads the model onto the configured backend and starts the engine. Blocks: minutes, for a large model.
     pub fn load(config: &WorkerConfig, progress: &mut dyn FnMut(LoadProgress)) -> Result<Self, WorkerError> {
         config.validate()?;
-        if let WorkerBackend::Simulated(cost) = config.backend {
-            return Self::simulated(config, cost);
+        match &config.backend {
+            WorkerBackend::Simulated(cost) => Self::simulated(config, *cost),
+            WorkerBackend::Cuda(gpu) => Self::load_on_gpu(config, gpu, progress),
+            WorkerBackend::Cpu => {
+                let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
+                Self::load_on(Cpu::group(cpu, config.tp), config, progress)
+            }
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn load_on_gpu(
+        config: &WorkerConfig,
+        gpu: &GpuConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let cuda = windlass_kernels::cuda::Cuda::open(gpu, config.weights)?;
         let model = config.model.config()?;
-        let checkpoint = config.model.checkpoint()?;
-        let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
-        Self::start(config, Ranks::load(Cpu::group(cpu, config.tp), &checkpoint, &model, progress)?)
+        let plan = DevicePlan::new(&model, config.weights, config.engine.capacity(&model));
+        let (needed, free) = (plan.total_bytes(), cuda.device().free_bytes());
+        if needed > free {
+            return Err(WorkerError::DeviceMemory { needed, free });
+        }
+        Self::load_on(vec![cuda], config, progress)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn load_on_gpu(
+        _: &WorkerConfig,
+        _: &GpuConfig,
+        _: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        Err(CudaError::NotBuilt.into())
+    }
+
+    fn load_on<B: Backend>(
+        ranks: Vec<B>,
+        config: &WorkerConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
+        Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?)
     }
 
     /// The same with all ranks but the first in processes of their own, which join at `ranks`: waits until they have, and have

@@ -21,6 +21,7 @@ use clap::{Args, Subcommand};
 
 use cluster::ClusterArguments;
 use engine::EngineArguments;
+pub(crate) use memory::free_memory;
 
 /// Measures this machine, without a server
 #[derive(Debug, Args)]

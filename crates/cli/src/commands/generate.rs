@@ -12,10 +12,13 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Ranks, Shard};
+#[cfg(feature = "cuda")]
+use windlass_kernels::cuda::Cuda;
+use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Ranks, Runner, Shard};
 
 use crate::config::{model_folder, thread_count};
+use crate::device_options::DeviceOptions;
 use crate::load_bar::LoadBar;
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
 use crate::text_files::tokenizer;
@@ -67,6 +70,8 @@ pub(crate) struct GenerateArguments {
     /// Factor on the initial latents, 0 for the zero state
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite)]
     init_scale: f32,
+    #[command(flatten)]
+    device: DeviceOptions,
     /// How weights are stored: f32, bf16 or int8
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
@@ -100,8 +105,31 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let mut engine = engine(&folder, &config, &request, cpu, arguments.tp)?;
+    Shard::all(&config, arguments.tp)?;
+    match arguments.device.gpu(arguments.tp)? {
+        None => {
+            let threads = thread_count(arguments.threads)?;
+            let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
+            run_on(Cpu::group(cpu, arguments.tp), arguments, (&folder, &config), tokenizer, request)
+        }
+        #[cfg(feature = "cuda")]
+        Some(gpu) => {
+            let cuda = Cuda::open(&gpu, arguments.weights)?;
+            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
+    }
+}
+
+fn run_on<B: Backend>(
+    ranks: Vec<B>,
+    arguments: &GenerateArguments,
+    (folder, config): (&ModelFolder, &ModelConfig),
+    tokenizer: Option<Arc<Tokenizer>>,
+    request: Request,
+) -> Result<()> {
+    let mut engine = engine(folder, config, &request, ranks)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -113,8 +141,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 /// Runs the only request to its end.
-fn generate(
-    engine: &mut Engine<Ranks<Cpu>>,
+fn generate<R: Runner>(
+    engine: &mut Engine<R>,
     request: Request,
     mut output: Output<impl io::Write>,
 ) -> Result<()> {
@@ -181,17 +209,15 @@ impl GenerateArguments {
 }
 
 /// An engine with memory for exactly one request.
-fn engine(
+fn engine<B: Backend>(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    cpu: CpuConfig,
-    tp: usize,
-) -> Result<Engine<Ranks<Cpu>>> {
-    Shard::all(config, tp)?;
+    ranks: Vec<B>,
+) -> Result<Engine<Ranks<B>>> {
     let mut bar = LoadBar::default();
     let mut progress = |progress| bar.update(progress);
-    let ranks = Ranks::load(Cpu::group(cpu, tp), &folder.checkpoint()?, config, &mut progress)?;
+    let ranks = Ranks::load(ranks, &folder.checkpoint()?, config, &mut progress)?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use windlass_engine::{Engine, Event, LaunchRecord, Phase, RequestId};
-use windlass_kernels::Cpu;
-use windlass_model::Ranks;
+use windlass_model::Runner;
 
 use super::mode::Mode;
 use super::rates::Rates;
@@ -99,7 +98,7 @@ fn seconds(launch: LaunchRecord) -> f64 {
 }
 
 /// Runs all requests of `workload`, submitted at once, on an idle engine.
-pub(super) fn run(engine: &mut Engine<Ranks<Cpu>>, workload: &Workload, mode: Mode) -> Result<Outcome> {
+pub(super) fn run<R: Runner>(engine: &mut Engine<R>, workload: &Workload, mode: Mode) -> Result<Outcome> {
     for (id, request) in workload.requests(mode.has_exits()) {
         engine.submit(id, request)?;
     }
