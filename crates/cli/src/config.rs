@@ -10,7 +10,8 @@ mod worker;
 use std::thread::available_parallelism;
 
 use anyhow::{Result, bail};
-use windlass_model::ModelFolder;
+use windlass_kernels::{Cpu, CpuConfig};
+use windlass_model::{ModelConfig, ModelFolder, stages};
 
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use etcd::{EtcdOptions, EtcdSettings};
@@ -28,6 +29,15 @@ pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize> {
         Some(threads) if (1..=MOST_THREADS).contains(&threads) => Ok(threads),
         Some(threads) => bail!("threads is {threads}: use 1 to {MOST_THREADS}"),
     }
+}
+
+/// CPU backends for a model on this many stages, which share the threads.
+pub(crate) fn backends(model: &ModelConfig, cpu: CpuConfig, stages: usize) -> Result<Vec<Cpu>> {
+    stages::check(model, stages)?;
+    if cpu.threads < stages {
+        bail!("threads is {}: use at least stages, which is {stages}", cpu.threads);
+    }
+    Ok(cpu.split(stages).map(Cpu::with).collect())
 }
 
 /// The model that the setting `model` names.

@@ -4,6 +4,7 @@
 //! K/V blocks, exit criteria and sampling; it knows no async, no network, no text, and of time only what a [`Clock`] says. What a request gets is
 //! a function of the request alone: never of what it is batched with, of chunk sizes or of arrival.
 
+mod batch;
 mod blocks;
 mod clock;
 mod coalesce;
@@ -24,6 +25,7 @@ mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod shared;
 mod waiting;
 
 pub use clock::{Clock, MonotonicClock};

@@ -3,13 +3,25 @@
 
 mod common;
 
-use common::{config, tiny};
-use windlass_engine::{Coalesce, EngineConfig, Request, RequestId};
-use windlass_model::{DepthPolicy, KvPolicy};
+use common::{config, cpus, tiny, tiny_on_stages};
+use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
+use windlass_model::{DepthPolicy, KvPolicy, Runner};
+
+fn limits() -> EngineConfig {
+    EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() }
+}
 
 #[test]
 fn a_steady_tick_allocates_nothing() {
-    let mut engine = tiny(EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() });
+    check(tiny(limits()));
+}
+
+#[test]
+fn a_steady_tick_over_stages_allocates_nothing() {
+    check(tiny_on_stages(cpus(2), limits()));
+}
+
+fn check<R: Runner>(mut engine: Engine<R>) {
     for id in 0..6 {
         let request = Request {
             ignore_model_stops: true,
@@ -24,7 +36,7 @@ fn a_steady_tick_allocates_nothing() {
             events.clear();
         }
     };
-    run(100);
+    run(300);
     let allocated = allocation_counter::measure(|| run(200));
     assert_eq!(allocated.count_total, 0, "{allocated:?}");
 }

@@ -13,17 +13,21 @@ use std::ops::Range;
 
 use common::choices::Choices;
 use common::visits::{together, visits};
-use common::{alone, config, engine, goldens_folder, network, same, tiny, tiny_on};
-use windlass_engine::{EngineConfig, Request, RequestId, block_bytes};
+use common::{alone, config, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages};
+use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::ModelFolder;
+use windlass_model::{ModelFolder, Runner};
 
 fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Runs schedules on backends of one kind, and compares every answer with that of the same request alone.
-fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
+/// Runs schedules on engines that `engine` makes, and compares every answer with that of the same request alone on one device.
+fn check<R: Runner>(
+    schedules: Range<u64>,
+    cpu: impl Fn() -> Cpu,
+    engine: impl Fn(EngineConfig) -> Engine<R>,
+) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
     let mut single = [None, Some(16), Some(32)].map(|prefill_segment| {
         (prefill_segment, tiny_on(cpu(), EngineConfig { prefill_segment, ..config() }))
@@ -32,7 +36,7 @@ fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
-        let mut engine = tiny_on(cpu(), config.clone());
+        let mut engine = engine(config.clone());
         let visits = visits(&mut choices);
         let mut answers = together(&mut engine, &visits);
         preempted += engine.load().preemptions_total;
@@ -66,13 +70,25 @@ fn check(schedules: Range<u64>, cpu: impl Fn() -> Cpu) {
 #[test]
 fn answers_do_not_depend_on_the_schedule() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
-    check(first..first + environment("WINDLASS_SCHEDULES", 200), || Cpu::new(1));
+    let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
+    check(schedules, || Cpu::new(1), |config| tiny_on(Cpu::new(1), config));
+}
+
+#[test]
+fn answers_do_not_depend_on_the_number_of_stages() {
+    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
+    for stages in [2, 3] {
+        let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
+        check(schedules, || Cpu::new(1), |config| tiny_on_stages(cpus(stages), config));
+    }
 }
 
 #[test]
 fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
-        check(0..40, || Cpu::with(CpuConfig { weights, ..CpuConfig::new(2) }));
+        let cpu = |threads| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
+        check(0..40, || cpu(2), |config| tiny_on(cpu(2), config));
+        check(0..40, || cpu(2), |config| tiny_on_stages(vec![cpu(1), cpu(2)], config));
     }
 }
 

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{alone, config, engine, goldens_folder, network};
-use windlass_engine::{Request, TokenOutput};
-use windlass_kernels::{Backend, Cpu, KvRow, KvRows, KvTable, Plain};
+use common::{alone, config, cpus, goldens_folder, network, tiny_on, tiny_on_stages};
+use windlass_engine::{Engine, Request, TokenOutput};
+use windlass_kernels::{Cpu, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
-use windlass_model::{Capacity, KvPolicy, Launch, OracleToken};
+use windlass_model::{Capacity, KvPolicy, Launch, OracleToken, Runner};
 
 fn oracle_token(token: TokenOutput) -> OracleToken {
     let logits = token.logits.unwrap();
@@ -15,9 +15,8 @@ fn oracle_token(token: TokenOutput) -> OracleToken {
 }
 
 /// Runs every recorded generation and returns (tokens that agreed, tokens in all).
-fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
+fn agreeing_tokens<R: Runner>(mut engine: Engine<R>, every_nth: usize) -> (usize, usize) {
     let goldens = Goldens::open(goldens_folder());
-    let mut engine = engine(network(backend, &goldens.model), config());
     let (mut agreed, mut all) = (0, 0);
     for case in goldens.cases.iter().step_by(every_nth) {
         let request = Request {
@@ -39,14 +38,22 @@ fn agreeing_tokens<B: Backend>(backend: B, every_nth: usize) -> (usize, usize) {
 
 #[test]
 fn the_engine_generates_what_was_recorded() {
-    let (agreed, all) = agreeing_tokens(Cpu::new(1), 1);
+    let (agreed, all) = agreeing_tokens(tiny_on(Cpu::new(1), config()), 1);
     println!("{agreed} of {all} tokens agreed");
     assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
 }
 
 #[test]
+fn any_number_of_stages_generates_what_was_recorded() {
+    for stages in 2..=4 {
+        let (agreed, all) = agreeing_tokens(tiny_on_stages(cpus(stages), config()), 5);
+        assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+    }
+}
+
+#[test]
 fn the_plain_backend_generates_what_was_recorded() {
-    let (agreed, all) = agreeing_tokens(Plain, 11);
+    let (agreed, all) = agreeing_tokens(tiny_on(Plain, config()), 11);
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use windlass_wording::plain;
 
 use crate::depth::DepthError;
+use crate::stages::TooManyStages;
 
 /// A JSON file of the model that cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,9 @@ pub enum LoadError {
     /// A config file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// It cannot be cut into so many stages.
+    #[error(transparent)]
+    Stages(#[from] TooManyStages),
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Io {

@@ -19,6 +19,7 @@ pub mod network;
 pub mod oracle;
 pub mod random;
 pub mod runner;
+pub mod stages;
 pub mod synthetic;
 pub mod weights;
 
@@ -32,5 +33,6 @@ pub use folder::ModelFolder;
 pub use kv::KvPolicy;
 pub use network::{Capacity, Launch, Network, Workspace};
 pub use oracle::{Oracle, OracleRequest, OracleToken};
-pub use runner::{Local, Runner, Wanted};
+pub use runner::{Busy, Local, Part, Runner, Wanted};
+pub use stages::Ring;
 pub use weights::{LayerWeights, LoadProgress, Weights};

@@ -79,9 +79,9 @@ impl Capacity {
         let block = part_kv_shape(config, core, 1).block_len();
         let Self { rows, latents, blocks } = *self;
         let values = [(rows, row), (latents, latent), (blocks, block)];
-        values
-            .iter()
-            .fold(0, |sum, (count, size)| (*count as u64).saturating_mul(4 * *size as u64).saturating_add(sum))
+        values.iter().fold(0, |sum, (count, size)| {
+            (*count as u64).saturating_mul(4 * *size as u64).saturating_add(sum)
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::WeightFormat;
-use windlass_model::ModelFolder;
+use windlass_model::{LoadError, ModelFolder, stages};
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
@@ -30,8 +30,11 @@ pub struct WorkerConfig {
     pub backend: WorkerBackend,
     /// Limits of the engine.
     pub engine: EngineConfig,
-    /// Threads of the CPU backend.
+    /// Threads of the CPU backend, which its stages share.
     pub threads: usize,
+    /// Parts that the model is cut into, each with threads of its own; 1 leaves it whole. Changes when answers come, never what
+    /// they are.
+    pub stages: usize,
     /// How the CPU backend stores weights. Must be the same for all workers of one model.
     pub weights: WeightFormat,
     /// Seed of the initial latents of requests that bring none. Must be the same for all workers of one model.
@@ -58,6 +61,7 @@ impl WorkerConfig {
             engine,
             weights: WeightFormat::default(),
             threads: available_parallelism().map_or(1, usize::from),
+            stages: 1,
             latent_seed: 0,
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
@@ -73,6 +77,11 @@ impl WorkerConfig {
             return Ok(());
         }
         let model = self.model.config()?;
+        stages::check(&model, self.stages).map_err(LoadError::from)?;
+        let (threads, stages) = (self.threads, self.stages);
+        if threads < stages {
+            return Err(WorkerError::Threads { threads, stages });
+        }
         let needed = self.engine.capacity(&model).bytes(&model);
         match machine_memory().filter(|total| needed > *total) {
             Some(total) => Err(WorkerError::Memory { needed, total }),

@@ -21,6 +21,14 @@ pub enum WorkerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// Each stage computes on a thread of its own.
+    #[error("threads is {threads}: use at least stages, which is {stages}")]
+    Threads {
+        /// The setting.
+        threads: usize,
+        /// How many stages there are.
+        stages: usize,
+    },
     /// A limit makes no sense.
     #[error(transparent)]
     Limits(#[from] EngineConfigError),

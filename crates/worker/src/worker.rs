@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
-use windlass_model::{LoadProgress, Local, ModelConfig, Network, Runner};
+use windlass_model::{LoadProgress, ModelConfig, Runner, stages};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -56,8 +56,9 @@ impl Worker {
         }
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
-        let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-        Self::start(config, Local::new(Network::load(cpu, &checkpoint, &model, progress)?))
+        let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
+        let backends = cpu.split(config.stages).map(Cpu::with).collect();
+        Self::start(config, stages::load(backends, &checkpoint, &model, progress)?)
     }
 
     /// Starts the engine on the configured model, loaded already, wherever it runs.

@@ -13,9 +13,9 @@ use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, Local, ModelConfig, ModelFolder, Network};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, stages};
 
-use crate::config::{model_folder, thread_count};
+use crate::config::{backends, model_folder, thread_count};
 use crate::load_bar::LoadBar;
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
 use crate::text_files::tokenizer;
@@ -73,6 +73,9 @@ pub(crate) struct GenerateArguments {
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads; the answer is the same
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES", default_value_t = 1)]
+    stages: usize,
     /// Write one JSON object per token instead of the text (or of the ids, where the folder has no tokenizer): token,
     /// text, depth, logprob; numbers that JSON lacks, as NaN, are null
     #[arg(long)]
@@ -98,7 +101,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let mut engine = engine(&folder, &config, &request, cpu)?;
+    let backends = backends(&config, cpu, arguments.stages)?;
+    let mut engine = engine(&folder, &config, &request, backends)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -111,7 +115,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 
 /// Runs the only request to its end.
 fn generate(
-    engine: &mut Engine<Local<Cpu>>,
+    engine: &mut Engine<Box<dyn Runner>>,
     request: Request,
     mut output: Output<impl io::Write>,
 ) -> Result<()> {
@@ -182,12 +186,11 @@ fn engine(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    cpu: CpuConfig,
-) -> Result<Engine<Local<Cpu>>> {
+    backends: Vec<Cpu>,
+) -> Result<Engine<Box<dyn Runner>>> {
     let mut bar = LoadBar::default();
-    let network =
-        Network::load(Cpu::with(cpu), &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
-    let kv_bytes = request.kv_blocks() * block_bytes(network.config());
+    let runner = stages::load(backends, &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
+    let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,
@@ -198,5 +201,5 @@ fn engine(
         prefix_cache: false,
         ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(Local::new(network), limits, Box::new(MonotonicClock::start()))?)
+    Ok(Engine::new(runner, limits, Box::new(MonotonicClock::start()))?)
 }

@@ -39,6 +39,10 @@ pub(crate) struct WorkerOptions {
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads: rows go round them in several
+    /// launches at a time. 1 leaves it whole. Changes when answers come, never what they are [default: 1]
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES")]
+    pub(crate) stages: Option<usize>,
     /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
     /// same for all workers of one model, since answers depend on it [default: f32]
     #[arg(long, value_name = "f32|bf16|int8", env = "WINDLASS_WEIGHTS")]
@@ -141,6 +145,7 @@ impl WorkerOptions {
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
             threads: self.threads.or(other.threads),
+            stages: self.stages.or(other.stages),
             weights: self.weights.or(other.weights),
             max_lanes: self.max_lanes.or(other.max_lanes),
             max_rows: self.max_rows.or(other.max_rows),
@@ -191,6 +196,7 @@ impl WorkerOptions {
         config.backend = backend;
         text_files::check(&config.model)?;
         config.threads = thread_count(self.threads)?;
+        set(&mut config.stages, self.stages);
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
         set(&mut config.engine.max_lanes, self.max_lanes);
         set(&mut config.engine.max_rows, self.max_rows);
@@ -350,6 +356,12 @@ mod tests {
                 "lease_ttl_s is 1: use 2 to 3600",
             ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
+            (
+                WorkerOptions { stages: Some(2), threads: Some(1), ..demo() },
+                "threads is 1: use at least stages, which is 2",
+            ),
+            (WorkerOptions { stages: Some(0), ..demo() }, "stages is 0: use 1 to"),
+            (WorkerOptions { stages: Some(99), ..demo() }, "stages is 99: use 1 to"),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
             (
                 WorkerOptions { prefill_positions: Some(127), ..demo() },

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use windlass_engine::{Engine, Request, RequestId};
-use windlass_kernels::Cpu;
-use windlass_model::Local;
+use windlass_model::Runner;
 
 use super::choices::Choices;
 use super::{Answer, collect, tick};
@@ -27,7 +26,7 @@ pub fn visits(choices: &mut Choices) -> Vec<Visit> {
 }
 
 /// Runs a schedule; answers of cancelled requests may be cut short.
-pub fn together(engine: &mut Engine<Local<Cpu>>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
+pub fn together<R: Runner>(engine: &mut Engine<R>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
     let mut answers = BTreeMap::new();
     let mut ticks = 0;
     loop {

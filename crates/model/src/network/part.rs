@@ -33,7 +33,7 @@ impl<B: Backend> Parts<B> {
 
     /// Packs the layers of prelude, core and coda, which it is given in this order, each onto its device.
     pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights) -> Layer<B> {
-        let number = Cell::new(0);
+        let number = Cell::new(0_usize);
         move |weights| {
             let layer = number.replace(number.get() + 1);
             let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);

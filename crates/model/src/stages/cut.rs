@@ -54,8 +54,7 @@ impl Costs {
         let launch = |rows| Launch { latents: &latents, kv: KvRows { rows, tables: &tables } };
         let (tokens, initial) = (vec![0; rows], vec![0.5; rows * network.config().hidden]);
         let (mut changes, mut logits) = (Vec::new(), Vec::new());
-        let prelude =
-            median_time(|| network.prelude(&mut workspace, &tokens, &initial, launch(&ends)));
+        let prelude = median_time(|| network.prelude(&mut workspace, &tokens, &initial, launch(&ends)));
         let iteration = median_time(|| network.core(&mut workspace, launch(&core), &mut changes));
         let coda = median_time(|| network.coda(&mut workspace, launch(&ends), &latents, &mut logits));
         Self {
@@ -105,6 +104,12 @@ pub struct TooManyStages {
     pub most: usize,
 }
 
+/// Whether a model can be cut into this many stages.
+pub fn check(config: &ModelConfig, stages: usize) -> Result<(), TooManyStages> {
+    let most = config.core_layers;
+    if (1..=most).contains(&stages) { Ok(()) } else { Err(TooManyStages { stages, most }) }
+}
+
 /// The core layers of each stage, at least one: so that the stage with the most to do for tokens of `depth` iterations has as
 /// little as can be.
 pub fn cut(
@@ -113,10 +118,8 @@ pub fn cut(
     depth: f64,
     stages: usize,
 ) -> Result<Vec<Range<usize>>, TooManyStages> {
+    check(config, stages)?;
     let layers = config.core_layers;
-    if !(1..=layers).contains(&stages) {
-        return Err(TooManyStages { stages, most: layers });
-    }
     let cost = |core: &Range<usize>| costs.stage(config, core, depth);
     // `best[n]`: how the first n layers are best shared by the stages so far, and what the one with the most has to do.
     let mut best: Vec<Option<(Duration, Vec<Range<usize>>)>> = vec![None; layers + 1];

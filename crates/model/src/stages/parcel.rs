@@ -1,7 +1,5 @@
 //! What goes round the ring: the rows of a launch, and what has become of them so far.
 
-use std::time::Duration;
-
 use windlass_kernels::{KvRow, KvRows, KvTable, LatentChange};
 
 use crate::network::Launch;
@@ -79,7 +77,7 @@ impl Parcel {
         entering.rows.clear();
         entering.tokens.clear();
         entering.initial.clear();
-        *busy = Busy { prelude: Duration::ZERO, launch: Duration::ZERO };
+        *busy = Busy::default();
     }
 }
 

@@ -79,9 +79,10 @@ impl<B: Backend> Stage<B> {
 
     fn launch(&mut self, mut parcel: Box<Parcel>) {
         let start = Instant::now();
+        let mut prelude = Duration::ZERO;
         match parcel.part {
             Part::Core => {
-                parcel.busy.prelude += self.enter(&parcel.entering);
+                prelude = self.enter(&parcel.entering);
                 let Parcel { rows, x, changes, .. } = &mut *parcel;
                 self.network.core_part(&mut self.workspace, rows.launch(), x, changes);
             }
@@ -93,23 +94,24 @@ impl<B: Backend> Stage<B> {
         }
         let took = start.elapsed();
         self.busy_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
-        parcel.busy.all += took;
+        parcel.busy.prelude += prelude;
+        parcel.busy.launch += took.saturating_sub(prelude);
         match &self.next {
-            // A stage that is gone has said so itself.
+            // A stage that is lost has said so itself.
             Some(next) if parcel.part == Part::Core => drop(next.send(Message::Launch(parcel))),
             _ => self.answer(Answer::Done(parcel)),
         }
     }
 
-    /// The prelude for rows that enter, at the first stage; at the last they need their latents alone, which the core's end
-    /// compares with new ones. Returns how long the prelude took.
+    /// The prelude for rows that enter, at the first stage; at the last they need their latents alone, with which the core's
+    /// end compares the new ones. Returns how long the prelude took.
     fn enter(&mut self, Entering { rows, tokens, initial }: &Entering) -> Duration {
         let start = Instant::now();
-        if rows.is_empty() {
-        } else if self.network.is_first() {
+        if !rows.is_empty() && self.network.is_first() {
             self.network.prelude(&mut self.workspace, tokens, initial, rows.launch());
             return start.elapsed();
-        } else if self.network.is_last() {
+        }
+        if !rows.is_empty() && self.network.is_last() {
             self.network.set_latents(&mut self.workspace, initial, rows.latents());
         }
         Duration::ZERO

@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Local, ModelConfig, ModelFolder, Network};
+use windlass_kernels::{Arithmetic, Cpu, CpuConfig, WeightFormat};
+use windlass_model::{ModelConfig, ModelFolder, Runner, stages};
 
 use super::depths::Depths;
 use super::measure::measure;
@@ -21,7 +21,7 @@ use super::shape::{ShapeArgument, to_argument};
 use super::show::title;
 use super::trace::Trace;
 use super::workload::Workload;
-use crate::config::{model_folder, thread_count};
+use crate::config::{backends, model_folder, thread_count};
 use crate::load_bar::LoadBar;
 use crate::policy_argument::KvArgument;
 
@@ -74,6 +74,10 @@ pub(crate) struct EngineArguments {
     /// Threads of the computation [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads. Lockstep and homogeneous have one
+    /// launch under way even so. Times of phases are those of all stages together
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES", default_value_t = 1)]
+    stages: usize,
     /// Sequences served at once; several, separated by commas, are measured one after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16", value_parser = value_parser!(u32).range(1..=65_536))]
     lanes: Vec<u32>,
@@ -135,11 +139,10 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     let cells = arguments.cells(&model)?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
     let mut trace = arguments.trace()?;
-    let backend = Cpu::with(cpu);
-    let machine = machine(&cpu, backend.arithmetic());
-    let network = arguments.network(backend, &folder, &model)?;
-    let mut engine =
-        Engine::new(Local::new(network), cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+    let backends = backends(&model, cpu, arguments.stages)?;
+    let runner = arguments.runner(backends, &folder, &model)?;
+    let machine = machine(&cpu, runner.arithmetic());
+    let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
     let settings = arguments.settings(&folder, &model);
     let rounds = arguments.rounds as usize;
     let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
@@ -242,13 +245,18 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn network(&self, backend: Cpu, folder: &ModelFolder, model: &ModelConfig) -> Result<Network<Cpu>> {
+    fn runner(
+        &self,
+        backends: Vec<Cpu>,
+        folder: &ModelFolder,
+        model: &ModelConfig,
+    ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return Ok(Network::synthetic(backend, model, self.seed));
+            return Ok(stages::synthetic(backends, model, self.seed)?);
         }
         let mut bar = LoadBar::default();
         let mut progress = |progress| bar.update(progress);
-        Ok(Network::load(backend, &folder.checkpoint()?, model, &mut progress)?)
+        Ok(stages::load(backends, &folder.checkpoint()?, model, &mut progress)?)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -261,6 +269,7 @@ impl EngineArguments {
             prompt: self.prompt as usize,
             kv: self.kv.0,
             max_rows: self.max_rows as usize,
+            stages: self.stages,
             coalesce: match self.coalesce {
                 Coalesce::Off => "off".to_owned(),
                 Coalesce::Auto => "auto".to_owned(),

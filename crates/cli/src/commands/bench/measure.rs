@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 use windlass_engine::{Engine, EngineConfig};
-use windlass_kernels::Cpu;
-use windlass_model::Local;
+use windlass_model::Runner;
 
 use super::mode::Mode;
 use super::outcome::{Outcomes, run};
@@ -16,12 +15,12 @@ const WARM_UP_TOKENS: usize = 2;
 /// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
 /// run before it starts, and of every round when it is over. Gives the engine back, since it holds the weights.
 pub(super) fn measure(
-    mut engine: Engine<Local<Cpu>>,
+    mut engine: Engine<Box<dyn Runner>>,
     config: &EngineConfig,
     workload: &Workload,
     (modes, rounds): (&[Mode], usize),
     progress: &Progress,
-) -> Result<(Engine<Local<Cpu>>, Outcomes)> {
+) -> Result<(Engine<Box<dyn Runner>>, Outcomes)> {
     let mut outcomes = Outcomes::new();
     engine = engine.reconfigure(config.clone())?;
     run(&mut engine, &workload.cut(WARM_UP_TOKENS), Mode::FullDepth)?;

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use windlass_engine::{Engine, Event, LaunchRecord, Phase, RequestId};
-use windlass_kernels::Cpu;
-use windlass_model::Local;
+use windlass_model::Runner;
 
 use super::mode::Mode;
 use super::rates::Rates;
@@ -57,10 +56,10 @@ impl Outcome {
         self.core_rows as f64 / f64::from(self.ticks.max(1))
     }
 
-    /// Time outside of all launches.
+    /// Time outside of all launches; none where stages computed side by side for longer than all of it took.
     pub(super) fn rest_seconds(&self) -> f64 {
         let PhaseSeconds { prelude, core, coda, sampling } = self.phases;
-        self.seconds - prelude - core - coda - sampling
+        (self.seconds - prelude - core - coda - sampling).max(0.0)
     }
 
     /// Counts a launch of the current tick.
@@ -99,7 +98,7 @@ fn seconds(launch: LaunchRecord) -> f64 {
 }
 
 /// Runs all requests of `workload`, submitted at once, on an idle engine.
-pub(super) fn run(engine: &mut Engine<Local<Cpu>>, workload: &Workload, mode: Mode) -> Result<Outcome> {
+pub(super) fn run<R: Runner>(engine: &mut Engine<R>, workload: &Workload, mode: Mode) -> Result<Outcome> {
     for (id, request) in workload.requests(mode.has_exits()) {
         engine.submit(id, request)?;
     }
