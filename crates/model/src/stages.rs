@@ -70,7 +70,8 @@ pub fn assign<B: Backend>(
     Ok(backends.into_iter().zip(stages).collect())
 }
 
-fn runner<B: Backend>(mut parts: Vec<Network<B>>) -> Box<dyn Runner> {
+/// What runs the parts of a network: one as it is, several as a ring.
+pub fn runner<B: Backend>(mut parts: Vec<Network<B>>) -> Box<dyn Runner> {
     if parts.len() > 1 {
         return Box::new(Ring::new(parts));
     }

@@ -9,6 +9,7 @@ use windlass_model::{LoadError, ModelFolder, stages};
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
+use crate::memory;
 use crate::simulated::SimulatedCost;
 
 /// What computes a worker's answers.
@@ -83,10 +84,7 @@ impl WorkerConfig {
             return Err(WorkerError::Threads { threads, stages });
         }
         let needed = self.engine.capacity(&model).bytes(&model);
-        match machine_memory().filter(|total| needed > *total) {
-            Some(total) => Err(WorkerError::Memory { needed, total }),
-            None => Ok(()),
-        }
+        memory::check(needed)
     }
 
     /// Checks every limit but that on memory.
@@ -110,11 +108,4 @@ impl WorkerConfig {
             None => Ok(()),
         }
     }
-}
-
-/// Bytes of memory this machine has, where it says so.
-fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -14,6 +14,7 @@ mod engine_thread;
 mod error;
 mod generation;
 mod heartbeats;
+mod memory;
 pub mod registration;
 mod seeds;
 mod served_model;

@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
-use windlass_model::{LoadProgress, ModelConfig, Runner, stages};
+use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Runner, stages};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -24,6 +24,7 @@ use crate::drain::Drain;
 use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
 use crate::error::WorkerError;
+use crate::memory;
 use crate::served_model::{self, ServedModel};
 use crate::service::{ServiceLimits, WorkerService};
 use crate::simulated::{SimulatedCost, SimulatedEngine};
@@ -58,7 +59,10 @@ impl Worker {
         let checkpoint = config.model.checkpoint()?;
         let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
         let backends = cpu.split(config.stages).map(Cpu::with).collect();
-        Self::start(config, stages::load(backends, &checkpoint, &model, progress)?)
+        let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
+        memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
+        let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;
+        Self::start(config, stages::runner(parts))
     }
 
     /// Starts the engine on the configured model, loaded already, wherever it runs.

@@ -35,7 +35,7 @@ pub(crate) struct BenchArguments {
 enum BenchCommand {
     Engine(Box<EngineArguments>),
     Cluster(ClusterArguments),
-    Pipeline(PipelineArguments),
+    Pipeline(Box<PipelineArguments>),
 }
 
 /// Runs the command.

@@ -1,6 +1,7 @@
 //! Rings that are measured.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -105,14 +106,15 @@ impl Rings<'_> {
 
 impl Bench {
     fn run(&mut self, workload: &Workload) -> Result<Run> {
-        let busy = || self.meter.as_ref().map_or_else(Vec::new, StageMeter::busy);
-        let before = busy();
+        let before = self.busy();
         let outcome = run(&mut self.engine, workload, Mode::Depth)?;
-        let after = self.meter.as_ref().map_or_else(Vec::new, StageMeter::busy);
-        let share =
-            |(before, after): (_, std::time::Duration)| (after - before).as_secs_f64() / outcome.seconds;
-        let busy = before.into_iter().zip(after).map(share).collect();
+        let share = |(before, after): (Duration, Duration)| (after - before).as_secs_f64() / outcome.seconds;
+        let busy = before.into_iter().zip(self.busy()).map(share).collect();
         Ok(Run { tokens_per_second: outcome.tokens_per_second(), busy })
+    }
+
+    fn busy(&self) -> Vec<Duration> {
+        self.meter.as_ref().map_or_else(Vec::new, StageMeter::busy)
     }
 }
 
