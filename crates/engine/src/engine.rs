@@ -95,7 +95,8 @@ impl<R: Runner> Engine<R> {
                 memory: Memory::new(&config, blocks, latents),
                 costs: Costs::default(),
                 counters: Load::default(),
-                launches: Vec::new(),
+                // A tick collects the core of every batch and one coda at most, each with what came before or after it.
+                launches: Vec::with_capacity(2 * batches + 2),
                 buffers: Buffers::default(),
                 runner,
                 config,

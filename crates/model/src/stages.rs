@@ -84,7 +84,8 @@ pub struct Ring {
     arithmetic: Arithmetic,
     stages: Vec<Member>,
     answers: Receiver<Answer>,
-    /// Parcels that nobody uses.
+    /// Parcels that nobody uses. There are two for each launch: while one is under way the one before can be on its way back with
+    /// latents.
     spare: Vec<Box<Parcel>>,
     /// What the next core launch begins with, once rows entered.
     entering: Option<Box<Parcel>>,
@@ -119,8 +120,7 @@ impl Ring {
     pub fn new<B: Backend>(parts: Vec<Network<B>>) -> Self {
         let (config, arithmetic) = (parts[0].config().clone(), parts[0].arithmetic());
         let meter = StageMeter(parts.iter().map(|_| Arc::default()).collect());
-        // There are fewer messages than this at any time, so that nobody waits to send one: a parcel for each launch under way,
-        // and one that brings latents back.
+        // There are fewer messages than this at any time, so that nobody waits to send one.
         let messages = 4 * launches(parts.len()) + parts.len();
         let (answering, answers) = sync_channel(messages);
         let mut stages: Vec<Member> = Vec::new();
@@ -152,7 +152,7 @@ impl Ring {
 
     /// A parcel with nothing in it.
     fn parcel(&mut self) -> Box<Parcel> {
-        let mut parcel = self.spare.pop().unwrap_or_else(|| Box::new(Parcel::new()));
+        let mut parcel = self.spare.pop().expect("a parcel for every launch there can be");
         parcel.clear();
         parcel
     }
@@ -207,14 +207,18 @@ impl Runner for Ring {
 
     fn allocate(&mut self, capacity: Capacity) {
         (0..self.stages.len()).for_each(|stage| self.send(stage, Message::Allocate(capacity)));
+        let parcel = |_| Box::new(Parcel::new(capacity.rows, self.config.hidden));
+        let parcels = (0..2 * self.launches_under_way()).map(parcel).collect();
         let mut left = self.stages.len();
         while left > 0 {
             match self.answer() {
                 Answer::Allocated => left -= 1,
-                Answer::Spare(parcel) => self.spare.push(parcel),
+                // Of the memory before.
+                Answer::Spare(_) => {}
                 Answer::Done(_) | Answer::Lost { .. } => panic!("memory is changed under a launch"),
             }
         }
+        self.spare = parcels;
     }
 
     fn launches_under_way(&self) -> usize {

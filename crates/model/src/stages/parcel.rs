@@ -22,7 +22,7 @@ pub(super) struct Parcel {
 }
 
 /// Rows that go through the prelude first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Entering {
     pub(super) rows: ParcelRows,
     pub(super) tokens: Vec<u32>,
@@ -31,7 +31,7 @@ pub(super) struct Entering {
 }
 
 /// The rows of a [`Launch`], kept beyond it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ParcelRows {
     latents: Vec<u32>,
     kv: Vec<KvRow>,
@@ -40,17 +40,23 @@ pub(super) struct ParcelRows {
 }
 
 impl Parcel {
-    pub(super) fn new() -> Self {
+    /// With room for this many rows, so that a launch allocates nothing.
+    pub(super) fn new(rows: usize, hidden: usize) -> Self {
         Self {
             part: Part::Core,
-            rows: ParcelRows::default(),
-            entering: Entering::default(),
-            x: Vec::new(),
-            changes: Vec::new(),
-            wanted_logits: Vec::new(),
-            wanted_tokens: Vec::new(),
+            rows: ParcelRows::new(rows),
+            entering: Entering {
+                rows: ParcelRows::new(rows),
+                tokens: Vec::with_capacity(rows),
+                initial: Vec::with_capacity(rows * hidden),
+            },
+            x: Vec::with_capacity(rows * hidden),
+            changes: Vec::with_capacity(rows),
+            wanted_logits: Vec::with_capacity(rows),
+            wanted_tokens: Vec::with_capacity(rows),
+            // Rows of logits are long, and seldom wanted: these grow.
             logits: Vec::new(),
-            most_likely: Vec::new(),
+            most_likely: Vec::with_capacity(rows),
             busy: Busy::default(),
         }
     }
@@ -90,6 +96,14 @@ impl Entering {
 }
 
 impl ParcelRows {
+    fn new(rows: usize) -> Self {
+        Self {
+            latents: Vec::with_capacity(rows),
+            kv: Vec::with_capacity(rows),
+            tables: Vec::with_capacity(rows),
+        }
+    }
+
     /// Keeps the rows of `launch`, and snapshots of the tables they use.
     pub(super) fn fill(&mut self, launch: Launch<'_>) {
         self.clear();
