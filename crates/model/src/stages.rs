@@ -8,8 +8,8 @@
 //! Every stage addresses K/V by the same block ids and runs the same operations in the same order as one device would: the
 //! bits are the same.
 //!
-//! Activations travel through host memory, with the launch they belong to ([`parcel`]). Where devices can hand them to each
-//! other, only [`Network::core_part`](crate::Network) and the way back of the latents have to know.
+//! Activations travel through host memory, with the launch they belong to. Where devices can hand them to each
+//! other, only a stage's part of an iteration and the way back of the latents have to know.
 
 mod cut;
 mod parcel;
@@ -192,7 +192,7 @@ impl Ring {
 
 /// How many launches keep this many stages busy: one at each, and one more for what is done between two launches of the same
 /// rows.
-fn launches(stages: usize) -> usize {
+pub fn launches(stages: usize) -> usize {
     stages + 1
 }
 

@@ -1,6 +1,5 @@
 //! A network cut into parts, each on a device of its own: which layer goes where, and what a part does of an iteration.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use windlass_kernels::{Backend, LatentChange, Rows};
@@ -33,9 +32,11 @@ impl<B: Backend> Parts<B> {
 
     /// Packs the layers of prelude, core and coda, which it is given in this order, each onto its device.
     pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights) -> Layer<B> {
-        let number = Cell::new(0_usize);
+        let mut layers_before = 0_usize;
         move |weights| {
-            let layer = number.replace(number.get() + 1);
+            let layer = layers_before;
+            layers_before += 1;
+            // Prelude layers go with the first of the core, coda layers with the last.
             let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);
             let device = self.0.iter().find(|(_, layers)| layers.contains(&core));
             let (backend, _) = device.expect("every core layer has a device");

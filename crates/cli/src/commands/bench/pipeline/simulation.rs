@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use windlass_model::ModelConfig;
-use windlass_model::stages::{Costs, TooManyStages, cut};
+use windlass_model::stages::{Costs, TooManyStages, cut, launches};
 
 /// Tokens of each row that are simulated.
 const TOKENS: u32 = 200;
@@ -50,7 +50,7 @@ pub(super) fn simulate(
 ) -> Result<Simulated, TooManyStages> {
     let model = ModelConfig { core_layers: model.core_layers.max(stages), ..model.clone() };
     let cut = cut(&model, costs, f64::from(depth), stages)?;
-    let work = Work { depth, launches: if stages > 1 { stages + 1 } else { 1 } };
+    let work = Work { depth, launches: if stages > 1 { launches(stages) } else { 1 } };
     let times: Vec<StageTimes> = cut.iter().map(|core| StageTimes::new(costs, &model, core)).collect();
     let (seconds, busy) = run(&times, work);
     let whole = costs.stage(&model, &(0..model.core_layers), f64::from(depth)).as_secs_f64();
@@ -101,7 +101,8 @@ struct Arrival {
 }
 
 /// Runs all launches until their tokens are out; returns seconds, and those that each stage was busy.
-fn run(stages: &[StageTimes], Work { depth, launches }: Work) -> (f64, Vec<f64>) {
+fn run(stages: &[StageTimes], work: Work) -> (f64, Vec<f64>) {
+    let Work { depth, launches } = work;
     let last = stages.len() - 1;
     let (mut free_at, mut busy) = (vec![0.0_f64; stages.len()], vec![0.0; stages.len()]);
     // Launches begin as far apart in their tokens as can be.
