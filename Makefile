@@ -9,7 +9,7 @@ PYTHON := $(VENV)/bin/python
 demo: protoc
 	cargo run --release --locked --package windlass-cli -- demo
 
-# All tests, with the Python client that talks to `windlass serve`.
+# All tests, with the Python packages that talk to Windlass, or that it talks to.
 test: $(VENV)/installed protoc cluster
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
 

@@ -1,12 +1,13 @@
 //! Compiles `proto/windlass/v1` without an installed `protoc`.
 
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 7] = [
     "windlass/v1/generation.proto",
     "windlass/v1/load.proto",
     "windlass/v1/worker.proto",
     "windlass/v1/inference.proto",
     "windlass/v1/cluster.proto",
     "windlass/v1/jobs.proto",
+    "windlass/v1/ranks.proto",
 ];
 /// What coordinators serve, with what it imports.
 const PUBLIC: [&str; 3] =

@@ -4,12 +4,13 @@ pub mod certificates;
 pub mod etcd;
 mod namespace;
 mod python;
+pub mod ranks;
 pub mod streams;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -29,6 +30,7 @@ pub struct Server {
     child: Child,
     /// Its standard input, for servers that listen to it.
     pub stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
     greeting: String,
 }
 
@@ -61,11 +63,17 @@ impl Server {
             .with_context(|| format!("cannot start {command:?}"))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stdin = child.stdin.take().context("no standard input")?;
-        let mut greeting = String::new();
-        BufReader::new(stdout).read_line(&mut greeting)?;
-        let server = Self { child, stdin, greeting };
-        ensure!(server.greeting.contains("listening on"), "{command:?} greeted with '{}'", server.greeting);
+        let mut server = Self { child, stdin, stdout: BufReader::new(stdout), greeting: String::new() };
+        server.hear().with_context(|| format!("{command:?}"))?;
         Ok(server)
+    }
+
+    /// Waits for the next line that says where it listens.
+    pub fn hear(&mut self) -> Result<()> {
+        self.greeting.clear();
+        self.stdout.read_line(&mut self.greeting)?;
+        ensure!(self.greeting.contains("listening on"), "the greeting is '{}'", self.greeting);
+        Ok(())
     }
 
     /// The `host:port` that follows `prefix` in the greeting.

@@ -4,19 +4,22 @@ mod coordinator;
 mod etcd;
 mod file;
 mod jobs;
+mod rank;
 mod tls;
 mod worker;
 
 use std::thread::available_parallelism;
+use std::time::Duration;
 
-use anyhow::{Result, bail};
-use windlass_kernels::{Cpu, CpuConfig};
-use windlass_model::{ModelConfig, ModelFolder, stages};
+use anyhow::{Result, anyhow, bail};
+use windlass_kernels::WeightFormat;
+use windlass_model::ModelFolder;
 
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use etcd::{EtcdOptions, EtcdSettings};
 pub(crate) use file::ConfigFile;
 pub(crate) use jobs::JobsOptions;
+pub(crate) use rank::RankOptions;
 pub(crate) use tls::TlsOptions;
 pub(crate) use worker::WorkerOptions;
 
@@ -31,13 +34,16 @@ pub(crate) fn thread_count(asked: Option<usize>) -> Result<usize> {
     }
 }
 
-/// CPU backends for a model on this many stages, which share the threads.
-pub(crate) fn backends(model: &ModelConfig, cpu: CpuConfig, stages: usize) -> Result<Vec<Cpu>> {
-    stages::check(model, stages)?;
-    if cpu.threads < stages {
-        bail!("threads is {}: use at least stages, which is {stages}", cpu.threads);
+/// How long a silent rank is taken to live.
+fn rank_timeout(asked_ms: Option<u64>) -> Result<Duration> {
+    match asked_ms.unwrap_or(10_000) {
+        ms @ 100..=3_600_000 => Ok(Duration::from_millis(ms)),
+        ms => bail!("rank_timeout_ms is {ms}: use 100 to 3600000"),
     }
-    Ok(cpu.split(stages).map(Cpu::with).collect())
+}
+
+fn weight_format(name: &str) -> Result<WeightFormat> {
+    name.parse().map_err(|_| anyhow!("weights is '{name}': use f32, bf16 or int8"))
 }
 
 /// The model that the setting `model` names.

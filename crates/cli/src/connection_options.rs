@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use windlass_client::{ApiKey, Client, ClientConfig, ClientTls, ClientTlsFiles, PemFile};
@@ -23,7 +23,23 @@ pub(crate) struct ConnectionOptions {
     key: Option<PathBuf>,
     /// API key, where the coordinator asks for one; better in the environment, where other users do not see it
     #[arg(long, global = true, value_name = "KEY", env = "WINDLASS_API_KEY", hide_env_values = true)]
-    api_key: Option<ApiKey>,
+    api_key: Option<GivenKey>,
+}
+
+/// What was given as an API key. Checked later than other values, since clap's errors repeat them.
+#[derive(Clone)]
+struct GivenKey(String);
+
+impl From<String> for GivenKey {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl std::fmt::Debug for GivenKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("GivenKey(secret)")
+    }
 }
 
 impl ConnectionOptions {
@@ -48,7 +64,7 @@ impl ConnectionOptions {
     /// Connects to the gRPC service at this address.
     pub(crate) async fn grpc_client(&self, address: &str) -> Result<Client> {
         let config =
-            ClientConfig { tls: self.tls()?, api_key: self.api_key.clone(), ..ClientConfig::new(address) };
+            ClientConfig { tls: self.tls()?, api_key: self.api_key()?, ..ClientConfig::new(address) };
         Client::connect_with(config).await.context("cannot reach the coordinator")
     }
 
@@ -72,9 +88,14 @@ impl ConnectionOptions {
         Ok(builder.default_headers(self.headers()?).build()?)
     }
 
+    fn api_key(&self) -> Result<Option<ApiKey>> {
+        let key = self.api_key.as_ref().map(|GivenKey(key)| key.parse::<ApiKey>());
+        key.transpose().map_err(|error| anyhow!("api_key (WINDLASS_API_KEY): {error}"))
+    }
+
     fn headers(&self) -> Result<HeaderMap> {
         let mut headers = HeaderMap::new();
-        if let Some(key) = &self.api_key {
+        if let Some(key) = self.api_key()? {
             let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
                 .context("api_key cannot be sent: use letters and digits")?;
             value.set_sensitive(true);
@@ -109,9 +130,12 @@ mod tests {
     #[test]
     fn a_key_is_sent_and_never_shown() {
         let options =
-            ConnectionOptions { api_key: Some("wl-hidden".parse().unwrap()), ..ConnectionOptions::default() };
+            ConnectionOptions { api_key: Some(GivenKey("wl-hidden".into())), ..ConnectionOptions::default() };
         assert_eq!(options.headers().unwrap()[AUTHORIZATION], "Bearer wl-hidden");
         let shown = format!("{options:?} {:?}", options.headers().unwrap());
         assert!(!shown.contains("hidden"), "{shown}");
+        let spaced = ConnectionOptions { api_key: Some(GivenKey("wl- hidden".into())), ..options };
+        let error = spaced.headers().unwrap_err().to_string();
+        assert_eq!(error, "api_key (WINDLASS_API_KEY): an API key has at least one character, and no spaces");
     }
 }

@@ -15,6 +15,7 @@ mod policy_argument;
 mod process;
 mod puzzles;
 mod report;
+mod split;
 mod table;
 mod text_files;
 
@@ -31,6 +32,7 @@ use commands::demo::DemoArguments;
 use commands::generate::GenerateArguments;
 use commands::jobs::JobsArguments;
 use commands::keys::KeysArguments;
+use commands::rank::RankArguments;
 use commands::serve::ServeArguments;
 use commands::worker::WorkerArguments;
 use commands::workers::WorkersArguments;
@@ -57,6 +59,7 @@ enum Command {
     Demo(DemoArguments),
     Serve(Box<ServeArguments>),
     Worker(Box<WorkerArguments>),
+    Rank(Box<RankArguments>),
     Coordinator(Box<CoordinatorArguments>),
     Workers(WorkersArguments),
     Generate(GenerateArguments),
@@ -93,8 +96,10 @@ fn with_negatives(command: clap::Command) -> clap::Command {
 }
 
 fn run(arguments: Arguments) -> Result<()> {
-    let is_server =
-        matches!(arguments.command, Command::Serve(_) | Command::Worker(_) | Command::Coordinator(_));
+    let is_server = matches!(
+        arguments.command,
+        Command::Serve(_) | Command::Worker(_) | Command::Rank(_) | Command::Coordinator(_)
+    );
     if is_server {
         environment::check(&command_line())?;
     }
@@ -103,6 +108,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Demo(arguments) => on_runtime(commands::demo::run(arguments)),
         Command::Serve(arguments) => on_runtime(commands::serve::run(*arguments)),
         Command::Worker(arguments) => on_runtime(commands::worker::run(*arguments)),
+        Command::Rank(arguments) => on_runtime(commands::rank::run(*arguments)),
         Command::Coordinator(arguments) => on_runtime(commands::coordinator::run(*arguments)),
         Command::Workers(arguments) => on_runtime(commands::workers::run(arguments)),
         Command::Generate(arguments) => commands::generate::run(&arguments),

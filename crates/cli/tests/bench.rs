@@ -67,6 +67,8 @@ fn one_distribution_and_lane_count_have_their_modes_at_the_top() {
         |format: &str| json(&["--weights", format, "--modes", "depth"])["machine"]["arithmetic"].clone();
     assert_eq!((arithmetic("f32"), arithmetic("int8")), ("f32".into(), "int8".into()));
     assert!(arithmetic("bf16").as_str().unwrap().starts_with("bf16"));
+    let on_ranks = json(&["--tp", "2", "--modes", "depth"]);
+    assert_eq!(on_ranks["settings"]["tp"], 2);
 }
 
 #[test]

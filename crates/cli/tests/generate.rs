@@ -252,3 +252,18 @@ fn failures_say_what_is_wrong_and_what_to_do() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn ranks_take_the_tokens_of_the_whole_model_and_more_than_heads_are_refused() {
+    let generate = |tp: &str| {
+        let prompt = ["--prompt", "7+5-3*2=", "--max-tokens", "8", "--depth", "fixed:6", "--json"];
+        let lines = lines_of(&[&["generate", "--model", "demo", "--tp", tp][..], &prompt].concat());
+        lines.iter().map(|line| line["token"].clone()).collect::<Vec<_>>()
+    };
+    let whole = generate("1");
+    assert!(!whole.is_empty());
+    assert_eq!(generate("2"), whole);
+    assert_eq!(generate("3"), whole);
+    let (status, message) = failure(&["generate", "--model", "demo", "--prompt", "1", "--tp", "5"]);
+    assert!(status == 1 && message.contains("tp is 5: use 1 to 4"), "{message}");
+}

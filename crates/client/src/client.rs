@@ -13,6 +13,7 @@ use crate::config::ClientConfig;
 use crate::error::ClientError;
 use crate::event::{Event, Generated};
 use crate::options::GenerateRequest;
+use crate::transport::what_broke;
 
 /// A connection that carries the API key.
 pub(crate) type Transport = InterceptedService<Channel, Authorization>;
@@ -107,7 +108,7 @@ async fn connect(config: ClientConfig) -> Result<Transport, ClientError> {
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
     let unavailable = |error: tonic::transport::Error| ClientError::Unavailable {
-        message: format!("cannot connect to {address}: {}", root_cause(&error)),
+        message: format!("cannot connect to {address}: {}", what_broke(&error)),
     };
     let endpoint = match tls {
         None => endpoint,
@@ -128,13 +129,4 @@ fn endpoint(address: &str, tls: bool) -> Result<Endpoint, ClientError> {
     };
     let scheme = if tls { "https" } else { "http" };
     Endpoint::from_shared(format!("{scheme}://{authority}")).map_err(|_| wrong())
-}
-
-/// The innermost error, which says what happened; the outer ones say "transport error".
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }

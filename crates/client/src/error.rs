@@ -1,5 +1,9 @@
+use std::error::Error;
+
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
+
+use crate::transport::what_broke;
 
 /// Why a call failed, by what the caller can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +76,10 @@ pub enum ClientError {
 
 impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
+        if let Some(broken) = status.source() {
+            // Made on this side: the server said nothing.
+            return Self::Unavailable { message: what_broke(broken) };
+        }
         let message = status.message().to_owned();
         match status.code() {
             Code::InvalidArgument => {

@@ -9,6 +9,7 @@ mod error;
 mod event;
 mod jobs;
 mod options;
+mod transport;
 mod workers;
 
 pub use api_key::ApiKey;

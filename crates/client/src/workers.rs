@@ -46,6 +46,8 @@ pub struct Worker {
     pub reason: String,
     /// The model it serves; empty before it was reached.
     pub model: String,
+    /// It computes nothing: answers of its model are drawn.
+    pub simulated: bool,
     /// Its program's version; empty before it was reached.
     pub version: String,
     /// Requests of the coordinator under way there.
@@ -111,6 +113,7 @@ impl From<v1::WorkerStatus> for Worker {
             state,
             reason: status.reason,
             model: status.model,
+            simulated: status.simulated,
             version: status.version,
             requests: status.requests,
             predicted_core_iterations: status.predicted_core_iterations,

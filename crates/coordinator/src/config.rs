@@ -36,6 +36,9 @@ pub struct CoordinatorConfig {
     pub max_migrations: u32,
     /// How long a request whose worker was lost waits for one that takes it over.
     pub migration_patience: Duration,
+    /// A request that got no first token for so long is sent to a second worker too, if one has nobody waiting; `None` for
+    /// never.
+    pub hedge_after: Option<Duration>,
     /// A worker where this many requests in a row fail is left out for a while.
     pub breaker_failures: u32,
     /// A prompt goes to the worker that knows its beginning unless that owes more than this many times the mean, and one
@@ -89,6 +92,7 @@ impl CoordinatorConfig {
             queue_timeout: Duration::from_secs(30),
             max_migrations: 8,
             migration_patience: Duration::from_secs(30),
+            hedge_after: None,
             breaker_failures: 5,
             affinity_load_factor: 1.25,
             shutdown_deadline: Duration::from_secs(30),
@@ -191,11 +195,16 @@ impl CoordinatorConfig {
             queued_requests: self.max_queued_requests,
             queued_core_iterations: self.max_queued_core_iterations,
             timeout: self.queue_timeout,
+            has_metrics: true,
         }
     }
 
     pub(crate) fn migration(&self) -> MigrationSettings {
-        MigrationSettings { most: self.max_migrations, patience: self.migration_patience }
+        MigrationSettings {
+            most: self.max_migrations,
+            patience: self.migration_patience,
+            hedge_after: self.hedge_after,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use windlass_transport::{ClientTls, Incoming, Protocol, ServerTls};
 
 use crate::admission::QueueLimits;
 use crate::config::CoordinatorConfig;
+use crate::dispatch::MigrationSettings;
 use crate::error::CoordinatorError;
 use crate::generation::Generator;
 use crate::http::BodyLimits;
@@ -151,11 +152,11 @@ impl Coordinator {
             Some(members) => _ = background.spawn(follow_members(Arc::clone(&registry), members.view())),
             None => registry.set_members(&config.members())?,
         }
-        let new_generator = |limits| {
-            let (migration, requests) = (config.migration(), config.request_limits.clone());
+        let new_generator = |limits, migration| {
+            let requests = config.request_limits.clone();
             Generator::new(Arc::clone(&registry), limits, migration, requests, switches.abort.subscribe())
         };
-        let generator = Arc::new(new_generator(config.queue()));
+        let generator = Arc::new(new_generator(config.queue(), config.migration()));
         background.spawn(upkeep(metrics.clone()));
         if let Some(keyring) = keyring.clone() {
             background.spawn(keyring.follow_file());
@@ -163,9 +164,11 @@ impl Coordinator {
 
         let stop = switches.stop.subscribe();
         if let Some(jobs) = jobs.clone() {
-            // Limits of its own: items of jobs never take the place of other requests.
+            // Limits of its own: items of jobs never take the place of other requests, nor a second worker.
             let running_sequences = u32::try_from(jobs.concurrency()).unwrap_or(u32::MAX);
-            let generator = new_generator(QueueLimits { running_sequences, ..config.queue() });
+            let limits = QueueLimits { running_sequences, has_metrics: false, ..config.queue() };
+            let migration = MigrationSettings { hedge_after: None, ..config.migration() };
+            let generator = new_generator(limits, migration);
             let stop = stop.clone();
             background.spawn(async move { jobs.run(Arc::new(Items { generator }), stopped(stop)).await });
         }

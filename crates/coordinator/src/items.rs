@@ -17,7 +17,11 @@ pub(crate) struct Items {
 #[async_trait]
 impl Execute for Items {
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
+        let owner = task.owner.clone();
         let answer = self.answer(task).await.map_err(|error| verdict(&error));
+        if let (Some(owner), Ok(ItemAnswer { usage: Some(usage), .. })) = (&owner, &answer) {
+            metrics::key_tokens(owner, u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
+        }
         metrics::job_item(match &answer {
             Ok(_) => "answered",
             Err(ExecuteError::Final { .. }) => "failed",

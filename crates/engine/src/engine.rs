@@ -223,7 +223,7 @@ impl<R: Runner> Engine<R> {
     /// Opens a lane for the first waiting sequence, if there is memory.
     fn open_first(&mut self) -> bool {
         let (grouping, is_first, batch) = (self.shared.grouping(), self.lanes() == 0, self.smallest_batch());
-        let Shared { memory, counters, .. } = &mut self.shared;
+        let Shared { runner, memory, counters, .. } = &mut self.shared;
         let place = self.waiting.first().and_then(|first| memory.place(first, grouping, is_first));
         let Some(place) = place else { return false };
         let sequence = self.waiting.pop_first().expect("the first was placed");
@@ -231,6 +231,7 @@ impl<R: Runner> Engine<R> {
             counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
             counters.prefix_hit_positions_total += place.reused as u64;
         }
+        runner.open(place.table as u32, &memory.tables[place.table]);
         self.batches[batch].lanes.push(Lane::open(sequence, place, grouping));
         true
     }

@@ -3,22 +3,29 @@
 
 mod common;
 
-use common::{config, cpus, tiny, tiny_on_stages};
+use common::{config, cpus, tiny, tiny_on_stages, tiny_ranks};
 use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
+use windlass_kernels::CpuConfig;
 use windlass_model::{DepthPolicy, KvPolicy, Runner};
 
-fn limits() -> EngineConfig {
+fn steady() -> EngineConfig {
     EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() }
 }
 
 #[test]
 fn a_steady_tick_allocates_nothing() {
-    check(tiny(limits()));
+    check(tiny(steady()));
 }
 
 #[test]
 fn a_steady_tick_over_stages_allocates_nothing() {
-    check(tiny_on_stages(cpus(2), limits()));
+    check(tiny_on_stages(cpus(2), steady()));
+}
+
+/// Nothing on the engine's own thread, which is rank 0.
+#[test]
+fn nor_does_one_of_several_ranks() {
+    check(tiny_ranks(2, CpuConfig::new(2), steady()));
 }
 
 fn check<R: Runner>(mut engine: Engine<R>) {

@@ -13,7 +13,9 @@ use std::ops::Range;
 
 use common::choices::Choices;
 use common::visits::{together, visits};
-use common::{alone, config, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages};
+use common::{
+    alone, config, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages, tiny_ranks,
+};
 use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelFolder, Runner};
@@ -22,16 +24,16 @@ fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Runs schedules on engines that `engine` makes, and compares every answer with that of the same request alone on one device.
-fn check<R: Runner>(
+/// Runs schedules on engines that `engine` makes, and compares every answer with that of the same request alone, on one that
+/// `single` makes.
+fn check<R: Runner, S: Runner>(
     schedules: Range<u64>,
-    cpu: impl Fn() -> Cpu,
+    single: impl Fn(EngineConfig) -> Engine<S>,
     engine: impl Fn(EngineConfig) -> Engine<R>,
 ) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
-    let mut single = [None, Some(16), Some(32)].map(|prefill_segment| {
-        (prefill_segment, tiny_on(cpu(), EngineConfig { prefill_segment, ..config() }))
-    });
+    let mut single = [None, Some(16), Some(32)]
+        .map(|prefill_segment| (prefill_segment, single(EngineConfig { prefill_segment, ..config() })));
     let (mut compared, mut preempted, mut reused) = (0, 0, 0);
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
@@ -71,7 +73,7 @@ fn check<R: Runner>(
 fn answers_do_not_depend_on_the_schedule() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
     let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
-    check(schedules, || Cpu::new(1), |config| tiny_on(Cpu::new(1), config));
+    check(schedules, tiny, tiny);
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn answers_do_not_depend_on_the_number_of_stages() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
     for stages in [2, 3] {
         let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
-        check(schedules, || Cpu::new(1), |config| tiny_on_stages(cpus(stages), config));
+        check(schedules, tiny, |config| tiny_on_stages(cpus(stages), config));
     }
 }
 
@@ -87,8 +89,17 @@ fn answers_do_not_depend_on_the_number_of_stages() {
 fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
         let cpu = |threads| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
-        check(0..40, || cpu(2), |config| tiny_on(cpu(2), config));
-        check(0..40, || cpu(2), |config| tiny_on_stages(vec![cpu(1), cpu(2)], config));
+        let whole = |config| tiny_on(cpu(2), config);
+        check(0..40, whole, whole);
+        check(0..40, whole, |config| tiny_on_stages(vec![cpu(1), cpu(2)], config));
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_schedule_on_several_ranks() {
+    for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::F32), (2, WeightFormat::Int8)] {
+        let split = |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config);
+        check(0..40, split, split);
     }
 }
 
@@ -116,6 +127,16 @@ fn answers_do_not_depend_on_the_number_of_threads() {
     for schedule in 0..20 {
         let request = Choices { schedule, drawn: 0 }.request();
         let [a, b] = [&mut one, &mut three].map(|engine| alone(engine, request.clone()));
+        assert!(same(&a.tokens, &b.tokens) && a.end == b.end, "{request:?}");
+    }
+}
+
+#[test]
+fn answers_of_ranks_do_not_depend_on_their_threads() {
+    let [mut two, mut seven] = [2, 7].map(|threads| tiny_ranks(2, CpuConfig::new(threads), config()));
+    for schedule in 0..20 {
+        let request = Choices { schedule, drawn: 0 }.request();
+        let [a, b] = [&mut two, &mut seven].map(|engine| alone(engine, request.clone()));
         assert!(same(&a.tokens, &b.tokens) && a.end == b.end, "{request:?}");
     }
 }

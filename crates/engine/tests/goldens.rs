@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{alone, config, cpus, goldens_folder, network, tiny_on, tiny_on_stages};
+use common::{alone, config, cpus, goldens_folder, network, tiny, tiny_on, tiny_on_stages, tiny_ranks};
 use windlass_engine::{Engine, Request, TokenOutput};
-use windlass_kernels::{Cpu, KvRow, KvRows, KvTable, Plain};
+use windlass_kernels::{Cpu, CpuConfig, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
 use windlass_model::{Capacity, KvPolicy, Launch, OracleToken, Runner};
 
@@ -38,7 +38,7 @@ fn agreeing_tokens<R: Runner>(mut engine: Engine<R>, every_nth: usize) -> (usize
 
 #[test]
 fn the_engine_generates_what_was_recorded() {
-    let (agreed, all) = agreeing_tokens(tiny_on(Cpu::new(1), config()), 1);
+    let (agreed, all) = agreeing_tokens(tiny(config()), 1);
     println!("{agreed} of {all} tokens agreed");
     assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
 }
@@ -55,6 +55,32 @@ fn any_number_of_stages_generates_what_was_recorded() {
 fn the_plain_backend_generates_what_was_recorded() {
     let (agreed, all) = agreeing_tokens(tiny_on(Plain, config()), 11);
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
+#[test]
+fn several_ranks_generate_what_was_recorded() {
+    for ranks in [2, 3, 5] {
+        let (agreed, all) = agreeing_tokens(tiny_ranks(ranks, CpuConfig::new(2), config()), 3);
+        println!("{ranks} ranks: {agreed} of {all} tokens agreed");
+        assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+    }
+}
+
+#[test]
+fn several_ranks_take_the_tokens_of_one() {
+    let goldens = Goldens::open(goldens_folder());
+    let mut one = tiny(config());
+    for ranks in [2, 3, 5] {
+        let mut several = tiny_ranks(ranks, CpuConfig::new(2), config());
+        for case in goldens.cases.iter().step_by(5) {
+            let request = Request::greedy(case.prompt.clone(), case.tokens.len(), case.depth, case.kv);
+            let of_token = |token: &TokenOutput| (token.token, token.depth);
+            let answers = [alone(&mut one, request.clone()), alone(&mut several, request)];
+            let [expected, got] =
+                answers.map(|answer| answer.tokens.iter().map(of_token).collect::<Vec<_>>());
+            assert_eq!(got, expected, "{ranks} ranks, {:?} {:?}", case.depth, case.kv);
+        }
+    }
 }
 
 /// Raw states after each iteration and logits at several depths, from a given and from the zero state.

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -14,6 +15,8 @@ use crate::error::JobsError;
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     root: Path,
+    /// The store is this machine's files.
+    is_local: bool,
 }
 
 type Source = object_store::Error;
@@ -26,21 +29,21 @@ impl Blobs {
         if scheme == ObjectStoreScheme::Local {
             // What is accepted must survive more than the process.
             let store = LocalFileSystem::new().with_fsync(true).with_automatic_cleanup(true);
-            return Ok(Self { store: Arc::new(store), root: path });
+            return Ok(Self { store: Arc::new(store), root: path, is_local: true });
         }
         let (store, root) = parse_url_opts(url, std::env::vars()).map_err(failed)?;
-        Ok(Self { store: store.into(), root })
+        Ok(Self { store: store.into(), root, is_local: false })
     }
 
     /// All of an object store.
     pub fn of(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, root: Path::default() }
+        Self { store, root: Path::default(), is_local: false }
     }
 
     /// What lies below under this name.
     pub(crate) fn below(&self, name: &str) -> Self {
         let name = Path::from(name);
-        Self { store: Arc::clone(&self.store), root: self.root.parts().chain(name.parts()).collect() }
+        self.with_root(self.root.parts().chain(name.parts()).collect())
     }
 
     /// The object's content.
@@ -82,7 +85,7 @@ impl Blobs {
         let mut paths: Vec<_> = listed.into_iter().map(|object| object.location).collect();
         paths.retain(|path| path.as_ref().ends_with(suffix));
         paths.sort();
-        Ok(paths.into_iter().map(|root| Self { store: Arc::clone(&self.store), root }).collect())
+        Ok(paths.into_iter().map(|root| self.with_root(root)).collect())
     }
 
     /// Names of the folders right below.
@@ -109,6 +112,15 @@ impl Blobs {
             std::future::ready(!gone)
         });
         deleted.try_for_each(|_| async { Ok(()) }).await.map_err(|source| self.failed("delete", source))
+    }
+
+    fn with_root(&self, root: Path) -> Self {
+        Self { store: Arc::clone(&self.store), root, is_local: self.is_local }
+    }
+
+    /// The file that it is on this machine, if it is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.is_local.then(|| LocalFileSystem::new().path_to_filesystem(&self.root).ok()).flatten()
     }
 
     /// Its path, for errors.

@@ -1,7 +1,9 @@
+use std::path::Path;
 use std::time::Duration;
 
 use url::Url;
 
+use crate::containment::contained;
 use crate::error::JobsError;
 
 /// What jobs may be, and how many items run at once.
@@ -41,7 +43,7 @@ impl Default for JobsConfig {
 }
 
 impl JobsConfig {
-    /// The URL of this field, if jobs may use it.
+    /// The URL of this field, if jobs may use it. Of files see also [`Self::check_file`].
     pub(crate) fn allowed(&self, field: &'static str, text: &str) -> Result<Url, JobsError> {
         let url = Url::parse(text).map_err(|error| {
             JobsError::invalid(
@@ -58,6 +60,18 @@ impl JobsConfig {
             allowed => format!("use what lies in {} (the server's setting jobs_uris)", allowed.join(", ")),
         };
         Err(JobsError::invalid(field, format!("'{text}' is not allowed here: {remedy}")))
+    }
+
+    /// Refuses a file of this field that a link puts outside of where jobs may read and write.
+    pub(crate) fn check_file(&self, field: &'static str, path: &Path) -> Result<(), JobsError> {
+        contained(path, &self.uris).map_err(|real| {
+            let message = format!(
+                "'{}' leads to '{}', which is not allowed here: put the file itself there instead of a link",
+                path.display(),
+                real.display()
+            );
+            JobsError::invalid(field, message)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::JobsConfig;
 use crate::error::JobsError;
 use crate::id::JobId;
 use crate::keys::Keys;
+use crate::party::Party;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
 use crate::record::{self, Record};
@@ -41,6 +42,12 @@ impl Context {
         let entry = self.store.get(&self.keys.record(id)).await?;
         let entry = entry.ok_or_else(|| JobsError::NotFound { id: id.to_string() })?;
         Ok((record::record(&entry)?, entry.revision))
+    }
+
+    /// The same, if the job is the party's: to others it is not there.
+    pub(crate) async fn record_for(&self, party: &Party, id: JobId) -> Result<(Record, Revision), JobsError> {
+        let found = self.record(id).await?;
+        if party.sees(&found.0) { Ok(found) } else { Err(JobsError::NotFound { id: id.to_string() }) }
     }
 
     /// All entries below a prefix, behind the key `after`.

@@ -33,6 +33,18 @@ pub enum JobsError {
         /// Most of them.
         limit: usize,
     },
+    /// The same for the jobs of one party.
+    #[error(
+        "{open} jobs of API key '{owner}' have not ended, and its limit (max_open_jobs) is {limit}: try again later"
+    )]
+    TooManyOfOwner {
+        /// Name of the party.
+        owner: String,
+        /// Its jobs that have not ended.
+        open: usize,
+        /// Most of them.
+        limit: usize,
+    },
     /// The submission broke off; nothing of it is kept.
     #[error("the submission broke off: {reason}")]
     BrokenOff {
@@ -43,7 +55,7 @@ pub enum JobsError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The object store did not do it.
-    #[error("cannot {action} {object}: {source}")]
+    #[error("cannot {action} {object}: {}", with_cause(source))]
     Blob {
         /// `read`, `write`, `list` or `delete`.
         action: &'static str,
@@ -60,6 +72,17 @@ pub enum JobsError {
         /// What is wrong with it.
         reason: String,
     },
+}
+
+/// What the object store says, and what happened, which is said by the innermost error alone.
+fn with_cause(error: &object_store::Error) -> String {
+    let said = error.to_string();
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let cause = cause.to_string();
+    if said.contains(&cause) { said } else { format!("{said}: {cause}") }
 }
 
 impl JobsError {
@@ -87,8 +110,22 @@ impl JobsError {
                     | PermissionDenied { .. }
                     | Unauthenticated { .. }
             ),
-            Self::Damaged { .. } => true,
+            Self::Invalid { .. } | Self::Damaged { .. } => true,
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_stores_error_says_what_happened() {
+        let refused = std::io::Error::new(std::io::ErrorKind::ConnectionRefused, "connection refused");
+        let source = Box::new(std::io::Error::other(refused));
+        let source = object_store::Error::Generic { store: "S3", source };
+        let error = JobsError::Blob { action: "read", object: "a".into(), source }.to_string();
+        assert_eq!(error.matches("connection refused").count(), 1, "{error}");
     }
 }

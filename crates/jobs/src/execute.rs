@@ -4,6 +4,8 @@ use windlass_proto::v1::{GenerationParameters, ItemAnswer, job_item};
 /// One item, ready to be answered. Its sampler's seed is set, so that doing it again gives the same answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Task {
+    /// Whose job it is of, if anyone's.
+    pub owner: Option<String>,
     /// Empty: the only model served.
     pub model: String,
     /// What to continue.

@@ -43,7 +43,8 @@ async fn delete(context: &Context, record: &Record, revision: Revision) -> Resul
     let key = keys.record(record.id);
     let mut operations =
         vec![Operation::Delete(key.clone()), Operation::DeletePrefix(keys.done_of(record.id))];
-    operations.extend(record.idempotency_key.as_ref().map(|key| Operation::Delete(keys.idempotency(key))));
+    let idempotency = |key: &String| keys.idempotency(record.owner.as_deref(), key);
+    operations.extend(record.idempotency_key.as_ref().map(|key| Operation::Delete(idempotency(key))));
     context.store.commit(vec![Condition::Unchanged(key, revision)], operations).await?;
     tracing::info!(job = %record.id, "deleted a job that ended long ago");
     Ok(())

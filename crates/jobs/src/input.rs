@@ -7,16 +7,17 @@ use url::Url;
 use windlass_proto::v1::JobItem;
 
 use crate::blobs::Blobs;
+use crate::config::JobsConfig;
 use crate::error::JobsError;
 use crate::line::parse_line;
 
 const FIELD: &str = "input_uri";
 const SUFFIX: &str = ".jsonl";
 
-/// The items of the objects that the URL names, read as they are asked for. No line may be longer than `max_bytes`.
+/// The items of the objects that the URL names, read as they are asked for. No line may be longer than an item.
 pub(crate) async fn read(
     url: &Url,
-    max_bytes: usize,
+    config: &JobsConfig,
 ) -> Result<impl Stream<Item = Result<JobItem, JobsError>> + Send + use<>, JobsError> {
     let at = Blobs::at(url)?;
     let unreadable = |error: JobsError| JobsError::invalid(FIELD, error.to_string());
@@ -29,7 +30,10 @@ pub(crate) async fn read(
         let message = format!("{url} is no object, and no folder of objects that end with {SUFFIX}");
         return Err(JobsError::invalid(FIELD, message));
     }
-    let reader = Reader { objects: objects.into(), current: None, max_bytes };
+    for file in objects.iter().filter_map(Blobs::file) {
+        config.check_file(FIELD, &file)?;
+    }
+    let reader = Reader { objects: objects.into(), current: None, max_bytes: config.max_item_bytes };
     Ok(try_unfold(reader, |mut reader| async move {
         let item = reader.next().await?;
         Ok(item.map(|item| (item, reader)))

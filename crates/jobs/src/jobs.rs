@@ -12,6 +12,7 @@ use crate::error::JobsError;
 use crate::execute::Execute;
 use crate::id::JobId;
 use crate::keys::Keys;
+use crate::party::Party;
 use crate::progress::Progress;
 use crate::pulse::Pulse;
 use crate::record::Outcome;
@@ -20,19 +21,27 @@ use crate::{end, housekeeping, record, results, runner, submission, watch};
 /// Most jobs that one list has.
 const LIST_LIMIT: u32 = 1000;
 
-/// All jobs of a cluster. Clones share everything.
+/// All jobs of a cluster, as one party sees them. Clones share everything.
 #[derive(Clone)]
 pub struct Jobs {
     context: Arc<Context>,
+    party: Arc<Party>,
 }
 
 impl Jobs {
-    /// Records and claims live in `store`, items and results in `blobs`. Must be called inside a tokio runtime.
+    /// Records and claims live in `store`, items and results in `blobs`; anyone sees all. Must be called inside a tokio
+    /// runtime.
     pub fn new(config: JobsConfig, store: Arc<dyn Store>, blobs: Blobs) -> Self {
         let keys = Keys::new(&config.cluster);
         let pulse = Pulse::start(Arc::clone(&store), keys.prefix.clone());
         let context = Context { config, keys, store, blobs, pulse, progress: Progress::default() };
-        Self { context: Arc::new(context) }
+        Self { context: Arc::new(context), party: Arc::new(Party::anyone()) }
+    }
+
+    /// The same jobs as this party sees them: what is not its own is not there.
+    #[must_use]
+    pub fn seen_by(&self, party: Party) -> Self {
+        Self { context: Arc::clone(&self.context), party: Arc::new(party) }
     }
 
     /// Items that are in flight at once here.
@@ -46,12 +55,12 @@ impl Jobs {
         spec: JobSpec,
         items: impl Stream<Item = Result<JobItem, JobsError>> + Send,
     ) -> Result<Job, JobsError> {
-        submission::submit(&self.context, spec, items).await
+        submission::submit(&self.context, &self.party, spec, items).await
     }
 
     /// A job as it is.
     pub async fn get(&self, id: &str) -> Result<Job, JobsError> {
-        watch::describe(&self.context, id.parse()?).await
+        watch::describe(&self.context, &self.party, id.parse()?).await
     }
 
     /// Jobs, newest first, and the token to go on with; it is empty at the end.
@@ -65,25 +74,38 @@ impl Jobs {
         }
         let wrong =
             |_| JobsError::invalid("page_token", format!("'{page_token}' is none: use next_page_token"));
-        let after = match page_token {
+        let mut after = match page_token {
             "" => None,
             token => Some(self.context.keys.record(token.parse::<JobId>().map_err(wrong)?)),
         };
-        let page = Page { after, limit: limit as usize };
-        let entries = self.context.store.list(&self.context.keys.records(), page).await?.entries;
-        let mut jobs = Vec::new();
-        for entry in &entries {
-            let record = record::record(entry)?;
-            jobs.push(watch::look(&self.context, &record, &mut DoneShards::default()).await?);
+        let mut jobs: Vec<Job> = Vec::new();
+        // A page of the store may hold jobs of others.
+        loop {
+            let page = Page { after, limit: limit as usize };
+            let entries = self.context.store.list(&self.context.keys.records(), page).await?.entries;
+            for entry in &entries {
+                let record = record::record(entry)?;
+                if !self.party.sees(&record) {
+                    continue;
+                }
+                jobs.push(watch::look(&self.context, &record, &mut DoneShards::default()).await?);
+                if jobs.len() == limit as usize {
+                    let next = record.id.to_string();
+                    return Ok((jobs, next));
+                }
+            }
+            if entries.len() < limit as usize {
+                return Ok((jobs, String::new()));
+            }
+            after = entries.last().map(|entry| entry.key.clone());
         }
-        let is_last = jobs.len() < limit as usize;
-        let next = jobs.last().filter(|_| !is_last).map(|job| job.id.clone()).unwrap_or_default();
-        Ok((jobs, next))
     }
 
     /// Ends a job; what is done of it stays. One that has ended is left as it is.
     pub async fn cancel(&self, id: &str) -> Result<Job, JobsError> {
-        let record = end::end(&self.context, id.parse()?, Outcome::Cancelled, "").await?;
+        let id = id.parse()?;
+        self.context.record_for(&self.party, id).await?;
+        let record = end::end(&self.context, id, Outcome::Cancelled, "").await?;
         watch::look(&self.context, &record, &mut DoneShards::default()).await
     }
 
@@ -100,7 +122,7 @@ impl Jobs {
                 JobsError::invalid("resume_token", message)
             })?,
         };
-        Ok(results::results(Arc::clone(&self.context), id.parse()?, first))
+        Ok(results::results(Arc::clone(&self.context), Arc::clone(&self.party), id.parse()?, first))
     }
 
     /// The token to go on with behind a result.
@@ -113,12 +135,14 @@ impl Jobs {
         &self,
         id: &str,
     ) -> Result<impl Stream<Item = Result<Job, JobsError>> + Send + use<>, JobsError> {
-        Ok(watch::watch(Arc::clone(&self.context), id.parse()?))
+        Ok(watch::watch(Arc::clone(&self.context), Arc::clone(&self.party), id.parse()?))
     }
 
     /// Works on jobs, whoever accepted them, until `shutdown`; then leaves them to others at once.
     pub async fn run(&self, execute: Arc<dyn Execute>, shutdown: impl Future<Output = ()>) {
         tokio::select! {
+            // Work comes first, and every time in the same order: both ask the store.
+            biased;
             () = runner::run(&self.context, &execute, shutdown) => {}
             () = housekeeping::run(&self.context) => {}
         }

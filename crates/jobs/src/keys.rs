@@ -21,7 +21,7 @@ impl Keys {
         format!("{}{}", self.records(), id.newest_first())
     }
 
-    /// All jobs that have not ended, oldest first.
+    /// All jobs that have not ended, oldest first; each entry keeps its owner's name.
     pub(crate) fn open(&self) -> String {
         format!("{}open/", self.prefix)
     }
@@ -60,9 +60,12 @@ impl Keys {
         format!("{}{shard:08}", self.done_of(id))
     }
 
-    /// The job that was submitted under a key of the submitter's.
-    pub(crate) fn idempotency(&self, key: &str) -> String {
-        format!("{}keys/{key}", self.prefix)
+    /// The job that was submitted under a key of the submitter's. Each owner has keys of its own.
+    pub(crate) fn idempotency(&self, owner: Option<&str>, key: &str) -> String {
+        match owner {
+            None => format!("{}keys/{key}", self.prefix),
+            Some(owner) => format!("{}keys-of/{owner}/{key}", self.prefix),
+        }
     }
 
     /// A submission under way, under a lease.

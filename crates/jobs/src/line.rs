@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_refused_with_field_and_remedy() {
-        let cases: [(&str, &str); 8] = [
+        let cases: [(&str, &str); 9] = [
             ("{}", "prompt: it is missing: send prompt or messages"),
             (r#"{"prompt": "a", "messages": []}"#, "prompt: messages is there too"),
             (r#"{"prompt": 7}"#, "prompt: expected a string or a list of token ids"),
@@ -181,8 +181,9 @@ mod tests {
                 r#"{"prompt": "a", "parameters": {"n": 2}}"#,
                 "parameters.n: unknown field 'n': use one of max_tokens",
             ),
-            (r#"{"prompt": "a"} {}"#, "line: trailing characters"),
+            (r#"{"prompt": "a"} {}"#, "line: something stands behind the end of the JSON"),
             (r#"{"prompt": "a""#, "line: the text ends too early"),
+            (r#"no JSON"#, "line: it is no JSON here: write true, false or null in full"),
         ];
         for (line, expected) in cases {
             let message = parse_line(line.as_bytes()).unwrap_err().to_string();

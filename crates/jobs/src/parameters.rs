@@ -3,20 +3,21 @@
 use windlass_proto::v1::{GenerationParameters, JobItem, JobSpec, Sampling};
 
 use crate::error::JobsError;
+use crate::party::Party;
 
 /// Of jobs that give none.
 const PRIORITY: i32 = -10;
 
-/// The priority of a job's items that give none.
-pub(crate) fn priority(spec: &JobSpec) -> i32 {
-    spec.priority.unwrap_or(PRIORITY)
+/// The priority of a party's job that gives none.
+pub(crate) fn default_priority(party: &Party) -> i32 {
+    party.priority_max.map_or(PRIORITY, |max| max.min(PRIORITY))
 }
 
 /// Fills in what the item leaves to its job.
 pub(crate) fn complete(item: &mut JobItem, spec: &JobSpec) {
     let of_job = spec.parameters.clone().unwrap_or_default();
     let mut parameters = with_defaults(item.parameters.take().unwrap_or_default(), of_job);
-    parameters.priority.get_or_insert_with(|| priority(spec));
+    parameters.priority = parameters.priority.or(spec.priority);
     item.parameters = Some(parameters);
     if item.stop.is_empty() {
         item.stop = spec.stop.clone();
@@ -67,8 +68,11 @@ fn or_list(own: Vec<u32>, job: Vec<u32>) -> Vec<u32> {
     if own.is_empty() { job } else { own }
 }
 
-/// Refuses parameters that no item can have.
-pub(crate) fn check(parameters: &GenerationParameters) -> Result<(), JobsError> {
+/// Refuses parameters that no item of this party can have.
+pub(crate) fn check(parameters: &GenerationParameters, party: &Party) -> Result<(), JobsError> {
+    if let Some(priority) = parameters.priority {
+        check_priority(party, "parameters.priority", priority)?;
+    }
     if parameters.depth.is_some() && parameters.effort.is_some() {
         return Err(JobsError::invalid("parameters.depth", "effort is set too: use only one of the two"));
     }
@@ -79,6 +83,17 @@ pub(crate) fn check(parameters: &GenerationParameters) -> Result<(), JobsError> 
         return Err(JobsError::invalid("parameters.exit_values", "results have none: leave it out"));
     }
     Ok(())
+}
+
+/// Refuses a priority above what the party may ask for.
+pub(crate) fn check_priority(party: &Party, field: &str, priority: i32) -> Result<(), JobsError> {
+    match party.priority_max {
+        Some(max) if priority > max => {
+            let message = format!("{priority} is above what this API key may ask for: use at most {max}");
+            Err(JobsError::invalid(field, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +114,12 @@ mod tests {
             sampling: sampling(Some(0.0), Some(1)),
             ..GenerationParameters::default()
         };
-        let spec = JobSpec { parameters: Some(of_job), stop: vec!["x".into()], ..JobSpec::default() };
+        let spec = JobSpec {
+            parameters: Some(of_job),
+            stop: vec!["x".into()],
+            priority: Some(-10),
+            ..JobSpec::default()
+        };
         let mut bare = JobItem::default();
         complete(&mut bare, &spec);
         let completed = bare.parameters.unwrap();

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use windlass_store::{Page, Store, StoreError};
@@ -13,23 +14,25 @@ const POLL: Duration = Duration::from_secs(5);
 
 /// Tells that something about jobs changed, to those who then look what.
 pub(crate) struct Pulse {
-    changes: watch::Receiver<()>,
+    changes: broadcast::Sender<()>,
     follower: JoinHandle<()>,
 }
 
-/// One who waits for changes; sees one that came before it began to wait.
-pub(crate) struct Beat(watch::Receiver<()>);
+/// One who waits for changes; sees one that came before it began to wait. Who came first goes on first.
+pub(crate) struct Beat(broadcast::Receiver<()>);
 
 impl Pulse {
     /// Follows all keys that begin with `prefix`. Must be called inside a tokio runtime.
     pub(crate) fn start(store: Arc<dyn Store>, prefix: String) -> Self {
-        let (sender, changes) = watch::channel(());
-        Self { changes, follower: tokio::spawn(follow(store, prefix, sender)) }
+        // Of several changes at once one is enough.
+        let changes = broadcast::Sender::new(1);
+        let follower = tokio::spawn(follow(store, prefix, changes.clone()));
+        Self { changes, follower }
     }
 
     /// Waits from now on.
     pub(crate) fn beat(&self) -> Beat {
-        Beat(self.changes.clone())
+        Beat(self.changes.subscribe())
     }
 }
 
@@ -42,11 +45,14 @@ impl Drop for Pulse {
 impl Beat {
     /// Returns after the next change, or after a while.
     pub(crate) async fn next(&mut self) {
-        let _ = timeout(POLL, self.0.changed()).await;
+        if let Ok(Err(RecvError::Lagged(_))) = timeout(POLL, self.0.recv()).await {
+            // The last change is among those that were told just now.
+            self.0 = self.0.resubscribe();
+        }
     }
 }
 
-async fn follow(store: Arc<dyn Store>, prefix: String, sender: watch::Sender<()>) {
+async fn follow(store: Arc<dyn Store>, prefix: String, sender: broadcast::Sender<()>) {
     let mut backoff = Backoff::new(0);
     loop {
         match pass_on(&*store, &prefix, &sender, &mut backoff).await {
@@ -63,7 +69,7 @@ async fn follow(store: Arc<dyn Store>, prefix: String, sender: watch::Sender<()>
 async fn pass_on(
     store: &dyn Store,
     prefix: &str,
-    sender: &watch::Sender<()>,
+    sender: &broadcast::Sender<()>,
     backoff: &mut Backoff,
 ) -> StoreError {
     let begin = async {
@@ -77,7 +83,8 @@ async fn pass_on(
     *backoff = Backoff::new(0);
     loop {
         // Also at first: something may have changed while nobody watched.
-        sender.send_replace(());
+        // Nobody may wait.
+        let _ = sender.send(());
         if let Err(error) = changes.next().await {
             return error;
         }

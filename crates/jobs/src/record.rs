@@ -23,6 +23,9 @@ pub(crate) struct Record {
     pub(crate) priority: i32,
     pub(crate) output_uri: Option<String>,
     pub(crate) idempotency_key: Option<String>,
+    /// Whoever submitted it, by name; absent in records of servers that knew no names.
+    #[serde(default)]
+    pub(crate) owner: Option<String>,
     pub(crate) end: Option<End>,
 }
 
@@ -105,6 +108,7 @@ impl Record {
             core_iterations: totals.core_iterations,
             error: self.end.as_ref().map(|end| end.error.clone()).unwrap_or_default(),
             output_uri: self.output_uri.clone().unwrap_or_default(),
+            owner: self.owner.clone().unwrap_or_default(),
         }
     }
 }

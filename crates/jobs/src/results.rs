@@ -9,6 +9,7 @@ use windlass_proto::v1::ItemResult;
 use crate::context::Context;
 use crate::error::JobsError;
 use crate::id::JobId;
+use crate::party::Party;
 use crate::pulse::Beat;
 use crate::record::{self, Done, Record};
 use crate::result::parse_results;
@@ -17,11 +18,12 @@ use crate::result::parse_results;
 /// missing.
 pub(crate) fn results(
     context: Arc<Context>,
+    party: Arc<Party>,
     id: JobId,
     first: u64,
 ) -> impl Stream<Item = Result<ItemResult, JobsError>> + Send + use<> {
     let beat = context.pulse.beat();
-    let reader = Reader { context, id, beat, next: first, ready: VecDeque::new(), record: None };
+    let reader = Reader { context, party, id, beat, next: first, ready: VecDeque::new(), record: None };
     try_unfold(reader, |mut reader| async move {
         let result = reader.next().await?;
         Ok(result.map(|result| (result, reader)))
@@ -30,6 +32,7 @@ pub(crate) fn results(
 
 struct Reader {
     context: Arc<Context>,
+    party: Arc<Party>,
     id: JobId,
     beat: Beat,
     /// Index of the first item that was not read.
@@ -47,9 +50,15 @@ impl Reader {
             }
             let record = match self.record.take() {
                 Some(record) => record,
-                None => self.context.record(self.id).await?.0,
+                None => self.context.record_for(&self.party, self.id).await?.0,
             };
-            if self.next >= record.items {
+            if self.next > record.items {
+                let (token, items) = (self.next - 1, record.items);
+                let message =
+                    format!("'{token}' is behind the last of {items} results: use that of an earlier one");
+                return Err(JobsError::invalid("resume_token", message));
+            }
+            if self.next == record.items {
                 return Ok(None);
             }
             let shard = self.next / record.items_per_shard;

@@ -53,9 +53,11 @@ pub(crate) async fn run(
         };
         backoff = Backoff::new(1);
         tokio::select! {
-            () = Runner::new(context, execute, &tenure).run() => {}
+            // Nothing is begun under a lease that is over.
+            biased;
             () = tenure.lost() => tracing::warn!("the lease of this server's jobs is over: others may go on with them"),
             () = &mut shutdown => return tenure.end().await,
+            () = Runner::new(context, execute, &tenure).run() => {}
         }
     }
 }
@@ -97,6 +99,8 @@ impl<'a> Runner<'a> {
             }
             sleep(PACE).await;
             tokio::select! {
+                // What ended meanwhile is taken in below, with the same look.
+                biased;
                 () = beat.next() => {}
                 Some(ended) = self.tasks.join_next() => self.ended(ended.ok()),
             }

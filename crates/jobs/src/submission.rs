@@ -14,8 +14,9 @@ use crate::context::{Context, now_ms};
 use crate::error::JobsError;
 use crate::id::JobId;
 use crate::input;
-use crate::parameters::{self, check, complete};
+use crate::parameters::{check, check_priority, complete, default_priority};
 use crate::part;
+use crate::party::Party;
 use crate::record::{self, Record, Submitted, Totals, VERSION, to_json};
 use crate::tenure::Tenure;
 
@@ -26,27 +27,34 @@ const KEY_LIMIT_BYTES: usize = 200;
 const ACCEPT_ATTEMPTS: u32 = 5;
 
 /// Stores all items, then accepts the job in one commit. Whatever fails before leaves nothing behind.
-pub(crate) async fn submit<S>(context: &Context, spec: JobSpec, items: S) -> Result<Job, JobsError>
+pub(crate) async fn submit<S>(
+    context: &Context,
+    party: &Party,
+    mut spec: JobSpec,
+    items: S,
+) -> Result<Job, JobsError>
 where
     S: Stream<Item = Result<JobItem, JobsError>> + Send,
 {
-    check_spec(context, &spec).await?;
+    check_spec(context, party, &spec).await?;
     let mut content = Content::of(spec.clone());
+    spec.priority.get_or_insert(default_priority(party));
     let Some(uri) = &spec.input_uri else {
-        return store(context, &spec, pin!(items), content, true).await;
+        return store(context, party, &spec, pin!(items), content, true).await;
     };
     if pin!(items).next().await.is_some() {
         return Err(JobsError::invalid("item", "input_uri is set too: send items, or say where they are"));
     }
     content.add(JobItem::default());
     let url = context.config.allowed("input_uri", uri)?;
-    let items = input::read(&url, context.config.max_item_bytes).await?;
-    store(context, &spec, pin!(items), content, false).await
+    let items = input::read(&url, &context.config).await?;
+    store(context, party, &spec, pin!(items), content, false).await
 }
 
 /// `inline`: the items are part of what an idempotency key stands for.
 async fn store<S>(
     context: &Context,
+    party: &Party,
     spec: &JobSpec,
     mut items: S,
     mut content: Content,
@@ -56,17 +64,17 @@ where
     S: Stream<Item = Result<JobItem, JobsError>> + Send + Unpin,
 {
     if let Some(key) = &spec.idempotency_key
-        && let Some(submitted) = submitted(context, key).await?
+        && let Some(submitted) = submitted(context, party, key).await?
     {
         while inline && let Some(item) = items.next().await {
             content.add(item?);
         }
-        return known(context, key, submitted, &content.finish()).await;
+        return known(context, party, key, submitted, &content.finish()).await;
     }
-    check_room(context).await?;
+    check_room(context, party).await?;
     let id = JobId::new();
     let tenure = Tenure::begin(&context.store, context.config.lease).await?;
-    let submission = Submission { context, spec, id, tenure: &tenure };
+    let submission = Submission { context, party, spec, id, tenure: &tenure };
     let accepted = submission.run(items, inline.then_some(&mut content)).await;
     let accepted = match accepted {
         Ok(items) => submission.accept(items, &content.finish()).await,
@@ -81,8 +89,8 @@ where
     tenure.end().await;
     match (accepted?, &spec.idempotency_key) {
         (Some(job), _) => Ok(job),
-        (None, Some(key)) if let Some(submitted) = submitted(context, key).await? => {
-            known(context, key, submitted, &content.finish()).await
+        (None, Some(key)) if let Some(submitted) = submitted(context, party, key).await? => {
+            known(context, party, key, submitted, &content.finish()).await
         }
         (None, _) => Err(JobsError::Store(StoreError::LeaseLost)),
     }
@@ -90,6 +98,7 @@ where
 
 struct Submission<'a> {
     context: &'a Context,
+    party: &'a Party,
     spec: &'a JobSpec,
     id: JobId,
     tenure: &'a Tenure,
@@ -151,7 +160,8 @@ impl Submission<'_> {
         if item.prompt.is_none() {
             return fault(".prompt", "it is missing: set one of text, token_ids and chat".into());
         }
-        if let Some(Err(JobsError::Invalid { field, message })) = item.parameters.as_ref().map(check) {
+        let checked = item.parameters.as_ref().map(|parameters| check(parameters, self.party));
+        if let Some(Err(JobsError::Invalid { field, message })) = checked {
             return fault(&format!(".{field}"), message);
         }
         let (size, limit) = (item.encoded_len(), config.max_item_bytes);
@@ -164,7 +174,8 @@ impl Submission<'_> {
 
     /// The commit that makes it a job; `None` if the submission's lease is over or its idempotency key was taken.
     async fn accept(&self, items: u64, content: &str) -> Result<Option<Job>, JobsError> {
-        let Self { context, spec, id, .. } = self;
+        let Self { context, party, spec, id, .. } = self;
+        let owner = party.name.as_deref();
         let keys = &context.keys;
         let record = Record {
             version: VERSION,
@@ -173,22 +184,23 @@ impl Submission<'_> {
             created_ms: now_ms(),
             items,
             items_per_shard: ITEMS_PER_SHARD,
-            priority: parameters::priority(spec),
+            priority: spec.priority.unwrap_or_default(),
             output_uri: spec.output_uri.clone(),
             idempotency_key: spec.idempotency_key.clone(),
+            owner: party.name.clone(),
             end: None,
         };
         let put = |key, value| Operation::Put { key, value, lease: None };
         let mut conditions = vec![Condition::Present(keys.submission(*id))];
         let mut operations = vec![
             put(keys.record(*id), to_json(&record)),
-            put(keys.open_job(*id), Vec::new()),
+            put(keys.open_job(*id), owner.unwrap_or_default().into()),
             Operation::Delete(keys.submission(*id)),
         ];
         if let Some(key) = &spec.idempotency_key {
             let submitted = Submitted { id: *id, content: content.to_owned() };
-            conditions.push(Condition::Absent(keys.idempotency(key)));
-            operations.push(put(keys.idempotency(key), to_json(&submitted)));
+            conditions.push(Condition::Absent(keys.idempotency(owner, key)));
+            operations.push(put(keys.idempotency(owner, key), to_json(&submitted)));
         }
         let accepted = self.commit(&conditions, &operations).await?;
         Ok(accepted.then(|| record.describe(Totals::default(), false)))
@@ -211,9 +223,12 @@ impl Submission<'_> {
     }
 }
 
-async fn check_spec(context: &Context, spec: &JobSpec) -> Result<(), JobsError> {
+async fn check_spec(context: &Context, party: &Party, spec: &JobSpec) -> Result<(), JobsError> {
+    if let Some(priority) = spec.priority {
+        check_priority(party, "priority", priority)?;
+    }
     if let Some(parameters) = &spec.parameters {
-        check(parameters)?;
+        check(parameters, party)?;
     }
     if let Some(key) = &spec.idempotency_key {
         let length = key.len();
@@ -227,28 +242,45 @@ async fn check_spec(context: &Context, spec: &JobSpec) -> Result<(), JobsError> 
         if url.to_file_path().is_ok_and(|path| path.is_dir()) {
             return Err(JobsError::invalid("output_uri", format!("'{uri}' is a folder: name a file in it")));
         }
-        let reachable = Blobs::at(&url)?.exists().await;
+        let output = Blobs::at(&url)?;
+        if let Some(file) = output.file() {
+            context.config.check_file("output_uri", &file)?;
+        }
+        let reachable = output.exists().await;
         reachable.map_err(|error| JobsError::invalid("output_uri", error.to_string()))?;
     }
     Ok(())
 }
 
-async fn check_room(context: &Context) -> Result<(), JobsError> {
+async fn check_room(context: &Context, party: &Party) -> Result<(), JobsError> {
     let limit = context.config.max_open;
-    let open = context.store.list(&context.keys.open(), Page { after: None, limit }).await?.entries.len();
-    if open < limit { Ok(()) } else { Err(JobsError::TooMany { open, limit }) }
+    let entries = context.store.list(&context.keys.open(), Page { after: None, limit }).await?.entries;
+    let open = entries.len();
+    if open >= limit {
+        return Err(JobsError::TooMany { open, limit });
+    }
+    let (Some(owner), Some(limit)) = (&party.name, party.max_open) else { return Ok(()) };
+    let open = entries.iter().filter(|entry| entry.value == owner.as_bytes()).count();
+    if open < limit { Ok(()) } else { Err(JobsError::TooManyOfOwner { owner: owner.clone(), open, limit }) }
 }
 
 /// What was submitted under an idempotency key.
-async fn submitted(context: &Context, key: &str) -> Result<Option<Submitted>, JobsError> {
-    let entry = context.store.get(&context.keys.idempotency(key)).await?;
+async fn submitted(context: &Context, party: &Party, key: &str) -> Result<Option<Submitted>, JobsError> {
+    let key = context.keys.idempotency(party.name.as_deref(), key);
+    let entry = context.store.get(&key).await?;
     entry.map(|entry| record::from_entry(&entry)).transpose()
 }
 
 /// The job that was submitted under the key, if its content was the same.
-async fn known(context: &Context, key: &str, submitted: Submitted, content: &str) -> Result<Job, JobsError> {
+async fn known(
+    context: &Context,
+    party: &Party,
+    key: &str,
+    submitted: Submitted,
+    content: &str,
+) -> Result<Job, JobsError> {
     if submitted.content != content {
         return Err(JobsError::KeyTaken { key: key.to_owned(), id: submitted.id.to_string() });
     }
-    crate::watch::describe(context, submitted.id).await
+    crate::watch::describe(context, party, submitted.id).await
 }

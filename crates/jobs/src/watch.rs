@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::done::DoneShards;
 use crate::error::JobsError;
 use crate::id::JobId;
+use crate::party::Party;
 use crate::pulse::Beat;
 use crate::record::{End, Record};
 
@@ -20,8 +21,8 @@ use crate::record::{End, Record};
 const PACE: Duration = Duration::from_millis(100);
 
 /// The job as it is now.
-pub(crate) async fn describe(context: &Context, id: JobId) -> Result<Job, JobsError> {
-    let (record, _) = context.record(id).await?;
+pub(crate) async fn describe(context: &Context, party: &Party, id: JobId) -> Result<Job, JobsError> {
+    let (record, _) = context.record_for(party, id).await?;
     look(context, &record, &mut DoneShards::default()).await
 }
 
@@ -51,11 +52,12 @@ pub(crate) async fn look(
 /// The job at once and after every change, until it has ended.
 pub(crate) fn watch(
     context: Arc<Context>,
+    party: Arc<Party>,
     id: JobId,
 ) -> impl Stream<Item = Result<Job, JobsError>> + Send + use<> {
     let beat = context.pulse.beat();
     let progress = context.progress.subscribe();
-    let watching = Watching { context, id, beat, progress, done: DoneShards::default(), last: None };
+    let watching = Watching { context, party, id, beat, progress, done: DoneShards::default(), last: None };
     try_unfold(watching, |mut watching| async move {
         let job = watching.next().await?;
         Ok(job.map(|job| (job, watching)))
@@ -64,6 +66,7 @@ pub(crate) fn watch(
 
 struct Watching {
     context: Arc<Context>,
+    party: Arc<Party>,
     id: JobId,
     beat: Beat,
     progress: watch::Receiver<()>,
@@ -78,7 +81,7 @@ impl Watching {
             return Ok(None);
         }
         loop {
-            let (record, _) = self.context.record(self.id).await?;
+            let (record, _) = self.context.record_for(&self.party, self.id).await?;
             let job = look(&self.context, &record, &mut self.done).await?;
             if self.last.as_ref() != Some(&job) {
                 self.last = Some(job.clone());
@@ -86,6 +89,7 @@ impl Watching {
             }
             sleep(PACE).await;
             tokio::select! {
+                biased;
                 () = self.beat.next() => {}
                 _ = self.progress.changed() => {}
             }

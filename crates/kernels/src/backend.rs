@@ -48,6 +48,22 @@ pub struct LatentChange {
     pub dot: f32,
 }
 
+/// The largest output of a product.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LargestOutput {
+    /// Which output.
+    pub output: u32,
+    /// Its value.
+    pub value: f32,
+}
+
+impl LargestOutput {
+    /// The larger of this and of one behind it: this one of equals, never that of a NaN unless both are.
+    pub fn or_later(self, later: Self) -> Self {
+        if later.value > self.value || self.value.is_nan() && !later.value.is_nan() { later } else { self }
+    }
+}
+
 /// A norm.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a> {
@@ -102,9 +118,20 @@ pub trait Backend: Send + 'static {
     fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer);
     /// `out[i] = weight · x[i]` for the first `rows` rows.
     fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
-    /// Replaces `outputs` by the index of the largest value of `weight · x[i]` for each of the first `rows` rows, without
-    /// keeping the product: the lowest of equal ones, never that of a NaN unless all are.
-    fn largest_outputs(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, outputs: &mut Vec<u32>);
+    /// Replaces `largest` by the largest value of `weight · x[i]` for each of the first `rows` rows, without keeping the
+    /// product: the lowest of equal ones, never that of a NaN unless all are.
+    fn largest_outputs(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        weight: &Self::Matrix,
+        largest: &mut Vec<LargestOutput>,
+    );
+    /// Replaces the first `rows` rows of `x` by their sum over all ranks of the group that this device is one of, added up in
+    /// the order of ranks. All of them call it alike. A device that is alone has nothing to add.
+    fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
+        let _ = (x, rows);
+    }
     /// `out[i] = weight · (latent[rows[i]], embedding[rows[i]])`: a product with the concatenation of the two, without
     /// building it.
     fn adapter(

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::{Arithmetic, Cpu};
 use crate::kv::{KvRows, KvShape};
 
@@ -75,8 +75,12 @@ impl Backend for Faulty {
         self.cpu.embed(table, tokens, scale, out);
     }
 
-    fn largest_outputs(&self, x: &Buffer, rows: usize, weight: &Matrix, outputs: &mut Vec<u32>) {
-        self.cpu.largest_outputs(x, rows, weight, outputs);
+    fn largest_outputs(&self, x: &Buffer, rows: usize, weight: &Matrix, largest: &mut Vec<LargestOutput>) {
+        self.cpu.largest_outputs(x, rows, weight, largest);
+    }
+
+    fn all_reduce(&self, x: &mut Buffer, rows: usize) {
+        self.cpu.all_reduce(x, rows);
     }
 
     fn adapter(

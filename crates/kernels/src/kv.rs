@@ -57,9 +57,40 @@ struct Contents {
     blocks: Vec<Vec<Option<BlockId>>>,
     /// `[position]`.
     top_slot: Vec<u32>,
+    /// Differs from that of every table that holds anything else, so that a device can tell whether its copy is current.
+    #[cfg(feature = "cuda")]
+    version: u64,
+}
+
+#[cfg(feature = "cuda")]
+impl KvTable {
+    pub(crate) fn version(&self) -> u64 {
+        self.0.version
+    }
+
+    /// `[slot][position / BLOCK_POSITIONS]`.
+    pub(crate) fn slots(&self) -> &[Vec<Option<BlockId>>] {
+        &self.0.blocks
+    }
+
+    /// `[position]`.
+    pub(crate) fn top_slots(&self) -> &[u32] {
+        &self.0.top_slot
+    }
 }
 
 impl KvTable {
+    /// The contents, for a change of them.
+    fn change(&mut self) -> &mut Contents {
+        let contents = Arc::make_mut(&mut self.0);
+        #[cfg(feature = "cuda")]
+        {
+            static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+            contents.version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        contents
+    }
+
     /// The block that holds `position` at `slot`, if there is one.
     pub fn block(&self, slot: u32, position: usize) -> Option<BlockId> {
         *self.0.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
@@ -71,7 +102,7 @@ impl KvTable {
     /// If another block does already.
     pub fn set_block(&mut self, slot: u32, position: usize, block: BlockId) {
         let (slot, index) = (slot as usize, position / BLOCK_POSITIONS);
-        let Contents { blocks, .. } = Arc::make_mut(&mut self.0);
+        let Contents { blocks, .. } = self.change();
         if blocks.len() <= slot {
             blocks.resize_with(slot + 1, Vec::new);
         }
@@ -85,7 +116,7 @@ impl KvTable {
 
     /// Makes room for `positions` at slots below `slots`, so that filling it allocates nothing.
     pub fn reserve(&mut self, slots: usize, positions: usize) {
-        let Contents { blocks, top_slot } = Arc::make_mut(&mut self.0);
+        let Contents { blocks, top_slot, .. } = self.change();
         if blocks.len() < slots {
             blocks.resize_with(slots, Vec::new);
         }
@@ -97,7 +128,7 @@ impl KvTable {
 
     /// Hands every block to `release` and forgets every position.
     pub fn clear(&mut self, mut release: impl FnMut(BlockId)) {
-        let Contents { blocks, top_slot } = Arc::make_mut(&mut self.0);
+        let Contents { blocks, top_slot, .. } = self.change();
         top_slot.clear();
         for blocks in blocks {
             blocks.drain(..).flatten().for_each(&mut release);
@@ -106,11 +137,21 @@ impl KvTable {
 
     /// Sets the highest slot written at `position`.
     pub fn set_top_slot(&mut self, position: usize, slot: u32) {
-        let Contents { top_slot, .. } = Arc::make_mut(&mut self.0);
+        let Contents { top_slot, .. } = self.change();
         if top_slot.len() <= position {
             top_slot.resize(position + 1, 0);
         }
         top_slot[position] = slot;
+    }
+
+    /// The highest slot written at `position`.
+    pub fn top_slot(&self, position: usize) -> u32 {
+        self.0.top_slot[position]
+    }
+
+    /// All it holds: the blocks of each slot, by position / [`BLOCK_POSITIONS`], and the highest slot of each position.
+    pub fn contents(&self) -> (&[Vec<Option<BlockId>>], &[u32]) {
+        (&self.0.blocks, &self.0.top_slot)
     }
 
     /// The slot to read at `position` by a row that wants `slot`.

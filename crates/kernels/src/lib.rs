@@ -1,7 +1,7 @@
 //! The fused operations of a tick.
 //!
-//! [`Backend`] lists them; [`Cpu`] is the fast implementation and [`Plain`] its twin, one obvious loop each, against
-//! which it is tested. All `unsafe` of the workspace is in this crate. It knows no model: what a layer is, which
+//! [`Backend`] lists them; [`Cpu`] is the fast implementation for this machine's cores, `cuda` (a feature) that for a GPU, and
+//! [`Plain`] the twin of both, one obvious loop each, against which they are tested ([`selftest`]). All `unsafe` of the workspace is in this crate. It knows no model: what a layer is, which
 //! row belongs to whom and when anything runs is decided above.
 //!
 //! Every operation is **batch-invariant**: a row's result has the same bits whatever other rows are in the call, on
@@ -9,14 +9,20 @@
 
 mod backend;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod cuda_error;
 #[cfg(feature = "test-support")]
 mod faulty;
+pub mod group;
 mod kv;
 pub mod mapped;
 mod plain;
+pub mod selftest;
 
-pub use backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+pub use backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
+pub use cuda_error::CudaError;
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};

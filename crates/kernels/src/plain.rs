@@ -1,6 +1,6 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
-use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::Arithmetic;
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 
@@ -84,15 +84,19 @@ impl Backend for Plain {
         }
     }
 
-    fn largest_outputs(&self, x: &PlainMatrix, rows: usize, weight: &PlainMatrix, outputs: &mut Vec<u32>) {
-        let largest = |x: &Vec<f32>| {
+    fn largest_outputs(
+        &self,
+        x: &PlainMatrix,
+        rows: usize,
+        weight: &PlainMatrix,
+        largest: &mut Vec<LargestOutput>,
+    ) {
+        let largest_of = |x: &Vec<f32>| {
             let values = weight.iter().map(|weight| dot(weight, x)).enumerate();
-            let best = values.fold((0, f32::NAN), |best, (i, value)| {
-                if value > best.1 || best.1.is_nan() && !value.is_nan() { (i, value) } else { best }
-            });
-            best.0 as u32
+            let outputs = values.map(|(i, value)| LargestOutput { output: i as u32, value });
+            outputs.reduce(LargestOutput::or_later).expect("a weight with outputs")
         };
-        *outputs = x[..rows].iter().map(largest).collect();
+        *largest = x[..rows].iter().map(largest_of).collect();
     }
 
     fn adapter(

@@ -134,8 +134,10 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
     backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[8]));
     backend.upload(&values(outputs * inputs, 3)[200 * inputs..201 * inputs], &mut x, Rows::At(&[7]));
     backend.largest_outputs(&x, rows, &weight, &mut found);
-    assert_eq!((found[7], found[8]), (70, 0), "the lowest of equal ones; the first if none is a number");
-    found.into_iter().map(|output| output as f32).collect()
+    let outputs = (found[7].output, found[8].output);
+    assert_eq!(outputs, (70, 0), "the lowest of equal ones; the first if none is a number");
+    assert!(found[8].value.is_nan());
+    found[..8].iter().flat_map(|found| [found.output as f32, found.value]).collect()
 }
 parity!(largest_outputs_match_the_twin, largest);
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use windlass_wording::plain;
 
 use crate::depth::DepthError;
+use crate::shard::RanksError;
 use crate::stages::TooManyStages;
 
 /// A JSON file of the model that cannot be served.
@@ -57,6 +58,9 @@ pub enum LoadError {
     /// A config file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The model cannot be split over so many ranks.
+    #[error(transparent)]
+    Ranks(#[from] RanksError),
     /// It cannot be cut into so many stages.
     #[error(transparent)]
     Stages(#[from] TooManyStages),

@@ -8,20 +8,23 @@ mod part;
 
 use std::ops::Range;
 
-use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LatentChange, Rows};
+use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LargestOutput, LatentChange, Rows};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
+use crate::shard::Shard;
 use crate::synthetic;
 use crate::weights::{LoadProgress, Weights};
 use layer::{Finish, Layer, Scratch};
 use part::Parts;
 
-/// A model's weights on a device, or those of a stage's part of it. Immutable; what changes is in [`Workspace`].
+/// A model's weights, a rank's shard of them, or those of a stage's part, on a device. Immutable; what changes is in
+/// [`Workspace`].
 pub struct Network<B: Backend> {
     backend: B,
     config: ModelConfig,
+    shard: Shard,
     /// Which of the core's layers are here.
     layers: Range<usize>,
     /// What stands before the first core layer, if that is here.
@@ -46,7 +49,7 @@ struct Entrance<B: Backend> {
 struct Exit<B: Backend> {
     final_norm: Vec<f32>,
     coda: Vec<Layer<B>>,
-    /// `[vocabulary, hidden]`.
+    /// `[shard's vocabulary, hidden]`.
     head: B::Matrix,
 }
 
@@ -65,18 +68,19 @@ impl Capacity {
     /// Room for nothing.
     pub const NOTHING: Self = Self { rows: 0, latents: 0, blocks: 0 };
 
-    /// Bytes of a workspace of this capacity.
-    pub fn bytes(&self, config: &ModelConfig) -> u64 {
-        self.part_bytes(config, &(0..config.core_layers))
+    /// Bytes of a shard's workspace of this capacity.
+    pub fn bytes(&self, config: &ModelConfig, shard: &Shard) -> u64 {
+        self.part_bytes(config, shard, &(0..config.core_layers))
     }
 
     /// The same of the part of a network that has these core layers.
-    pub fn part_bytes(&self, config: &ModelConfig, core: &Range<usize>) -> u64 {
-        let ModelConfig { hidden, intermediate, vocabulary, .. } = *config;
+    pub fn part_bytes(&self, config: &ModelConfig, shard: &Shard, core: &Range<usize>) -> u64 {
+        let (hidden, width) = (config.hidden, shard.heads.len() * config.head_dim);
         let (is_first, is_last) = ends(config, core);
-        let row = 6 * hidden + intermediate + if is_last { vocabulary } else { 0 };
+        let head = if is_last { shard.vocabulary.len() } else { 0 };
+        let row = 3 * hidden + 4 * width + shard.columns.len() + head;
         let latent = hidden * (usize::from(is_first || is_last) + usize::from(is_first));
-        let block = part_kv_shape(config, core, 1).block_len();
+        let block = part_kv_shape(config, shard, core, 1).block_len();
         let Self { rows, latents, blocks } = *self;
         let values = [(rows, row), (latents, latent), (blocks, block)];
         values.iter().fold(0, |sum, (count, size)| {
@@ -93,7 +97,7 @@ pub struct Workspace<B: Backend> {
     /// `[rows, hidden]`, what flows through the layers.
     x: B::Buffer,
     scratch: Scratch<B>,
-    /// `[rows, vocabulary]`.
+    /// `[rows, shard's vocabulary]`.
     logits: B::Buffer,
 }
 
@@ -121,12 +125,23 @@ impl<B: Backend> Network<B> {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let parts = Parts::whole(backend, config);
+        Self::load_shard(backend, checkpoint, config, Shard::whole(config), progress)
+    }
+
+    /// The same of a rank's part alone; `backend` is that of the rank.
+    pub fn load_shard(
+        backend: B,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        shard: Shard,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, LoadError> {
+        let parts = Parts::one(backend, config, shard);
         let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
         Ok(parts.assemble(config, weights).remove(0))
     }
 
-    /// The same in parts, one for each of `devices`: a backend with the core layers that it gets, which follow on each other.
+    /// The whole in parts, one for each of `devices`: a backend with the core layers that it gets, which follow on each other.
     /// What stands before the core comes with its first layer, what stands behind it with its last.
     pub fn load_parts(
         devices: Vec<(B, Range<usize>)>,
@@ -134,21 +149,21 @@ impl<B: Backend> Network<B> {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<Self>, LoadError> {
-        let parts = Parts::new(devices, config);
+        let parts = Parts::new(devices, config, Shard::whole(config));
         let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
         Ok(parts.assemble(config, weights))
     }
 
-    /// A network of any shape with random weights, packed layer by layer: for measurements.
-    pub fn synthetic(backend: B, config: &ModelConfig, seed: u64) -> Self {
-        let parts = Parts::whole(backend, config);
+    /// A rank's part of a network of any shape with random weights, packed layer by layer: for measurements.
+    pub fn synthetic(backend: B, config: &ModelConfig, shard: Shard, seed: u64) -> Self {
+        let parts = Parts::one(backend, config, shard);
         let weights = synthetic::weights(config, seed, parts.packer(config));
         parts.assemble(config, weights).remove(0)
     }
 
-    /// The same in parts.
+    /// The whole of such a network in parts.
     pub fn synthetic_parts(devices: Vec<(B, Range<usize>)>, config: &ModelConfig, seed: u64) -> Vec<Self> {
-        let parts = Parts::new(devices, config);
+        let parts = Parts::new(devices, config, Shard::whole(config));
         let weights = synthetic::weights(config, seed, parts.packer(config));
         parts.assemble(config, weights)
     }
@@ -180,16 +195,16 @@ impl<B: Backend> Network<B> {
 
     /// Memory for `capacity`.
     pub fn workspace(&self, capacity: Capacity) -> Workspace<B> {
-        let (config, backend) = (&self.config, &self.backend);
+        let Self { config, shard, layers, backend, .. } = self;
         let only_if = |is_here: bool, count: usize| if is_here { count } else { 0 };
         let Capacity { rows, latents, blocks } = capacity;
         Workspace {
             latents: backend.buffer(only_if(self.is_first() || self.is_last(), latents), config.hidden),
             embeddings: backend.buffer(only_if(self.is_first(), latents), config.hidden),
-            cache: backend.kv_cache(part_kv_shape(config, &self.layers, blocks)),
+            cache: backend.kv_cache(part_kv_shape(config, shard, layers, blocks)),
             x: backend.buffer(rows, config.hidden),
-            scratch: Scratch::new(backend, config, rows),
-            logits: backend.buffer(only_if(self.is_last(), rows), config.vocabulary),
+            scratch: Scratch::new(backend, config, shard, rows),
+            logits: backend.buffer(only_if(self.is_last(), rows), shard.vocabulary.len()),
         }
     }
 
@@ -213,7 +228,7 @@ impl<B: Backend> Network<B> {
     }
 
     /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Replaces `logits` by theirs,
-    /// `[wanted, vocabulary]`.
+    /// `[wanted, shard's vocabulary]`.
     pub fn coda(
         &self,
         workspace: &mut Workspace<B>,
@@ -234,13 +249,16 @@ impl<B: Backend> Network<B> {
     }
 
     /// The most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
-    /// logits to keep. Replaces `tokens`.
-    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<u32>) {
+    /// logits to keep: of a shard, the most likely of its part of the vocabulary. Replaces `tokens`.
+    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<LargestOutput>) {
         let Exit { final_norm, head, .. } = self.exit();
         let Workspace { x, scratch, .. } = workspace;
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), final_norm, self.config.norm_eps as f32, normed);
         self.backend.largest_outputs(normed, wanted.len(), head, tokens);
+        for token in tokens {
+            token.output += self.shard.vocabulary.start as u32;
+        }
     }
 
     /// All latents, `[latents, hidden]`, for inspection.
@@ -254,16 +272,16 @@ impl<B: Backend> Network<B> {
 /// The shape of a cache of `blocks` blocks: prelude and coda layers share blocks of slot 0, core layers fill those of the
 /// other slots, so a block has room for the larger of the two.
 pub fn kv_shape(config: &ModelConfig, blocks: usize) -> KvShape {
-    part_kv_shape(config, &(0..config.core_layers), blocks)
+    part_kv_shape(config, &Shard::whole(config), &(0..config.core_layers), blocks)
 }
 
-/// The same for the part of a network that has these core layers.
-fn part_kv_shape(config: &ModelConfig, core: &Range<usize>, blocks: usize) -> KvShape {
+/// The same for a rank's shard of the part of a network that has these core layers: keys and values of the shard's heads alone.
+fn part_kv_shape(config: &ModelConfig, shard: &Shard, core: &Range<usize>, blocks: usize) -> KvShape {
     let (is_first, is_last) = ends(config, core);
     let prelude = if is_first { config.prelude_layers } else { 0 };
     let coda = if is_last { config.coda_layers } else { 0 };
     let layers = core.len().max(prelude + coda);
-    KvShape { blocks, layers, heads: config.heads, head_dim: config.head_dim }
+    KvShape { blocks, layers, heads: shard.heads.len(), head_dim: config.head_dim }
 }
 
 /// Whether these core layers have the first and the last among them.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LargestOutput, LatentChange};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network, Workspace};
@@ -17,10 +17,20 @@ pub trait Runner: Send + 'static {
     fn config(&self) -> &ModelConfig;
     /// What decides the bits of products.
     fn arithmetic(&self) -> Arithmetic;
+    /// How many ranks share each product. Like the arithmetic it decides the order of sums, and so bits.
+    fn ranks(&self) -> usize {
+        1
+    }
     /// Makes memory for `capacity` in place of what there was, whose contents are lost. Before that there is room for nothing.
     fn allocate(&mut self, capacity: Capacity);
     /// How many launches of core and coda it takes to keep everything busy; at least 1.
     fn launches_under_way(&self) -> usize;
+
+    /// From now on `table` holds `contents`, which a lane begins with. Later changes are those that launches show: a row's own
+    /// block, and the highest slot of its position.
+    fn open(&mut self, table: u32, contents: &KvTable) {
+        let _ = (table, contents);
+    }
 
     /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>);
@@ -40,52 +50,6 @@ pub trait Runner: Send + 'static {
     /// since nothing else was under way.
     fn busy(&self) -> Option<Busy> {
         None
-    }
-}
-
-impl Runner for Box<dyn Runner> {
-    fn config(&self) -> &ModelConfig {
-        (**self).config()
-    }
-
-    fn arithmetic(&self) -> Arithmetic {
-        (**self).arithmetic()
-    }
-
-    fn allocate(&mut self, capacity: Capacity) {
-        (**self).allocate(capacity);
-    }
-
-    fn launches_under_way(&self) -> usize {
-        (**self).launches_under_way()
-    }
-
-    fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
-        (**self).prelude(tokens, initial, launch);
-    }
-
-    fn start_core(&mut self, launch: Launch<'_>) {
-        (**self).start_core(launch);
-    }
-
-    fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
-        (**self).start_coda(launch, wanted);
-    }
-
-    fn next_done(&mut self) -> Part {
-        (**self).next_done()
-    }
-
-    fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
-        (**self).finish_core(changes);
-    }
-
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        (**self).finish_coda(logits, most_likely);
-    }
-
-    fn busy(&self) -> Option<Busy> {
-        (**self).busy()
     }
 }
 
@@ -116,6 +80,13 @@ pub struct Wanted<'a> {
     pub most_likely: &'a [u32],
 }
 
+impl Wanted<'_> {
+    /// Whether the head has nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.logits.is_empty() && self.most_likely.is_empty()
+    }
+}
+
 /// A whole network on one device: every launch is over when it has started.
 pub struct Local<B: Backend> {
     network: Network<B>,
@@ -124,8 +95,8 @@ pub struct Local<B: Backend> {
     done: Part,
     /// What the last launches left, until it is collected.
     changes: Vec<LatentChange>,
-    logits: Vec<f32>,
-    most_likely: Vec<u32>,
+    pub(crate) logits: Vec<f32>,
+    pub(crate) most_likely: Vec<LargestOutput>,
 }
 
 impl<B: Backend> Local<B> {
@@ -186,6 +157,61 @@ impl<B: Backend> Runner for Local<B> {
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
         std::mem::swap(logits, &mut self.logits);
-        std::mem::swap(most_likely, &mut self.most_likely);
+        most_likely.clear();
+        most_likely.extend(self.most_likely.iter().map(|token| token.output));
+    }
+}
+
+impl<R: Runner + ?Sized> Runner for Box<R> {
+    fn config(&self) -> &ModelConfig {
+        (**self).config()
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        (**self).arithmetic()
+    }
+
+    fn ranks(&self) -> usize {
+        (**self).ranks()
+    }
+
+    fn allocate(&mut self, capacity: Capacity) {
+        (**self).allocate(capacity);
+    }
+
+    fn launches_under_way(&self) -> usize {
+        (**self).launches_under_way()
+    }
+
+    fn open(&mut self, table: u32, contents: &KvTable) {
+        (**self).open(table, contents);
+    }
+
+    fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
+        (**self).prelude(tokens, initial, launch);
+    }
+
+    fn start_core(&mut self, launch: Launch<'_>) {
+        (**self).start_core(launch);
+    }
+
+    fn next_done(&mut self) -> Part {
+        (**self).next_done()
+    }
+
+    fn busy(&self) -> Option<Busy> {
+        (**self).busy()
+    }
+
+    fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
+        (**self).finish_core(changes);
+    }
+
+    fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
+        (**self).start_coda(launch, wanted);
+    }
+
+    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
+        (**self).finish_coda(logits, most_likely);
     }
 }

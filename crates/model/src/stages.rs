@@ -266,7 +266,8 @@ impl Runner for Ring {
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
         let mut parcel = self.collect();
         std::mem::swap(logits, &mut parcel.logits);
-        std::mem::swap(most_likely, &mut parcel.most_likely);
+        most_likely.clear();
+        most_likely.extend(parcel.most_likely.iter().map(|token| token.output));
         self.spare.push(parcel);
     }
 

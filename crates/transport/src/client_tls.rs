@@ -74,6 +74,10 @@ impl ClientTls {
             Some((certificate, key)) => {
                 let (texts, key_text) = (certificate.read()?, key.read()?);
                 let chain = certificate.certificates(&texts)?;
+                // Servers that ask for none still answer.
+                if let Err(error) = certificate.check_dates(&chain) {
+                    tracing::warn!(%error, "servers that ask for a certificate will refuse this one");
+                }
                 let for_http = builder
                     .with_client_auth_cert(chain, key.private_key(&key_text)?)
                     .map_err(|error| pair_error(certificate, key, &error))?;

@@ -11,6 +11,7 @@ mod pem;
 mod server_tls;
 #[cfg(feature = "test-support")]
 pub mod test_certificates;
+mod validity;
 
 pub use client_tls::{ClientTls, ClientTlsFiles};
 pub use connection::Connection;

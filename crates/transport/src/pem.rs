@@ -10,6 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
 
 use crate::error::TlsError;
+use crate::validity::{now, outdated};
 
 /// A file in PEM, and the setting that names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,14 @@ impl PemFile {
 
     pub(crate) fn unusable(&self, error: &dyn std::error::Error) -> TlsError {
         TlsError::Unusable { field: self.field, path: self.path.clone(), reason: error.to_string() }
+    }
+
+    /// Refuses a certificate whose time is over, or has not come.
+    pub(crate) fn check_dates(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        match chain.first().and_then(|own| outdated(own, now())) {
+            Some(reason) => Err(TlsError::Unusable { field: self.field, path: self.path.clone(), reason }),
+            None => Ok(()),
+        }
     }
 
     fn missing(&self, wanted: &'static str) -> TlsError {

@@ -82,6 +82,7 @@ impl ServerTlsFiles {
 
     fn config(&self, texts: &Texts, protocol: Protocol) -> Result<ServerConfig, TlsError> {
         let certificates = self.certificate.certificates(&texts.certificate)?;
+        self.certificate.check_dates(&certificates)?;
         let key = self.key.private_key(&texts.key)?;
         let builder = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()

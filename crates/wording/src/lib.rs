@@ -49,6 +49,22 @@ fn wrong_syntax(text: &str) -> Option<String> {
     if text.starts_with("EOF while parsing") {
         return Some("the text ends too early".to_owned());
     }
+    let plain = match text {
+        "expected ident" => {
+            "it is no JSON here: write true, false or null in full, and texts in double quotes"
+        }
+        "expected value" => "it is no JSON here: a value is missing, such as \"text\", 7, [...] or {...}",
+        "key must be a string" => "it is no JSON here: names stand in double quotes",
+        "expected `:`" => "it is no JSON here: a colon is missing behind a name",
+        "expected `,` or `}`" => "it is no JSON here: a comma or the object's closing brace is missing",
+        "expected `,` or `]`" => "it is no JSON here: a comma or the list's closing bracket is missing",
+        "trailing comma" => "it is no JSON here: the comma behind the last entry is too many",
+        "trailing characters" => "something stands behind the end of the JSON: one value is allowed",
+        _ => "",
+    };
+    if !plain.is_empty() {
+        return Some(plain.to_owned());
+    }
     (text == "invalid value: expected key to be a number in quotes")
         .then(|| "expected every name to be a whole number in quotes".to_owned())
 }
@@ -137,7 +153,12 @@ mod tests {
                 "invalid value: expected key to be a number in quotes",
                 "expected every name to be a whole number in quotes",
             ),
-            ("expected value at line 1 column 2", "expected value at line 1 column 2"),
+            (
+                "expected ident at line 1 column 2",
+                "it is no JSON here: write true, false or null in full, and texts in double quotes at line 1 column 2",
+            ),
+            ("trailing comma", "it is no JSON here: the comma behind the last entry is too many"),
+            ("invalid escape at line 1 column 2", "invalid escape at line 1 column 2"),
         ];
         for (message, expected) in cases {
             assert_eq!(plain(message), expected);

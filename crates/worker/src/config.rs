@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::WeightFormat;
-use windlass_model::{LoadError, ModelFolder, stages};
+use windlass_model::{LoadError, ModelConfig, ModelFolder, Shard, stages};
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
@@ -31,7 +31,13 @@ pub struct WorkerConfig {
     pub backend: WorkerBackend,
     /// Limits of the engine.
     pub engine: EngineConfig,
-    /// Threads of the CPU backend, which its stages share.
+    /// Ranks that the model is split over: each holds a part of the heads, of the feed-forward and of the head. Must be the
+    /// same for all workers of one model.
+    pub tp: usize,
+    /// How long a rank may be silent before it is lost, where the other ranks are processes of their own; none where all ranks
+    /// are in this process.
+    pub rank_timeout: Option<Duration>,
+    /// Threads of the CPU backend; ranks in one process and stages share them.
     pub threads: usize,
     /// Parts that the model is cut into, each with threads of its own; 1 leaves it whole. Changes when answers come, never what
     /// they are.
@@ -61,6 +67,8 @@ impl WorkerConfig {
             backend: WorkerBackend::default(),
             engine,
             weights: WeightFormat::default(),
+            tp: 1,
+            rank_timeout: None,
             threads: available_parallelism().map_or(1, usize::from),
             stages: 1,
             latent_seed: 0,
@@ -78,13 +86,25 @@ impl WorkerConfig {
             return Ok(());
         }
         let model = self.model.config()?;
-        stages::check(&model, self.stages).map_err(LoadError::from)?;
-        let (threads, stages) = (self.threads, self.stages);
+        let (threads, stages, tp) = (self.threads, self.stages, self.tp);
+        stages::check(&model, stages).map_err(LoadError::from)?;
+        if stages > 1 && tp > 1 {
+            return Err(WorkerError::StagesOfRanks { stages, tp });
+        }
         if threads < stages {
             return Err(WorkerError::Threads { threads, stages });
         }
-        let needed = self.engine.capacity(&model).bytes(&model);
-        memory::check(needed)
+        memory::check(self.workspace_bytes(&model)?)
+    }
+
+    /// Bytes of what the ranks in this process write.
+    fn workspace_bytes(&self, model: &ModelConfig) -> Result<u64, WorkerError> {
+        let capacity = self.engine.capacity(model);
+        let mut shards = Shard::all(model, self.tp).map_err(LoadError::from)?;
+        if self.rank_timeout.is_some() {
+            shards.truncate(1);
+        }
+        Ok(shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(capacity.bytes(model, shard))))
     }
 
     /// Checks every limit but that on memory.
@@ -99,6 +119,7 @@ impl WorkerConfig {
         }
         let model = self.model.config()?;
         self.engine.validate(&model)?;
+        Shard::all(&model, self.tp).map_err(LoadError::from)?;
         let max_depth = self.engine.max_depth;
         let efforts = self.model.efforts(&model)?;
         match efforts.by_name.iter().find(|(_, policy)| policy.max() > max_depth) {

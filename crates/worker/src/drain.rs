@@ -1,9 +1,12 @@
 //! Whether a worker takes requests, and when it hands over those that run.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+
+use crate::notice::{Notice, Reader};
 
 /// Stands for a deadline too far away to be counted.
 const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -11,7 +14,7 @@ const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Whether a worker takes requests. Dropped with its worker.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    intake: watch::Sender<Intake>,
+    intake: Arc<Notice<Intake>>,
     /// Generations under way.
     running: watch::Sender<usize>,
 }
@@ -45,11 +48,11 @@ pub(crate) struct Running(watch::Sender<usize>);
 
 /// The drain as one listener sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct DrainWatch(watch::Receiver<Intake>);
+pub(crate) struct DrainWatch(Reader<Intake>);
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { intake: watch::Sender::new(Intake::Open), running: watch::Sender::new(0) }
+        Self { intake: Notice::new(Intake::Open), running: watch::Sender::new(0) }
     }
 }
 
@@ -59,13 +62,13 @@ impl Drain {
         // Counted before it is known whether it may run: so whoever waits for the last one misses none.
         self.running.send_modify(|running| *running += 1);
         let running = Running(self.running.clone());
-        if *self.intake.borrow() == Intake::Open { Ok(running) } else { Err(Draining) }
+        if self.intake.get() == Intake::Open { Ok(running) } else { Err(Draining) }
     }
 
     /// Takes no more requests, and hands over at `deadline` those that still run; a second call sets the deadline anew.
     pub(crate) fn drain(&self, deadline: Duration) {
         let hand_over = after(deadline);
-        self.intake.send_modify(|intake| {
+        self.intake.modify(|intake| {
             *intake = match intake {
                 Intake::Open | Intake::Draining { .. } => Intake::Draining { hand_over },
                 Intake::Ending { .. } => Intake::Ending { hand_over },
@@ -76,17 +79,19 @@ impl Drain {
 
     /// Takes requests again, and forgets the hand-over to come.
     pub(crate) fn undrain(&self) -> Result<(), ShuttingDown> {
-        let mut result = Ok(());
-        self.intake.send_modify(|intake| match intake {
-            Intake::Open | Intake::Draining { .. } => *intake = Intake::Open,
-            Intake::Ending { .. } | Intake::Ended => result = Err(ShuttingDown),
-        });
-        result
+        self.intake.modify(|intake| match intake {
+            Intake::Open | Intake::Draining { .. } => {
+                *intake = Intake::Open;
+                Ok(())
+            }
+            Intake::Ending { .. } | Intake::Ended => Err(ShuttingDown),
+        })
     }
 
     /// Drains for good; returns once nothing runs, or `grace` after the hand-over, in case a reader does not read.
     pub(crate) async fn end(&self, deadline: Duration, grace: Duration) {
-        self.intake.send_replace(Intake::Ending { hand_over: after(deadline) });
+        let hand_over = after(deadline);
+        self.intake.modify(|intake| *intake = Intake::Ending { hand_over });
         let mut running = self.running.subscribe();
         let watch = self.watch();
         let late = async {
@@ -98,51 +103,51 @@ impl Drain {
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
+            // What ended at the last moment was not late.
+            biased;
             _ = running.wait_for(|running| *running == 0) => {}
             () = late => {}
         }
-        self.intake.send_replace(Intake::Ended);
+        self.intake.modify(|intake| *intake = Intake::Ended);
     }
 
     pub(crate) fn watch(&self) -> DrainWatch {
-        DrainWatch(self.intake.subscribe())
+        DrainWatch(self.intake.read())
     }
 }
 
 impl DrainWatch {
     /// Whether the worker takes no requests.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.borrow() != Intake::Open
+        self.0.get() != Intake::Open
     }
 
     /// Returns once what runs is to be handed over.
     pub(crate) async fn handed_over(mut self) {
         loop {
-            let intake = *self.0.borrow_and_update();
-            let changed = match intake {
+            match self.0.get() {
                 Intake::Open => self.0.changed().await,
                 Intake::Draining { hand_over } | Intake::Ending { hand_over } => tokio::select! {
+                    // The last word counts, also at the last moment.
+                    biased;
+                    () = self.0.changed() => {}
                     () = sleep_until(hand_over) => return,
-                    changed = self.0.changed() => changed,
                 },
                 Intake::Ended => return,
-            };
-            if changed.is_err() {
-                return; // The worker is gone.
             }
         }
     }
 
     /// Returns after the next change.
     pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.0.changed().await;
     }
 
     /// Returns once the worker ends.
     pub(crate) async fn ended(mut self) {
-        let _ = self.0.wait_for(|intake| *intake == Intake::Ended).await;
+        while self.0.get() != Intake::Ended {
+            self.0.changed().await;
+        }
     }
 }
 

@@ -74,6 +74,14 @@ impl EngineHandle {
         }
     }
 
+    /// Has the engine panic after its present tick, since what it runs on is lost.
+    pub(crate) async fn fail(&self, reason: String) {
+        match self {
+            Self::Thread(engine) => engine.fail(reason).await,
+            Self::Simulated(engine) => engine.stop(),
+        }
+    }
+
     /// Whether the engine has ended.
     pub(crate) fn has_stopped(&self) -> bool {
         match self {

@@ -69,6 +69,7 @@ impl<R: Runner> EngineLoop<R> {
             Command::Load(reply) => drop(reply.send(self.engine.load())),
             Command::Ping(reply) => drop(reply.send(())),
             Command::Stop => return ControlFlow::Break(()),
+            Command::Fail(reason) => panic!("{reason}"),
         }
         ControlFlow::Continue(())
     }

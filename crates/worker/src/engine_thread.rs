@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Ping(oneshot::Sender<()>),
     /// Drop everything.
     Stop,
+    /// Panic: what the engine runs on is lost.
+    Fail(String),
 }
 
 impl EngineThread {
@@ -88,6 +90,12 @@ impl EngineThread {
         if self.inbox.send(Command::Stop).await.is_ok() {
             self.stopped().await;
         }
+    }
+
+    /// Has the thread panic after its present tick.
+    pub(crate) async fn fail(&self, reason: String) {
+        // One that has ended has failed already.
+        let _ = self.inbox.send(Command::Fail(reason)).await;
     }
 
     /// Whether the thread has ended.

@@ -21,6 +21,14 @@ pub enum WorkerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// A stage is one device.
+    #[error("stages is {stages} and tp is {tp}: set one of them to 1")]
+    StagesOfRanks {
+        /// The setting.
+        stages: usize,
+        /// The other setting.
+        tp: usize,
+    },
     /// Each stage computes on a thread of its own.
     #[error("threads is {threads}: use at least stages, which is {stages}")]
     Threads {
@@ -54,6 +62,12 @@ pub enum WorkerError {
     /// The system gave no thread.
     #[error("the engine's thread cannot be started: {0}")]
     Thread(io::Error),
+    /// A rank of the group was lost before the worker served.
+    #[error("the group has not formed: {reason}")]
+    RankLost {
+        /// Which rank, and why.
+        reason: String,
+    },
     /// The engine panicked; the log has its message.
     #[error("the engine has stopped while it was needed: see the log")]
     EngineStopped,

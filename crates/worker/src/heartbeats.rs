@@ -76,8 +76,10 @@ impl Pause {
     async fn next(&mut self) -> Result<Heartbeat, Status> {
         let Heartbeats { engine, drain, interval, .. } = &mut self.heartbeats;
         tokio::select! {
-            () = sleep_until(self.due) => {}
+            // A change that comes when a heartbeat is due needs no other.
+            biased;
             () = drain.changed() => {}
+            () = sleep_until(self.due) => {}
             () = engine.stopped() => {}
         }
         let ended = drain.clone().ended();

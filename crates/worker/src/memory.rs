@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_model::{Capacity, ModelConfig};
+use windlass_model::{Capacity, ModelConfig, Shard};
 
 use crate::error::WorkerError;
 
@@ -15,7 +15,7 @@ pub(crate) fn plan<'a>(
 ) -> Result<(), WorkerError> {
     let (count, mut needed) = (stages.len(), 0_u64);
     for (stage, core) in stages.enumerate() {
-        let bytes = capacity.part_bytes(model, core);
+        let bytes = capacity.part_bytes(model, &Shard::whole(model), core);
         needed = needed.saturating_add(bytes);
         if count > 1 {
             tracing::info!(stage, of = count, core_layers = ?core, bytes, "stage is planned, without its weights");

@@ -162,6 +162,8 @@ impl Place {
     /// Holds the place until it is lost (true) or given up.
     async fn hold(&self, keeper: LeaseKeeper, stop: &mut watch::Receiver<bool>) -> bool {
         tokio::select! {
+            // What is lost cannot be released.
+            biased;
             () = keeper.lost() => return true,
             _ = stop.wait_for(|stop| *stop) => {}
         }

@@ -11,17 +11,26 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::tokenizer::tokenizer_files;
 
-/// The fingerprint of a model that is computed: of weights, config, arithmetic, latent seed and prefill segment.
-pub(crate) fn fingerprint(config: &WorkerConfig, arithmetic: Arithmetic) -> Result<String, WorkerError> {
+/// The fingerprint of a model that is computed: of weights, config, arithmetic, number of ranks, latent seed and prefill segment.
+/// Where the ranks are does not matter.
+pub(crate) fn fingerprint(
+    config: &WorkerConfig,
+    arithmetic: Arithmetic,
+    ranks: usize,
+) -> Result<String, WorkerError> {
     let WorkerConfig { model: folder, engine, latent_seed, .. } = config;
     let (model, weights) = (folder.config()?, folder.checkpoint()?.fingerprint());
-    let identity = format!("{weights} {model:?} {latent_seed} {:?} {arithmetic}", engine.prefill_segment);
+    let segment = engine.prefill_segment;
+    let identity = format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {ranks}");
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }
 
+/// How fingerprints of models begin that are simulated.
+const SIMULATED: &str = "simulated-";
+
 /// The fingerprint of a model that is simulated, which no computed one has.
 pub(crate) fn simulated_fingerprint(model: &ModelConfig) -> String {
-    format!("simulated-{:016x}", xxh3_64(format!("{model:?}").as_bytes()))
+    format!("{SIMULATED}{:016x}", xxh3_64(format!("{model:?}").as_bytes()))
 }
 
 /// What a worker knows of its model besides the weights; never changes.
@@ -80,6 +89,7 @@ impl ServedModel {
                 default_effort: self.default_effort.clone(),
                 parameters: self.config.parameters(),
                 fingerprint: self.fingerprint.clone(),
+                simulated: self.fingerprint.starts_with(SIMULATED),
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             kv: Some(self.kv),

@@ -14,7 +14,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
-use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Runner, stages};
+use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Ranks, Runner, stages};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -24,6 +24,7 @@ use crate::drain::Drain;
 use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
 use crate::error::WorkerError;
+use crate::group::{self, Host};
 use crate::memory;
 use crate::served_model::{self, ServedModel};
 use crate::service::{ServiceLimits, WorkerService};
@@ -46,6 +47,8 @@ pub struct Worker {
     drain: Arc<Drain>,
     limits: ServiceLimits,
     tls: Option<ServerTls>,
+    /// The other ranks, where they are processes of their own.
+    group: Option<Host>,
 }
 
 impl Worker {
@@ -58,11 +61,29 @@ impl Worker {
         let model = config.model.config()?;
         let checkpoint = config.model.checkpoint()?;
         let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
+        if config.stages == 1 {
+            let ranks = Cpu::group(cpu, config.tp);
+            return Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?);
+        }
         let backends = cpu.split(config.stages).map(Cpu::with).collect();
         let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
         memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
         let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;
         Self::start(config, stages::runner(parts))
+    }
+
+    /// The same with all ranks but the first in processes of their own, which join at `ranks`: waits until they have, and have
+    /// loaded their parts. Must be called inside a tokio runtime, where it may block.
+    pub fn load_group(
+        config: &WorkerConfig,
+        ranks: TcpListener,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        config.validate()?;
+        let tls = server_tls(config)?;
+        warn_if_open(&ranks, tls.as_ref());
+        let (runner, group) = group::lead(config, (ranks, tls), progress)?;
+        Ok(Self { group: Some(group), ..Self::start(config, runner)? })
     }
 
     /// Starts the engine on the configured model, loaded already, wherever it runs.
@@ -72,7 +93,7 @@ impl Worker {
     }
 
     fn start<R: Runner>(config: &WorkerConfig, runner: R) -> Result<Self, WorkerError> {
-        let fingerprint = served_model::fingerprint(config, runner.arithmetic())?;
+        let fingerprint = served_model::fingerprint(config, runner.arithmetic(), runner.ranks())?;
         let model = ServedModel::read(config, fingerprint, kv_plan(config, runner.config()))?;
         let engine = Engine::new(runner, config.engine.clone(), Box::new(MonotonicClock::start()))?;
         let engine = EngineThread::spawn(engine, config.inbox).map_err(WorkerError::Thread)?;
@@ -97,10 +118,10 @@ impl Worker {
         engine: EngineHandle,
         model: ServedModel,
     ) -> Result<Self, WorkerError> {
-        let tls = config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?;
+        let tls = server_tls(config)?;
         let WorkerConfig { drain_deadline, stuck_after, .. } = *config;
         let limits = ServiceLimits { drain_deadline, stuck_after };
-        Ok(Self { engine, model: Arc::new(model), drain: Arc::default(), limits, tls })
+        Ok(Self { engine, model: Arc::new(model), drain: Arc::default(), limits, tls, group: None })
     }
 
     /// What it says of itself to coordinators.
@@ -133,7 +154,7 @@ impl Worker {
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { engine, model, drain, limits, tls: _ } = self;
+        let Self { engine, model, drain, limits, tls: _, group } = self;
         let (health, health_server) = health_reporter();
         set_health(&health, ServingStatus::Serving).await;
         let service = WorkerService::new(engine.clone(), model, Arc::clone(&drain), limits);
@@ -148,12 +169,18 @@ impl Worker {
             .serve_with_incoming_shutdown(incoming, drain.watch().ended());
         tokio::pin!(server);
         tokio::select! {
+            // In this order every time, so that a simulation can be repeated.
+            biased;
             result = &mut server => return Ok(result?),
+            () = fail_with(group.as_ref(), &engine) => unreachable!("it ends with what it waits beside"),
             () = live(&engine, &drain, health, shutdown, limits.drain_deadline) => {}
         }
         let has_crashed = engine.has_stopped();
         // An engine that is stuck, and a connection whose reader does not read, end with the process.
         let _ = timeout(GRACE, engine.stop()).await;
+        if let Some(group) = group {
+            group.end().await;
+        }
         if let Ok(result) = timeout(GRACE, server).await {
             result?;
         }
@@ -168,6 +195,18 @@ fn kv_plan(config: &WorkerConfig, model: &ModelConfig) -> KvPlan {
         block_positions: BLOCK_POSITIONS as u32,
         block_bytes: block_bytes(model) as u64,
     }
+}
+
+/// Has the engine fail when a rank is lost, even while it has nothing to do. Never returns.
+async fn fail_with(group: Option<&Host>, engine: &EngineHandle) {
+    if let Some(group) = group {
+        engine.fail(group.lost().await).await;
+    }
+    std::future::pending().await
+}
+
+fn server_tls(config: &WorkerConfig) -> Result<Option<ServerTls>, WorkerError> {
+    Ok(config.tls.clone().map(|files| ServerTls::load(files, Protocol::Http2)).transpose()?)
 }
 
 /// Lives until `shutdown`, drains, and shows by its health how it is.

@@ -1,9 +1,11 @@
-//! A worker of the demo model on a slow device that breaks when a line arrives on standard input.
+//! A worker of the demo model on a slow device that breaks when a line arrives on standard input. Told to end, it ends as
+//! `windlass worker` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
 use windlass_kernels::{Cpu, Faulty};
 use windlass_model::{Local, ModelFolder, Network};
 use windlass_worker::{Worker, WorkerConfig};
@@ -23,6 +25,9 @@ async fn main() -> Result<()> {
             broken.store(true, Ordering::Relaxed);
         }
     });
-    worker.serve(listener, std::future::pending()).await?;
-    Ok(())
+    let mut told_to_end = signal(SignalKind::terminate())?;
+    let shutdown = async move {
+        told_to_end.recv().await;
+    };
+    Ok(worker.serve(listener, shutdown).await?)
 }

@@ -15,7 +15,7 @@ fn worker(listen: &str) -> Vec<&str> {
 }
 
 /// Answers before and under the fault are alike; afterwards nothing of them is left at the `survivors`.
-async fn same_answers_under(
+pub(super) async fn same_answers_under(
     cluster: &Cluster,
     survivors: &[usize],
     fault: impl FnOnce() -> Result<()>,

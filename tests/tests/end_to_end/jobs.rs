@@ -11,7 +11,7 @@ use windlass_client::{
     Client, Depth, GenerateOptions, GenerateRequest, ItemResult, Job, JobItem, JobSpec, JobState, Prompt,
 };
 use windlass_proto::v1::{TokenIds, item_result, job_item};
-use windlass_tests::{Server, binary, eventually};
+use windlass_tests::{Server, binary, eventually, python};
 
 const ITEMS: usize = 2000;
 /// An item whose prompt is no token of the model's.
@@ -180,6 +180,11 @@ async fn the_command_submits_a_file_waits_and_writes_the_results() -> Result<()>
     ensure!(String::from_utf8(rest.stdout)?.lines().count() == 1, "the first is not repeated");
     ensure!(jobs(&server, &["watch", &id])?.status.success(), "it has ended well");
 
+    let piped = Command::new(binary("windlass")?)
+        .args(["jobs", "--address", server.address("grpc://")?, "submit", "--max-tokens", "1", "--wait"])
+        .stdin(fs::File::open(&input)?)
+        .output()?;
+    ensure!(piped.status.success(), "{piped:?}");
     let from_there = format!("file://{input}");
     let submitted = jobs(&server, &["submit", "--input-uri", &from_there, "--max-tokens", "1", "--wait"])?;
     ensure!(submitted.status.success(), "{submitted:?}");
@@ -210,7 +215,20 @@ async fn the_command_says_what_is_wrong() -> Result<()> {
     )?;
     let failed = said(jobs(&server, &["submit", &input, "--wait"])?)?;
     ensure!(failed.contains("1 of 2 items failed: their results say why"), "{failed}");
+    let id = client.list_jobs(None, "").await?.0.remove(0).id;
+    let behind = said(jobs(&server, &["results", &id, "--resume", "9999"])?)?;
+    ensure!(behind.contains("resume_token: '9999' is behind the last of 2 results"), "{behind}");
+    let effort = said(jobs(&server, &["submit", &input, "--effort", "xx"])?)?;
+    ensure!(effort.contains("'xx' is not an effort of this model: use one of low, medium, high"), "{effort}");
     let unknown = said(jobs(&server, &["get", "x"])?)?;
     ensure!(unknown.contains("there is no job 'x'"), "{unknown}");
     Ok(())
+}
+
+#[test]
+fn a_jobs_input_items_results_and_output_can_lie_at_an_s3_server() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let worker = worker()?;
+    let (windlass, folder) = (binary("windlass")?.display().to_string(), folder.path().display().to_string());
+    python("jobs_s3.py", &[&windlass, worker.address("listening on ")?, &folder])
 }

@@ -11,6 +11,7 @@ mod jobs;
 mod manifests;
 mod membership;
 mod openai_client;
+mod ranks;
 mod security;
 mod slow_reader;
 mod stream;

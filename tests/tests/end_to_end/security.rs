@@ -140,6 +140,32 @@ async fn a_coordinator_without_the_right_certificate_gets_no_worker_and_says_why
 }
 
 #[tokio::test]
+async fn a_client_that_speaks_tls_or_not_unlike_the_server_is_told_so() -> Result<()> {
+    let authority = Authority::new("front");
+    let Pair { certificate, key } = authority.issue("front", &["127.0.0.1"]);
+    let tls = ["--tls-certificate", text(&certificate)?, "--tls-key", text(&key)?];
+    let start = |more: &[&str]| {
+        let arguments = ["coordinator", "--workers", "127.0.0.1:9"];
+        Server::windlass(&[&arguments[..], &LISTEN, more].concat())
+    };
+    let (secure, plain) = (start(&tls)?, start(&[])?);
+    let commands = [&["jobs", "list"][..], &["workers", "list"]];
+    for command in commands {
+        let said = |server: &Server, more: &[&str]| -> Result<String> {
+            let address = ["--address", server.address("grpc://")?];
+            let output = Command::new(binary("windlass")?).args(command).args(address).args(more).output()?;
+            ensure!(!output.status.success(), "{output:?}");
+            Ok(String::from_utf8(output.stderr)?)
+        };
+        let without = said(&secure, &[])?;
+        ensure!(without.contains("if it speaks TLS, use https:// and set the CA"), "{without}");
+        let with = said(&plain, &["--ca", text(&authority.ca)?])?;
+        ensure!(with.contains("the server does not speak TLS there"), "{with}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn keys_never_show_in_logs_of_any_level() -> Result<()> {
     let authority = Authority::new("log");
     let (key, keys) = key(&authority)?;

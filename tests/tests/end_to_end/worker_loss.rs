@@ -18,27 +18,33 @@ async fn is_ready(cluster: &Cluster) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn a_panic_in_the_engine_ends_streams_with_an_error_and_turns_ready_red() -> Result<()> {
+async fn a_panic_in_the_engine_ends_streams_with_an_error_turns_ready_red_and_shows_in_the_exit_status()
+-> Result<()> {
     // Nobody can take the stream over, so it need not wait for long.
     let workers = vec![Server::start(&binary("faulty-worker")?, &[])?];
-    let cluster = Cluster::with(workers, &["--migration-patience-ms", "500"]).await?;
+    let mut cluster = Cluster::with(workers, &["--migration-patience-ms", "500"]).await?;
     let body = long();
-    let stream = cluster.stream("/v1/completions", &body);
-    let watch = eventually("it has tokens", || async { Ok(cluster.load(0).await?.coda_rows_total > 10) });
-    tokio::pin!(stream);
-    tokio::select! {
-        _ = &mut stream => anyhow::bail!("the stream ended before the fault"),
-        running = watch => running?,
-    }
-    let mut stdin = &cluster.workers[0].stdin;
-    stdin.write_all(b"break\n")?;
-    let events = stream.await?;
+    let events = {
+        let stream = cluster.stream("/v1/completions", &body);
+        let watch = eventually("it has tokens", || async { Ok(cluster.load(0).await?.coda_rows_total > 10) });
+        tokio::pin!(stream);
+        tokio::select! {
+            _ = &mut stream => anyhow::bail!("the stream ended before the fault"),
+            running = watch => running?,
+        }
+        let mut stdin = &cluster.workers[0].stdin;
+        stdin.write_all(b"break\n")?;
+        stream.await?
+    };
     let last = events.last().context("no events")?;
     ensure!(last["error"]["message"].is_string(), "the stream ends without an error: {last}");
     eventually("/ready is red", || async { Ok(!is_ready(&cluster).await?) }).await?;
     let (status, answer) =
         cluster.post("/v1/completions", &json!({"model": "demo", "prompt": "7+5="})).await?;
     ensure!(status == 503, "{status} {answer}");
+    let mut sound = Server::start(&binary("faulty-worker")?, &[])?;
+    ensure!(sound.terminate()?, "one whose engine is sound did not exit with 0");
+    ensure!(!cluster.workers[0].terminate()?, "it exited with 0");
     Ok(())
 }
 

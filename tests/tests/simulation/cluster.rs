@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use object_store::memory::InMemory;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
+use tracing::subscriber::DefaultGuard;
 use turmoil::{Builder, Sim};
 use windlass_store::seed_jitter;
 
@@ -15,7 +17,8 @@ use crate::dice::Dice;
 use crate::faults::Faults;
 use crate::network::{PORT, channel};
 use crate::requests::UNDISTURBED;
-use crate::store::{self, Calls, RemoteStore};
+use crate::store::{self, Calls, Cut, RemoteStore};
+use crate::trace::Trace;
 use crate::{hosts, seeds};
 
 /// How long faults go on.
@@ -24,20 +27,9 @@ pub(crate) const FAULTS: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_secs(180);
 /// Each host runs for so long before the next one does.
 const TICK: Duration = Duration::from_millis(5);
-
-/// What happened, in order.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Trace(Arc<Mutex<Vec<String>>>);
-
-impl Trace {
-    pub(crate) fn note(&self, at: Duration, what: &str) {
-        self.0.lock().expect("not poisoned").push(format!("{at:?} {what}"));
-    }
-
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().expect("not poisoned").clone()
-    }
-}
+/// How many links become faster or slower in each tick.
+const LINKS: usize = 8;
+const FASTEST: Duration = Duration::from_millis(1);
 
 /// The hosts that never come back, once the faults are over.
 #[derive(Debug, Clone, Default)]
@@ -104,6 +96,11 @@ pub(crate) struct Cluster {
     pub(crate) faults: Faults,
     inlet: store::Inlet,
     objects: Arc<InMemory>,
+    /// Hosts and clients.
+    ends: Vec<String>,
+    /// The longest that a message is on its way.
+    slowest_ms: u64,
+    _listening: DefaultGuard,
 }
 
 impl Cluster {
@@ -113,12 +110,22 @@ impl Cluster {
         let dice = Arc::new(Dice::new(seed));
         let mut builder = Builder::new();
         builder.rng_seed(seed).tick_duration(TICK).simulation_duration(LONGEST);
-        builder.min_message_latency(Duration::from_millis(1)).max_message_latency(dice.between_ms(2, 40));
-        builder.enable_random_order();
+        // The same for all messages of a link, until `vary_latencies` draws another: so it does not depend on how often anyone
+        // has sent before, which tonic's servers leave to chance when they end.
+        builder.min_message_latency(FASTEST).max_message_latency(FASTEST);
         let (inlet, calls) = mpsc::unbounded_channel();
-        let (sim, trace) = (builder.build(), Trace::default());
-        let mut cluster =
-            Self { sim, dice, trace, faults: Faults::default(), inlet, objects: Arc::default() };
+        let trace = Trace::default();
+        let mut cluster = Self {
+            sim: builder.build(),
+            slowest_ms: 2 + dice.roll(39),
+            dice,
+            faults: Faults::default(),
+            inlet,
+            objects: Arc::default(),
+            ends: Vec::new(),
+            _listening: trace.listen(),
+            trace,
+        };
         cluster.begin_store(calls);
         for number in 0..workers {
             cluster.begin_worker(worker(number));
@@ -136,33 +143,42 @@ impl Cluster {
     {
         let way = Way { name: name.to_owned(), dice: Arc::clone(&self.dice), trace: self.trace.clone() };
         self.sim.client(name, run(way));
+        self.ends.push(name.to_owned());
     }
 
-    /// Runs until all clients are done, with faults until it is time for them to end.
-    pub(crate) fn run(&mut self) {
+    /// Runs until all clients are done, with faults until it is time for them to end; what happened.
+    pub(crate) fn run(mut self) -> String {
         while !self.step() {
             self.disturb();
         }
+        self.trace.text()
     }
 
     /// Runs until all clients are done.
-    pub(crate) fn run_undisturbed(&mut self) {
+    pub(crate) fn run_undisturbed(mut self) {
         while !self.step() {}
     }
 
     fn step(&mut self) -> bool {
-        self.sim.step().unwrap_or_else(|error| {
-            let trace = self.trace.lines();
-            let tail = &trace[trace.len().saturating_sub(60)..];
-            panic!("{error}\nafter\n{}", tail.join("\n"))
-        })
+        self.vary_latencies();
+        self.sim.step().unwrap_or_else(|error| panic!("{error}\nafter\n{}", self.trace.tail()))
+    }
+
+    fn vary_latencies(&self) {
+        for _ in 0..LINKS {
+            let (one, other) = (self.dice.pick(&self.ends), self.dice.pick(&self.ends));
+            if one != other {
+                let latency = self.dice.between_ms(1, self.slowest_ms);
+                self.sim.set_link_latency(one.as_str(), other.as_str(), latency);
+            }
+        }
     }
 
     /// The store as a new host sees it, and the switch that cuts it off.
-    fn store(&self) -> (RemoteStore, watch::Sender<bool>) {
-        let cut = watch::Sender::new(false);
-        let (away, dice, inlet) = (cut.subscribe(), Arc::clone(&self.dice), self.inlet.clone());
-        (RemoteStore { inlet, away, dice }, cut)
+    fn store(&self) -> (RemoteStore, Arc<Cut>) {
+        let cut = Arc::new(Cut::default());
+        let (dice, inlet) = (Arc::clone(&self.dice), self.inlet.clone());
+        (RemoteStore { inlet, cut: Arc::clone(&cut), dice }, cut)
     }
 
     fn begin_store(&mut self, calls: Calls) {
@@ -180,6 +196,7 @@ impl Cluster {
         let (store, cut) = self.store();
         let end = watch::Sender::new(false);
         self.faults.add_worker(name.clone(), cut, end.clone());
+        self.ends.push(name.clone());
         self.sim.host(name.clone(), move || {
             end.send_replace(false);
             hosts::worker(name.clone(), store.clone(), end.subscribe())
@@ -190,20 +207,31 @@ impl Cluster {
         let (store, cut) = self.store();
         let seed = self.dice.roll(u64::MAX);
         self.faults.add_coordinator(name.clone(), cut);
+        self.ends.push(name.clone());
         let objects = Arc::clone(&self.objects);
         self.sim.host(name, move || hosts::coordinator(store.clone(), Arc::clone(&objects), seed));
     }
 }
 
 /// Runs a simulation for many seeds; a seed that fails is named.
-pub(crate) fn for_seeds(simulate: impl Fn(u64)) {
+pub(crate) fn for_seeds(name: &str, simulate: impl Fn(u64) -> String) {
+    for seed in seeds() {
+        let happened = run_seed(&simulate, seed);
+        if let Some(folder) = std::env::var_os("WINDLASS_TRACES") {
+            let path = Path::new(&folder).join(format!("{name}-{seed}.txt"));
+            std::fs::write(path, happened).expect("WINDLASS_TRACES is a folder");
+        }
+    }
+}
+
+/// Runs a simulation for one seed, which is named if it fails; what happened.
+pub(crate) fn run_seed(simulate: impl Fn(u64) -> String, seed: u64) -> String {
     // A simulation of its own, which would reseed the thread in the middle of another.
     LazyLock::force(&UNDISTURBED);
-    for seed in seeds() {
-        let failed = FailedSeed(seed);
-        simulate(seed);
-        drop(failed);
-    }
+    let failed = FailedSeed(seed);
+    let happened = simulate(seed);
+    drop(failed);
+    happened
 }
 
 struct FailedSeed(u64);
@@ -211,7 +239,7 @@ struct FailedSeed(u64);
 impl Drop for FailedSeed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("failed with seed {0}: WINDLASS_SEEDS={0}..={0} runs it again", self.0);
+            eprintln!("failed with seed {0}: WINDLASS_SEEDS={0}..={0} runs the same again", self.0);
         }
     }
 }

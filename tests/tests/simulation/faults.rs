@@ -1,18 +1,20 @@
 //! What goes wrong, and when it is mended.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::cluster::{Cluster, FAULTS, Gone, worker};
+use crate::store::Cut;
 
 /// A host that faults may hit.
 #[derive(Debug)]
 struct Host {
     name: String,
     /// Cuts it off from the store.
-    cut: watch::Sender<bool>,
+    cut: Arc<Cut>,
     /// Tells it to end.
     end: Option<watch::Sender<bool>>,
 }
@@ -46,11 +48,11 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn add_worker(&mut self, name: String, cut: watch::Sender<bool>, end: watch::Sender<bool>) {
+    pub(crate) fn add_worker(&mut self, name: String, cut: Arc<Cut>, end: watch::Sender<bool>) {
         self.workers.push(Host { name, cut, end: Some(end) });
     }
 
-    pub(crate) fn add_coordinator(&mut self, name: String, cut: watch::Sender<bool>) {
+    pub(crate) fn add_coordinator(&mut self, name: String, cut: Arc<Cut>) {
         self.coordinators.push(Host { name, cut, end: None });
     }
 
@@ -107,7 +109,7 @@ impl Cluster {
             }
             Fault::Partition(one, other) => self.sim.partition(one.as_str(), other.as_str()),
             Fault::Hold(one, other) => self.sim.hold(one.as_str(), other.as_str()),
-            Fault::StoreAway(host) => _ = self.faults.host(host).cut.send_replace(true),
+            Fault::StoreAway(host) => self.faults.host(host).cut.set(true),
         }
         let until = self.sim.elapsed() + self.dice.between_ms(20, 4000);
         self.trace.note(self.sim.elapsed(), &format!("{fault:?} until {until:?}"));
@@ -126,7 +128,7 @@ impl Cluster {
             Fault::Crash(host) | Fault::End(host) => self.sim.bounce(host.as_str()),
             Fault::Partition(one, other) => self.sim.repair(one.as_str(), other.as_str()),
             Fault::Hold(one, other) => self.sim.release(one.as_str(), other.as_str()),
-            Fault::StoreAway(host) => _ = self.faults.host(host).cut.send_replace(false),
+            Fault::StoreAway(host) => self.faults.host(host).cut.set(false),
         }
     }
 }

@@ -19,24 +19,27 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 #[test]
 fn every_item_has_one_result_and_the_right_one() {
+    for_seeds("jobs", simulate);
+}
+
+/// One client submits a job and reads its results.
+pub(crate) fn simulate(seed: u64) -> String {
     let answers = &*UNDISTURBED;
-    for_seeds(|seed| {
-        let mut cluster = Cluster::new(seed, COORDINATORS, 3);
-        cluster.faults.crash_coordinators = true;
-        cluster.client("client", |way| async move {
-            let items = 20 + way.dice.roll(120) as usize;
-            let id = submit(&way, items).await;
-            way.note(&format!("submitted {items} items"));
-            let results = results(&way, &id).await;
-            assert_eq!(results.len(), items);
-            for (index, result) in results.into_iter().enumerate() {
-                assert_eq!(result.index, index as u64);
-                assert_eq!(answer(result), answers[index % REQUESTS], "of item {index}");
-            }
-            Ok(())
-        });
-        cluster.run();
+    let mut cluster = Cluster::new(seed, COORDINATORS, 3);
+    cluster.faults.crash_coordinators = true;
+    cluster.client("client", |way| async move {
+        let items = 20 + way.dice.roll(120) as usize;
+        let id = submit(&way, items).await;
+        way.note(&format!("submitted {items} items as {id}"));
+        let results = results(&way, &id).await;
+        assert_eq!(results.len(), items);
+        for (index, result) in results.into_iter().enumerate() {
+            assert_eq!(result.index, index as u64);
+            assert_eq!(answer(result), answers[index % REQUESTS], "of item {index}");
+        }
+        Ok(())
     });
+    cluster.run()
 }
 
 /// One that may be crashed.
@@ -91,6 +94,7 @@ async fn read(
     let mut stream = any(way).stream_results(request).await?.into_inner();
     while let Some(response) = stream.message().await? {
         *resume_token = response.resume_token;
+        way.note(&format!("result {resume_token}"));
         results.extend(response.result);
     }
     Ok(())

@@ -1,6 +1,8 @@
-//! Clusters of real coordinators and workers (without models) on a simulated network and clock, with random faults. A seed
-//! decides the faults, the requests and the latencies; two runs of it can still differ by a few milliseconds.
-//! `WINDLASS_SEEDS` says which ones run: `500` for the first 500, `17..=17` for one.
+//! Clusters of real coordinators and workers (without models) on a simulated network and clock, with random faults.
+//!
+//! A seed decides everything: faults, requests, latencies, and who comes first of those that are ready together. So a
+//! failure can be had again, with the seed that it names: `WINDLASS_SEEDS` says which ones run, `500` for the first 500,
+//! `17..=17` for one. `WINDLASS_TRACES` names a folder for what happened, a file for each simulation and seed.
 //!
 //! One invariant per file. The crate `jobs` has simulations of its own, without a network.
 
@@ -13,8 +15,10 @@ mod leaks;
 mod migration;
 mod network;
 mod registry;
+mod repetition;
 mod requests;
 mod store;
+mod trace;
 
 use std::ops::RangeInclusive;
 

@@ -5,26 +5,23 @@ use crate::requests::{REQUESTS, UNDISTURBED, ask};
 
 #[test]
 fn every_answer_is_what_it_would_have_been_undisturbed() {
-    for_seeds(|seed| {
-        let mut cluster = Cluster::new(seed, 1, 3);
-        add_clients(&mut cluster);
-        cluster.run();
-    });
+    for_seeds("migration", simulate);
 }
 
-/// Clients that ask as long as there are faults, and check what they hear.
-pub(crate) fn add_clients(cluster: &mut Cluster) {
+/// Clients ask as long as there are faults, and check what they hear.
+pub(crate) fn simulate(seed: u64) -> String {
     let answers = &*UNDISTURBED;
+    let mut cluster = Cluster::new(seed, 1, 3);
     for client in 0..3 {
         cluster.client(&format!("client-{client}"), |way| async move {
             let channel = way.coordinator(0);
             while way.is_disturbed() {
                 let index = way.dice.roll(REQUESTS as u64) as usize;
-                let answer = ask(&channel, index).await?;
+                let answer = ask(&way, &channel, index).await?;
                 assert_eq!(answer, answers[index], "of request {index}");
-                way.note(&format!("request {index} was answered"));
             }
             Ok(())
         });
     }
+    cluster.run()
 }

@@ -23,28 +23,31 @@ const CALM: Duration = Duration::from_secs(12);
 
 #[test]
 fn nothing_is_sent_to_a_worker_known_to_be_away_and_in_the_end_all_are_known() {
-    for_seeds(|seed| {
-        let mut cluster = Cluster::new(seed, COORDINATORS, WORKERS);
-        cluster.faults.some_stay_away = true;
-        for number in 0..COORDINATORS {
-            cluster.client(&format!("client-{number}"), move |way| async move {
-                let channel = way.coordinator(number);
-                while way.is_disturbed() {
-                    ask(&channel, way.dice.roll(REQUESTS as u64) as usize).await?;
-                }
-                Ok(())
-            });
-            cluster.client(&format!("observer-{number}"), move |way| observe(way, number));
-        }
-        cluster.client("operator", drain_now_and_then);
-        let gone = cluster.faults.gone.clone();
-        cluster.client("inspector", |way| async move {
-            sleep(FAULTS + CALM).await;
-            compare_views(&way, &gone).await?;
+    for_seeds("registry", simulate);
+}
+
+/// Clients ask, observers watch, an operator drains; in the end views are compared.
+pub(crate) fn simulate(seed: u64) -> String {
+    let mut cluster = Cluster::new(seed, COORDINATORS, WORKERS);
+    cluster.faults.some_stay_away = true;
+    for number in 0..COORDINATORS {
+        cluster.client(&format!("client-{number}"), move |way| async move {
+            let channel = way.coordinator(number);
+            while way.is_disturbed() {
+                ask(&way, &channel, way.dice.roll(REQUESTS as u64) as usize).await?;
+            }
             Ok(())
         });
-        cluster.run();
+        cluster.client(&format!("observer-{number}"), move |way| observe(way, number));
+    }
+    cluster.client("operator", drain_now_and_then);
+    let gone = cluster.faults.gone.clone();
+    cluster.client("inspector", |way| async move {
+        sleep(FAULTS + CALM).await;
+        compare_views(&way, &gone).await?;
+        Ok(())
     });
+    cluster.run()
 }
 
 /// Watches one coordinator's view.
@@ -60,6 +63,7 @@ async fn observe(way: Way, number: usize) -> turmoil::Result {
     while way.is_disturbed() {
         let list = timeout(Duration::from_secs(2), lists.message()).await??.ok_or("the watch ended")?;
         for now in &list.workers {
+            way.note(&format!("{} is {} with {} requests", now.id, now.state().as_str_name(), now.requests));
             let before = known.get(&now.id).filter(|before| is_away(before) && is_away(now));
             let requests = before.map_or(u32::MAX, |before| before.requests);
             assert!(now.requests <= requests, "{} sent a request to {}", coordinator(number), now.id);

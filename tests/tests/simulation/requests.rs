@@ -12,7 +12,7 @@ use windlass_proto::v1::{
     generate_response::Event,
 };
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Way};
 use crate::dice::Dice;
 
 /// How many there are.
@@ -48,7 +48,7 @@ pub(crate) static UNDISTURBED: LazyLock<Vec<Answer>> = LazyLock::new(|| {
     cluster.client("client", move |way| async move {
         let channel = way.coordinator(0);
         for index in 0..REQUESTS {
-            let answer = ask(&channel, index).await?;
+            let answer = ask(&way, &channel, index).await?;
             sink.lock().expect("not poisoned").push(answer);
         }
         Ok(())
@@ -76,12 +76,14 @@ pub(crate) fn request(index: usize) -> GenerateRequest {
 }
 
 /// Asks until a worker took it; then the answer must come.
-pub(crate) async fn ask(channel: &Channel, index: usize) -> Result<Answer, Status> {
+pub(crate) async fn ask(way: &Way, channel: &Channel, index: usize) -> Result<Answer, Status> {
     let mut client = InferenceClient::new(channel.clone());
     loop {
+        way.note(&format!("asks request {index}"));
         let mut events = match client.generate(request(index)).await {
             Ok(response) => response.into_inner(),
             Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => {
+                way.note(&format!("request {index} is refused: {}", status.message()));
                 sleep(Duration::from_millis(200)).await;
                 continue;
             }
@@ -89,6 +91,7 @@ pub(crate) async fn ask(channel: &Channel, index: usize) -> Result<Answer, Statu
         };
         let mut answer = Answer::default();
         while let Some(response) = events.message().await? {
+            way.note(&format!("request {index}: {:?}", response.event));
             answer.take(response.event);
         }
         return Ok(answer);

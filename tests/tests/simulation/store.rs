@@ -3,12 +3,13 @@
 use std::fmt::{self, Debug, Formatter};
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use windlass_store::{
     Condition, Entry, LeaseId, Listing, MemoryStore, Operation, Page, Revision, Store, StoreError, Watch,
@@ -36,12 +37,35 @@ pub(crate) async fn run(mut calls: Calls) {
     }
 }
 
+/// Cuts a host off from the store. Those who wait for it are told in the order in which they came.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    is_cut: AtomicBool,
+    changed: Notify,
+}
+
+impl Cut {
+    pub(crate) fn set(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::Relaxed);
+        self.changed.notify_waiters();
+    }
+
+    /// Returns when it is cut off.
+    async fn wait(&self) {
+        while let changed = self.changed.notified()
+            && !self.is_cut.load(Ordering::Relaxed)
+        {
+            changed.await;
+        }
+    }
+}
+
 /// The store as one host sees it.
 #[derive(Clone)]
 pub(crate) struct RemoteStore {
     pub(crate) inlet: Inlet,
-    /// Nothing goes there or comes back while this is true.
-    pub(crate) away: watch::Receiver<bool>,
+    /// Nothing goes there or comes back while it is cut off.
+    pub(crate) cut: Arc<Cut>,
     pub(crate) dice: Arc<Dice>,
 }
 
@@ -74,7 +98,7 @@ impl RemoteStore {
 
     /// What is sent while the store is away is lost.
     async fn reach(&self) {
-        if *self.away.borrow() {
+        if self.cut.is_cut.load(Ordering::Relaxed) {
             pending().await
         }
     }
@@ -121,12 +145,12 @@ impl Store for RemoteStore {
         let mut changes =
             self.ask(move |store| async move { store.watch(&prefix, after).await }.boxed()).await?;
         let (sender, receiver) = mpsc::channel(1000);
-        let mut away = self.away.clone();
+        let cut = Arc::clone(&self.cut);
         tokio::spawn(async move {
             loop {
                 let change = tokio::select! {
                     biased;
-                    _ = away.wait_for(|away| *away) => Err(unavailable()),
+                    () = cut.wait() => Err(unavailable()),
                     () = sender.closed() => return,
                     change = changes.next() => change,
                 };

@@ -12,12 +12,12 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, stages};
+use windlass_kernels::{CpuConfig, WeightFormat};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner};
 
-use crate::config::{backends, model_folder, thread_count};
-use crate::load_bar::LoadBar;
+use crate::config::{model_folder, thread_count};
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
+use crate::split::Split;
 use crate::text_files::tokenizer;
 use output::{Fields, Output};
 
@@ -70,7 +70,10 @@ pub(crate) struct GenerateArguments {
     /// How weights are stored: f32, bf16 or int8
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads; answers depend on it
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Stages that the model is cut into, each with a part of its layers and of the threads; the answer is the same
@@ -101,8 +104,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let backends = backends(&config, cpu, arguments.stages)?;
-    let mut engine = engine(&folder, &config, &request, backends)?;
+    let split = Split { tp: arguments.tp, stages: arguments.stages };
+    let mut engine = engine(&folder, &config, &request, split.load(cpu, &folder, &config)?)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -186,10 +189,8 @@ fn engine(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    backends: Vec<Cpu>,
+    runner: Box<dyn Runner>,
 ) -> Result<Engine<Box<dyn Runner>>> {
-    let mut bar = LoadBar::default();
-    let runner = stages::load(backends, &folder.checkpoint()?, config, &mut |progress| bar.update(progress))?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

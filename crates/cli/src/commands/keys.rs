@@ -30,7 +30,7 @@ struct GenerateArguments {
     /// Whose key it is, for metrics and messages; each key of a file has its own
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// May drain workers too
+    /// May drain workers too, and sees and ends everyone's jobs
     #[arg(long)]
     admin: bool,
 }

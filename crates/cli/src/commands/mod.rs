@@ -7,6 +7,7 @@ pub(crate) mod demo;
 pub(crate) mod generate;
 pub(crate) mod jobs;
 pub(crate) mod keys;
+pub(crate) mod rank;
 pub(crate) mod serve;
 pub(crate) mod worker;
 pub(crate) mod workers;

@@ -42,7 +42,8 @@ pub(crate) struct ServeArguments {
 fn hide_if_refused(argument: Arg) -> Arg {
     let id = argument.get_id().as_str();
     let of_registry = ["registry", "worker_id", "advertise", "lease_ttl_s", "cluster"].contains(&id);
-    let is_refused = id == "workers" || of_registry || id.starts_with("etcd_");
+    let of_group = ["tp_listen", "rank_timeout_ms"].contains(&id);
+    let is_refused = id == "workers" || of_registry || of_group || id.starts_with("etcd_");
     argument.hide(is_refused)
 }
 
@@ -61,10 +62,17 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
     }
     // The file's workers are meant for the command coordinator.
     let mut coordinator = arguments.coordinator.with_tls(arguments.tls).or(file.coordinator);
-    let worker_settings = arguments.worker.or(file.worker).settings("127.0.0.1:0")?;
-    if worker_settings.registration.is_some() {
+    let worker_options = arguments.worker.or(file.worker);
+    let is_registered = worker_options.registry.as_deref().is_some_and(|registry| registry != "none");
+    if let Some(field) = is_registered.then_some("registry").or(worker_options.first_of_registration()) {
         bail!(
-            "registry is etcd, but serve is a cluster of its own: leave it out, or use the commands coordinator and worker"
+            "{field} is set, but serve is a cluster of its own: leave it out, or use the commands coordinator and worker"
+        );
+    }
+    let worker_settings = worker_options.settings("127.0.0.1:0")?;
+    if worker_settings.tp_listen.is_some() {
+        bail!(
+            "tp_listen is set, but serve is one process: leave it out, or use the commands coordinator and worker"
         );
     }
     let (worker_listener, worker_address) = bind("listen", &worker_settings.listen).await?;
@@ -77,7 +85,9 @@ pub(crate) async fn run(arguments: ServeArguments) -> Result<()> {
 
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
     tokio::pin!(shutdown);
-    let Some(worker) = worker::load(worker_settings.config, &mut shutdown).await? else { return Ok(()) };
+    let Some(worker) = worker::load(worker_settings.config, None, &mut shutdown).await? else {
+        return Ok(());
+    };
     // The worker ends after the coordinator, whose last requests it still answers.
     let (stop_worker, worker_stop) = oneshot::channel::<()>();
     let mut worker = tokio::spawn(worker::serve(worker, worker_listener, async {

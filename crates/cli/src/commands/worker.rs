@@ -44,7 +44,11 @@ pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let (listener, address) = bind("listen", &settings.listen).await?;
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
     tokio::pin!(shutdown);
-    let Some(worker) = load(settings.config, &mut shutdown).await? else { return Ok(()) };
+    let ranks = match &settings.tp_listen {
+        Some(ranks) => Some(bind_ranks(ranks, settings.config.tp).await?),
+        None => None,
+    };
+    let Some(worker) = load(settings.config, ranks, &mut shutdown).await? else { return Ok(()) };
     announce(&format!("worker listening on {address}"))?;
     let Some((etcd, registration)) = etcd.zip(settings.registration) else {
         return serve(worker, listener, shutdown).await;
@@ -54,6 +58,13 @@ pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let member = registration::member(&worker.info(), advertised, lanes);
     let registration = Registration::start(etcd.store, &etcd.members, &id, member, time_to_live);
     serve_registered(worker, listener, shutdown, registration).await
+}
+
+/// Listens for the other ranks, and says where.
+async fn bind_ranks(address: &str, tp: usize) -> Result<TcpListener> {
+    let (listener, address) = bind("tp_listen", address).await?;
+    announce(&format!("rank 0 of {tp} listening on {address}"))?;
+    Ok(listener)
 }
 
 /// Serves until the shutdown, before which it leaves the list; also ends, with an error, if its id is another's.
@@ -75,11 +86,19 @@ async fn serve_registered(
     taken.map_or(Ok(()), |taken| Err(taken.into()))
 }
 
-/// Loads the model, or gives up when told to shut down.
-pub(super) async fn load(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Result<Option<Worker>> {
+/// Loads the model, in a group with those who join at `ranks` if there are any, or gives up when told to shut down.
+pub(super) async fn load(
+    config: WorkerConfig,
+    ranks: Option<TcpListener>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Option<Worker>> {
     let loading = spawn_blocking(move || {
         let mut bar = LoadBar::default();
-        Worker::load(&config, &mut |progress| bar.update(progress))
+        let progress = &mut |progress| bar.update(progress);
+        match ranks {
+            Some(ranks) => Worker::load_group(&config, ranks, progress),
+            None => Worker::load(&config, progress),
+        }
     });
     tokio::select! {
         worker = loading => Ok(Some(worker.context("loading the model broke off")??)),

@@ -115,7 +115,7 @@ fn shown(workers: &[Worker], json: bool) -> String {
         rows.add_row([
             worker.id.clone(),
             worker.state.name().to_owned(),
-            worker.model.clone(),
+            model(worker),
             worker.version.clone(),
             format!("{} + {}", worker.running, worker.waiting),
             worker.predicted_core_iterations.to_string(),
@@ -126,6 +126,11 @@ fn shown(workers: &[Worker], json: bool) -> String {
     rows.to_string()
 }
 
+/// The model's name, and whether anyone computes it.
+fn model(worker: &Worker) -> String {
+    if worker.simulated { format!("{} (simulated)", worker.model) } else { worker.model.clone() }
+}
+
 fn object(worker: &Worker) -> Value {
     json!({
         "id": worker.id,
@@ -133,6 +138,7 @@ fn object(worker: &Worker) -> Value {
         "state": worker.state.name(),
         "reason": worker.reason,
         "model": worker.model,
+        "simulated": worker.simulated,
         "version": worker.version,
         "requests": worker.requests,
         "predicted_core_iterations": worker.predicted_core_iterations,
@@ -155,6 +161,7 @@ mod tests {
             state: WorkerState::Draining,
             reason: "it drains".into(),
             model: "demo".into(),
+            simulated: true,
             version: "1".into(),
             requests: 2,
             predicted_core_iterations: 640,
@@ -168,7 +175,7 @@ mod tests {
     #[test]
     fn a_list_says_who_does_what_and_why_not() {
         let text = shown(&[worker()], false);
-        for part in ["a:1", "draining", "demo", "3 + 1", "640", "5 / 9", "it drains"] {
+        for part in ["a:1", "draining", "demo (simulated)", "3 + 1", "640", "5 / 9", "it drains"] {
             assert!(text.contains(part), "{text}");
         }
         assert_eq!(shown(&[], false), "no workers");

@@ -32,7 +32,8 @@ pub(crate) struct CoordinatorOptions {
     /// Most sequences generated at once; further requests wait [default: 1024]
     #[arg(long, value_name = "N", env = "WINDLASS_MAX_CONCURRENT_REQUESTS")]
     pub(crate) max_concurrent_requests: Option<u32>,
-    /// Most requests that wait, 0 for none; further ones are told to come back later [default: 1024]
+    /// Most requests that wait, 0 for none; of further ones, and of those in line, the last of lowest priority is told to come
+    /// back later [default: 1024]
     #[arg(long, value_name = "N", env = "WINDLASS_MAX_QUEUED_REQUESTS")]
     pub(crate) max_queued_requests: Option<u32>,
     /// Most core iterations that the waiting requests are expected to take in all [default: no limit]
@@ -47,6 +48,10 @@ pub(crate) struct CoordinatorOptions {
     /// How long a request whose worker is lost waits for one that takes it over, in milliseconds [default: 30000]
     #[arg(long, value_name = "MS", env = "WINDLASS_MIGRATION_PATIENCE_MS")]
     pub(crate) migration_patience_ms: Option<u64>,
+    /// A request that got no first token within this many milliseconds is sent to a second worker too, if one has nobody
+    /// waiting; whichever answers first is taken. 0 for never. Costs core iterations twice [default: 0]
+    #[arg(long, value_name = "MS", env = "WINDLASS_HEDGE_AFTER_MS")]
+    pub(crate) hedge_after_ms: Option<u64>,
     /// A worker where this many requests in a row fail is left out for a while [default: 5]
     #[arg(long, value_name = "N", env = "WINDLASS_BREAKER_FAILURES")]
     pub(crate) breaker_failures: Option<u32>,
@@ -130,6 +135,7 @@ impl CoordinatorOptions {
             queue_timeout_ms: self.queue_timeout_ms.or(other.queue_timeout_ms),
             max_migrations: self.max_migrations.or(other.max_migrations),
             migration_patience_ms: self.migration_patience_ms.or(other.migration_patience_ms),
+            hedge_after_ms: self.hedge_after_ms.or(other.hedge_after_ms),
             breaker_failures: self.breaker_failures.or(other.breaker_failures),
             affinity_load_factor: self.affinity_load_factor.or(other.affinity_load_factor),
             shutdown_deadline_s: self.shutdown_deadline_s.or(other.shutdown_deadline_s),
@@ -175,6 +181,14 @@ impl CoordinatorOptions {
 
     fn completed(self) -> Result<CoordinatorSettings> {
         let worker_tls = self.worker_tls()?;
+        if self.max_migrations == Some(0) && self.migration_patience_ms.is_some() {
+            bail!("migration_patience_ms is set, and max_migrations is 0: leave it out, or allow migrations");
+        }
+        if self.max_queued_requests == Some(0) && self.queue_timeout_ms.is_some() {
+            bail!(
+                "queue_timeout_ms is set, and max_queued_requests is 0: leave it out, or let requests wait"
+            );
+        }
         let http = checked_address("http", self.http.unwrap_or_else(|| "127.0.0.1:8000".to_owned()))?;
         let grpc = checked_address("grpc", self.grpc.unwrap_or_else(|| "127.0.0.1:8001".to_owned()))?;
         let mut config = CoordinatorConfig::new(self.workers.unwrap_or_default());
@@ -195,6 +209,7 @@ impl CoordinatorOptions {
         set(&mut config.queue_timeout, self.queue_timeout_ms.map(Duration::from_millis));
         set(&mut config.max_migrations, self.max_migrations);
         set(&mut config.migration_patience, self.migration_patience_ms.map(Duration::from_millis));
+        config.hedge_after = self.hedge_after_ms.filter(|ms| *ms > 0).map(Duration::from_millis);
         set(&mut config.breaker_failures, self.breaker_failures);
         set(&mut config.affinity_load_factor, self.affinity_load_factor);
         set(&mut config.shutdown_deadline, self.shutdown_deadline_s.map(Duration::from_secs));
@@ -244,6 +259,9 @@ mod tests {
         assert_eq!(heart, (500, 1500));
         assert_eq!((config.max_queued_requests, config.max_queued_core_iterations), (1024, None));
         assert_eq!((config.max_migrations, config.breaker_failures), (8, 5));
+        assert_eq!(config.hedge_after, None);
+        let hedged = CoordinatorOptions { hedge_after_ms: Some(70), ..options() }.settings().unwrap();
+        assert_eq!(hedged.config.hedge_after, Some(Duration::from_millis(70)));
         assert_eq!(config.affinity_load_factor, 1.25);
     }
 
@@ -268,6 +286,14 @@ mod tests {
             (
                 CoordinatorOptions { tls_certificate: Some("c".into()), ..options() },
                 "tls_key is not set, but tls_certificate is",
+            ),
+            (
+                CoordinatorOptions { max_migrations: Some(0), migration_patience_ms: Some(9), ..options() },
+                "migration_patience_ms is set, and max_migrations is 0",
+            ),
+            (
+                CoordinatorOptions { max_queued_requests: Some(0), queue_timeout_ms: Some(9), ..options() },
+                "queue_timeout_ms is set, and max_queued_requests is 0",
             ),
             (CoordinatorOptions { max_n: Some(0), ..options() }, "max_n: 0 would refuse every request"),
             (CoordinatorOptions { read_timeout_s: Some(0), ..options() }, "read_timeout_s: 0 s would refuse"),

@@ -5,13 +5,14 @@ use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use windlass_wording::plain;
 
-use super::{CoordinatorOptions, EtcdOptions, JobsOptions, WorkerOptions};
+use super::{CoordinatorOptions, EtcdOptions, JobsOptions, RankOptions, WorkerOptions};
 
-/// A file of settings. One file may serve workers and coordinators: each takes its own section.
+/// A file of settings. One file may serve workers, their ranks and coordinators: each takes its own section.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ConfigFile {
     pub(crate) worker: WorkerOptions,
+    pub(crate) rank: RankOptions,
     pub(crate) coordinator: CoordinatorOptions,
     pub(crate) etcd: EtcdOptions,
     pub(crate) jobs: JobsOptions,
@@ -62,8 +63,8 @@ mod tests {
         let cases = [
             ("[worker]\nlanes = 3", "unknown field 'lanes': use one of listen, backend, "),
             ("[coordinator]\nhttps = 'x'", "unknown field 'https': use one of http, grpc, "),
-            ("[engine]", "unknown field 'engine': use one of worker, coordinator, etcd, jobs"),
-            ("threads = 3", "unknown field 'threads': use one of worker, coordinator, etcd, jobs"),
+            ("[engine]", "unknown field 'engine': use one of worker, rank, coordinator, etcd, jobs"),
+            ("threads = 3", "unknown field 'threads': use one of worker, rank, coordinator, etcd, jobs"),
             ("[worker]\nthreads = 'many'", "threads = 'many'"),
             (
                 "[worker]\nthreads = 'many'",

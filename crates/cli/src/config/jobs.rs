@@ -36,7 +36,7 @@ pub(crate) struct JobsOptions {
     /// Most items of jobs that are generated at once, besides other requests [default: 64]
     #[arg(long, value_name = "N", env = "WINDLASS_JOBS_CONCURRENCY")]
     pub(crate) jobs_concurrency: Option<usize>,
-    /// How long jobs are kept once they have ended, in seconds [default: for ever]
+    /// How long jobs are kept once they have ended, in seconds; looked at every five minutes [default: for ever]
     #[arg(long, value_name = "SECONDS", env = "WINDLASS_JOBS_RETENTION_S")]
     pub(crate) jobs_retention_s: Option<u64>,
     /// Most items of a job [default: 1000000]
@@ -107,6 +107,19 @@ impl JobsOptions {
         Ok(JobsSettings { place, config })
     }
 
+    /// The name of the first of these that is set, besides where jobs are kept.
+    fn first_set(&self) -> Option<&'static str> {
+        let fields = [
+            ("jobs_uris", self.jobs_uris.is_some()),
+            ("jobs_concurrency", self.jobs_concurrency.is_some()),
+            ("jobs_retention_s", self.jobs_retention_s.is_some()),
+            ("jobs_max_items", self.jobs_max_items.is_some()),
+            ("jobs_max_item_bytes", self.jobs_max_item_bytes.is_some()),
+            ("jobs_max_open", self.jobs_max_open.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
+    }
+
     fn place(&self, etcd: Option<&EtcdSettings>) -> Result<Option<Place>> {
         let url = self.jobs_url.as_deref().map(|text| url("jobs_url", text)).transpose()?;
         let place = match (etcd, &self.jobs_dir, url) {
@@ -121,9 +134,9 @@ impl JobsOptions {
             }
             (_, None, None) => None,
         };
-        if place.is_none() && self.jobs_uris.is_some() {
+        if let (None, Some(field)) = (&place, self.first_set()) {
             let missing = if etcd.is_some() { "jobs_url" } else { "jobs_dir" };
-            bail!("jobs_uris is set and {missing} is not: set it to where jobs are kept");
+            bail!("{field} is set and {missing} is not: set it to where jobs are kept");
         }
         Ok(place)
     }
@@ -187,6 +200,10 @@ mod tests {
             (
                 JobsOptions { jobs_uris: Some(vec!["s3://b".into()]), ..JobsOptions::default() },
                 "jobs_uris is set and jobs_dir is not: set it",
+            ),
+            (
+                JobsOptions { jobs_retention_s: Some(9), ..JobsOptions::default() },
+                "jobs_retention_s is set and jobs_dir is not: set it",
             ),
         ];
         for (options, expected) in cases {

@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
-use windlass_kernels::WeightFormat;
 use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
-use super::{EtcdOptions, TlsOptions, checked_address, model_folder, set, thread_count};
+use super::{
+    EtcdOptions, TlsOptions, checked_address, model_folder, rank_timeout, set, thread_count, weight_format,
+};
 use crate::text_files;
 
 /// Deepest `max_depth` that is taken for meant.
@@ -24,7 +25,7 @@ pub(crate) struct WorkerOptions {
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
     pub(crate) listen: Option<String>,
     /// What computes: cpu, or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
-    /// simulated_row_us say. For trying out clusters [default: cpu]
+    /// simulated_row_us say, whatever is set of the computation. For trying out clusters [default: cpu]
     #[arg(long, value_name = "cpu|simulated", env = "WINDLASS_BACKEND")]
     pub(crate) backend: Option<String>,
     /// With backend simulated, what a core iteration takes whatever the rows, in microseconds [default: 1000]
@@ -36,7 +37,19 @@ pub(crate) struct WorkerOptions {
     /// Folder of the model, or `demo` for the one in this program; with backend simulated, demo is the default
     #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
     pub(crate) model: Option<String>,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads (tensor parallelism). The same for all workers of one model,
+    /// since answers depend on it [default: 1]
+    #[arg(long, value_name = "N", env = "WINDLASS_TP")]
+    pub(crate) tp: Option<usize>,
+    /// Where the other ranks join, each a `windlass rank` on this machine or another; this worker is rank 0 then
+    /// [default: all ranks are threads of this process]
+    #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_TP_LISTEN")]
+    pub(crate) tp_listen: Option<String>,
+    /// How long a rank in another process may be silent before it is lost, and with it the worker, in milliseconds
+    /// [default: 10000]
+    #[arg(long, value_name = "MS", env = "WINDLASS_RANK_TIMEOUT_MS")]
+    pub(crate) rank_timeout_ms: Option<u64>,
+    /// Threads of the computation; ranks in one process share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
     /// Stages that the model is cut into, each with a part of its layers and of the threads: rows go round them in several
@@ -122,6 +135,8 @@ pub(crate) struct WorkerOptions {
 pub(crate) struct WorkerSettings {
     pub(crate) listen: String,
     pub(crate) config: WorkerConfig,
+    /// `None`: all ranks are in the worker's process.
+    pub(crate) tp_listen: Option<String>,
     /// `None`: the worker registers nowhere.
     pub(crate) registration: Option<RegistrationSettings>,
 }
@@ -144,6 +159,9 @@ impl WorkerOptions {
             simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
+            tp: self.tp.or(other.tp),
+            tp_listen: self.tp_listen.or(other.tp_listen),
+            rank_timeout_ms: self.rank_timeout_ms.or(other.rank_timeout_ms),
             threads: self.threads.or(other.threads),
             stages: self.stages.or(other.stages),
             weights: self.weights.or(other.weights),
@@ -186,7 +204,9 @@ impl WorkerOptions {
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
     pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
         let backend = self.backend()?;
+        self.check_partners(backend)?;
         let registration = self.registration()?;
+        let tp_listen = self.tp_listen(backend)?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
         let default_model = (backend != WorkerBackend::Cpu).then(|| "demo".to_owned());
         let model = self.model.or(default_model);
@@ -195,6 +215,8 @@ impl WorkerOptions {
         let mut config = WorkerConfig::new(model_folder(&model)?)?;
         config.backend = backend;
         text_files::check(&config.model)?;
+        set(&mut config.tp, self.tp);
+        config.rank_timeout = tp_listen.as_ref().map(|_| rank_timeout(self.rank_timeout_ms)).transpose()?;
         config.threads = thread_count(self.threads)?;
         set(&mut config.stages, self.stages);
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
@@ -216,14 +238,15 @@ impl WorkerOptions {
         config.validate()?;
         check_sense(&config)?;
         check_advertise(&listen, registration.as_ref())?;
-        Ok(WorkerSettings { listen, config, registration })
+        Ok(WorkerSettings { listen, config, tp_listen, registration })
     }
 }
 
 impl WorkerOptions {
     fn registration(&self) -> Result<Option<RegistrationSettings>> {
         match self.registry.as_deref() {
-            None | Some("none") => return Ok(None),
+            None => return self.refuse_unregistered().map(|()| None),
+            Some("none") => return Ok(None),
             Some("etcd") => {}
             Some(name) => bail!("registry is '{name}': use none or etcd"),
         }
@@ -238,6 +261,61 @@ impl WorkerOptions {
             bail!("lease_ttl_s is {seconds}: use 2 to 3600");
         }
         Ok(Some(RegistrationSettings { id, advertise, time_to_live: Duration::from_secs(seconds) }))
+    }
+
+    /// Where other processes join as ranks, if they do.
+    fn tp_listen(&self, backend: WorkerBackend) -> Result<Option<String>> {
+        let tp = self.tp.unwrap_or(1);
+        if tp != 1 && backend != WorkerBackend::Cpu {
+            bail!("tp is {tp}, but backend is simulated, which computes nothing: leave tp out");
+        }
+        match (&self.tp_listen, self.rank_timeout_ms) {
+            (None, Some(_)) => {
+                bail!(
+                    "rank_timeout_ms is set and tp_listen is not: leave it out, ranks in one process are lost together"
+                )
+            }
+            (None, None) => Ok(None),
+            (Some(_), _) if tp == 1 => {
+                bail!("tp_listen is set and tp is 1: set tp to the number of ranks, this one among them")
+            }
+            (Some(address), _) => checked_address("tp_listen", address.clone()).map(Some),
+        }
+    }
+
+    /// The name of the first setting that is only of use where the worker registers, if one is set.
+    pub(crate) fn first_of_registration(&self) -> Option<&'static str> {
+        let fields = [
+            ("worker_id", self.worker_id.is_some()),
+            ("advertise", self.advertise.is_some()),
+            ("lease_ttl_s", self.lease_ttl_s.is_some()),
+        ];
+        fields.into_iter().find_map(|(field, is_set)| is_set.then_some(field))
+    }
+
+    fn refuse_unregistered(&self) -> Result<()> {
+        match self.first_of_registration() {
+            Some(field) => bail!(
+                "{field} is set, and the worker registers nowhere: set etcd_endpoints, leave it out, or set registry to none"
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what is only of use with other settings than these.
+    fn check_partners(&self, backend: WorkerBackend) -> Result<()> {
+        let costs = [
+            ("simulated_tick_us", self.simulated_tick_us.is_some()),
+            ("simulated_row_us", self.simulated_row_us.is_some()),
+        ];
+        let is_simulated = matches!(backend, WorkerBackend::Simulated(_));
+        if let Some((field, _)) = costs.iter().find(|(_, is_set)| *is_set && !is_simulated) {
+            bail!("{field} is set, and backend is not simulated: set backend to simulated, or leave it out");
+        }
+        if self.coalesce_limit.is_some() && self.coalesce.as_deref() == Some("off") {
+            bail!("coalesce_limit is set, and coalesce is off: leave it out, or set coalesce to auto");
+        }
+        Ok(())
     }
 
     fn backend(&self) -> Result<WorkerBackend> {
@@ -273,10 +351,6 @@ fn check_sense(config: &WorkerConfig) -> Result<()> {
         bail!("max_depth is {}: use 1 to {DEEPEST}", config.engine.max_depth);
     }
     Ok(())
-}
-
-fn weight_format(name: &str) -> Result<WeightFormat> {
-    name.parse().map_err(|_| anyhow!("weights is '{name}': use f32, bf16 or int8"))
 }
 
 #[cfg(test)]
@@ -355,13 +429,61 @@ mod tests {
                 WorkerOptions { registry: Some("etcd".into()), lease_ttl_s: Some(1), ..demo() },
                 "lease_ttl_s is 1: use 2 to 3600",
             ),
+            (
+                WorkerOptions { advertise: Some("a:1".into()), ..demo() },
+                "advertise is set, and the worker registers nowhere: set etcd_endpoints",
+            ),
+            (
+                WorkerOptions { lease_ttl_s: Some(5), ..demo() },
+                "lease_ttl_s is set, and the worker registers",
+            ),
+            (WorkerOptions { worker_id: Some("w".into()), ..demo() }, "worker_id is set, and the worker"),
+            (
+                WorkerOptions { simulated_row_us: Some(5), ..demo() },
+                "simulated_row_us is set, and backend is not simulated: set backend to simulated",
+            ),
+            (
+                WorkerOptions { coalesce: Some("off".into()), coalesce_limit: Some(3), ..demo() },
+                "coalesce_limit is set, and coalesce is off: leave it out",
+            ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
             (
                 WorkerOptions { stages: Some(2), threads: Some(1), ..demo() },
                 "threads is 1: use at least stages, which is 2",
             ),
+            (
+                WorkerOptions { stages: Some(2), tp: Some(2), threads: Some(2), ..demo() },
+                "stages is 2 and tp is 2: set one of them to 1",
+            ),
             (WorkerOptions { stages: Some(0), ..demo() }, "stages is 0: use 1 to"),
             (WorkerOptions { stages: Some(99), ..demo() }, "stages is 99: use 1 to"),
+            (WorkerOptions { tp: Some(0), ..demo() }, "tp is 0: use 1 to 4,"),
+            (WorkerOptions { tp: Some(5), ..demo() }, "tp is 5: use 1 to 4,"),
+            (
+                WorkerOptions { tp_listen: Some("a:1".into()), ..demo() },
+                "tp_listen is set and tp is 1: set tp to the number of ranks",
+            ),
+            (
+                WorkerOptions { tp: Some(2), tp_listen: Some("a".into()), ..demo() },
+                "tp_listen is 'a': use HOST:PORT",
+            ),
+            (
+                WorkerOptions { rank_timeout_ms: Some(500), ..demo() },
+                "rank_timeout_ms is set and tp_listen is not: leave it out",
+            ),
+            (
+                WorkerOptions {
+                    tp: Some(2),
+                    tp_listen: Some("a:1".into()),
+                    rank_timeout_ms: Some(9),
+                    ..demo()
+                },
+                "rank_timeout_ms is 9: use 100 to 3600000",
+            ),
+            (
+                WorkerOptions { tp: Some(2), backend: Some("simulated".into()), ..demo() },
+                "tp is 2, but backend is simulated",
+            ),
             (WorkerOptions { max_waiting: Some(0), ..demo() }, "max_waiting is 0: use at least 1"),
             (
                 WorkerOptions { prefill_positions: Some(127), ..demo() },

@@ -22,6 +22,8 @@ pub(crate) struct QueueLimits {
     pub(crate) queued_core_iterations: Option<u64>,
     /// How long a request waits at most.
     pub(crate) timeout: Duration,
+    /// The metrics are this line's; of several lines one has them.
+    pub(crate) has_metrics: bool,
 }
 
 /// Why a request may not run.
@@ -29,6 +31,8 @@ pub(crate) struct QueueLimits {
 pub(crate) enum QueueError {
     #[error("{what}: try again later")]
     Full { what: String, retry_after: Duration },
+    #[error("requests of higher priority took all places in line: try again later")]
+    Displaced { retry_after: Duration },
     #[error("the request waited for {waited:?} and could not begin: try again later")]
     TimedOut { waited: Duration, retry_after: Duration },
     #[error(
@@ -37,8 +41,21 @@ pub(crate) enum QueueError {
     Late,
 }
 
+impl QueueError {
+    /// The label of the metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Displaced { .. } => "displaced",
+            Self::TimedOut { .. } => "timeout",
+            Self::Late => "deadline",
+        }
+    }
+}
+
 /// A line in front of the server: higher priorities first, and among equals who came first. Nobody overtakes the first in
-/// line, however small, so nothing starves among equals.
+/// line, however small, so nothing starves among equals. Where the line is full, whoever comes takes the place of the last in
+/// line if that has a lower priority.
 #[derive(Debug)]
 pub(crate) struct Queue {
     limits: QueueLimits,
@@ -48,9 +65,8 @@ pub(crate) struct Queue {
 /// Higher priorities come first.
 type Place = (Reverse<i32>, u64);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Line {
-    running_sequences: u32,
     waiting: BTreeMap<Place, Waiting>,
     core_iterations: u64,
     next: u64,
@@ -60,21 +76,24 @@ struct Line {
 #[derive(Debug)]
 struct Waiting {
     demand: Demand,
-    admitted: oneshot::Sender<()>,
+    verdict: oneshot::Sender<Verdict>,
 }
+
+/// Since when who waited runs. An admission is counted as running until someone gives it back.
+type Verdict = Result<Instant, QueueError>;
 
 /// The right to run, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Permit {
     queue: Arc<Queue>,
     sequences: u32,
+    began: Instant,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut line = lock(&self.queue.line);
-        line.running_sequences -= self.sequences;
-        line.pace.ended(Instant::now(), self.sequences);
+        line.pace.ended(self.began, Instant::now(), self.sequences);
         self.queue.advance(&mut line);
     }
 }
@@ -84,6 +103,7 @@ struct InLine<'a> {
     queue: &'a Arc<Queue>,
     place: Place,
     sequences: u32,
+    verdict: oneshot::Receiver<Verdict>,
     /// Its admission was noticed, and a permit says so.
     is_settled: bool,
 }
@@ -94,9 +114,11 @@ impl Drop for InLine<'_> {
             return;
         }
         let mut line = lock(&self.queue.line);
-        if line.leave(self.place).is_none() {
+        if line.leave(self.place).is_none()
+            && let Ok(Ok(began)) = self.verdict.try_recv()
+        {
             // It was admitted and its client left at the same time.
-            line.running_sequences -= self.sequences;
+            line.pace.ended(began, Instant::now(), self.sequences);
         }
         self.queue.advance(&mut line);
     }
@@ -104,7 +126,9 @@ impl Drop for InLine<'_> {
 
 impl Queue {
     pub(crate) fn new(limits: QueueLimits) -> Arc<Self> {
-        Arc::new(Self { limits, line: Mutex::default() })
+        let (waiting, core_iterations, next) = (BTreeMap::new(), 0, 0);
+        let line = Line { waiting, core_iterations, next, pace: Pace::new() };
+        Arc::new(Self { limits, line: Mutex::new(line) })
     }
 
     pub(crate) fn limits(&self) -> &QueueLimits {
@@ -112,60 +136,90 @@ impl Queue {
     }
 
     /// Refuses at once what [`Self::admit`] would refuse because of the number of requests alone.
-    pub(crate) fn expect_room(&self, sequences: u32) -> Result<(), QueueError> {
+    pub(crate) fn expect_room(&self, sequences: u32, priority: i32) -> Result<(), QueueError> {
         let line = lock(&self.line);
         let can_run = line.waiting.is_empty() && self.fits(&line, sequences);
-        if can_run || line.waiting.len() < self.limits.queued_requests as usize {
+        let has_room = line.waiting.len() < self.limits.queued_requests as usize;
+        if can_run || has_room || line.has_lower(priority) {
             return Ok(());
         }
-        Err(self.full(&line, sequences))
+        Err(self.refused(Duration::ZERO, self.full(&line, sequences)))
     }
 
     /// Waits until the request may run.
     pub(crate) async fn admit(self: &Arc<Self>, demand: Demand) -> Result<Permit, QueueError> {
         let began = Instant::now();
-        let (mut in_line, mut admitted) = self.stand_in_line(demand)?;
+        let admitted = self.wait(began, demand).await;
+        let waited = began.elapsed();
+        let began = admitted.map_err(|error| self.refused(waited, error))?;
+        self.waited(waited, "admitted");
+        Ok(Permit { queue: Arc::clone(self), sequences: demand.sequences, began })
+    }
+
+    /// Returns once the request counts as running.
+    async fn wait(self: &Arc<Self>, began: Instant, demand: Demand) -> Verdict {
+        let mut in_line = self.stand_in_line(demand)?;
         let patience = began + self.limits.timeout;
         let until = demand.deadline.map_or(patience, |deadline| deadline.min(patience));
         tokio::select! {
             biased;
-            _ = &mut admitted => {}
+            verdict = &mut in_line.verdict => {
+                in_line.is_settled = true;
+                // The sender is dropped only when the place is given up, which is done here.
+                verdict.unwrap_or(Err(QueueError::Late))
+            }
             () = sleep_until(until) => {
                 if until < patience {
                     return Err(QueueError::Late);
                 }
                 let retry_after = self.retry_after(&lock(&self.line), demand.sequences);
-                return Err(QueueError::TimedOut { waited: self.limits.timeout, retry_after });
+                Err(QueueError::TimedOut { waited: self.limits.timeout, retry_after })
             }
         }
-        metrics::queue_wait(began.elapsed());
-        in_line.is_settled = true;
-        Ok(Permit { queue: Arc::clone(self), sequences: demand.sequences })
     }
 
-    fn stand_in_line(
-        self: &Arc<Self>,
-        demand: Demand,
-    ) -> Result<(InLine<'_>, oneshot::Receiver<()>), QueueError> {
+    fn stand_in_line(self: &Arc<Self>, demand: Demand) -> Result<InLine<'_>, QueueError> {
         let mut line = lock(&self.line);
         let place = (Reverse(demand.priority), line.next);
         let is_first = line.waiting.first_key_value().is_none_or(|(first, _)| place < *first);
         if !(is_first && self.fits(&line, demand.sequences)) {
-            self.may_wait(&line, demand)?;
+            self.make_room(&mut line, demand)?;
         }
-        let (sender, admitted) = oneshot::channel();
+        let (sender, verdict) = oneshot::channel();
         line.next += 1;
         line.core_iterations = line.core_iterations.saturating_add(demand.core_iterations);
-        line.waiting.insert(place, Waiting { demand, admitted: sender });
+        line.waiting.insert(place, Waiting { demand, verdict: sender });
         self.advance(&mut line);
-        Ok((InLine { queue: self, place, sequences: demand.sequences, is_settled: false }, admitted))
+        Ok(InLine { queue: self, place, sequences: demand.sequences, verdict, is_settled: false })
     }
 
-    fn may_wait(&self, line: &Line, demand: Demand) -> Result<(), QueueError> {
-        let limit = self.limits.queued_core_iterations.unwrap_or(u64::MAX);
-        let has_room = line.waiting.len() < self.limits.queued_requests as usize
-            && line.core_iterations.saturating_add(demand.core_iterations) <= limit;
-        if has_room { Ok(()) } else { Err(self.full(line, demand.sequences)) }
+    /// Sends away the last in line of lower priority until there is room, unless all of them together would not make it.
+    fn make_room(&self, line: &mut Line, demand: Demand) -> Result<(), QueueError> {
+        let most = self.limits.queued_core_iterations.unwrap_or(u64::MAX);
+        let has_room = |requests: usize, core_iterations: u64| {
+            requests < self.limits.queued_requests as usize
+                && core_iterations.saturating_add(demand.core_iterations) <= most
+        };
+        let (mut requests, mut core_iterations) = (line.waiting.len(), line.core_iterations);
+        let mut displaced = Vec::new();
+        for (place, waiting) in line.waiting.iter().rev() {
+            if has_room(requests, core_iterations) || waiting.demand.priority >= demand.priority {
+                break;
+            }
+            displaced.push(*place);
+            requests -= 1;
+            core_iterations = core_iterations.saturating_sub(waiting.demand.core_iterations);
+        }
+        if !has_room(requests, core_iterations) {
+            return Err(self.full(line, demand.sequences));
+        }
+        for place in displaced {
+            let Some(waiting) = line.leave(place) else { continue };
+            let retry_after = self.retry_after(line, waiting.demand.sequences);
+            // Whoever left meanwhile need not be told.
+            let _ = waiting.verdict.send(Err(QueueError::Displaced { retry_after }));
+        }
+        Ok(())
     }
 
     /// Admits from the front of the line whoever fits.
@@ -175,33 +229,53 @@ impl Queue {
             if !self.fits(line, sequences) {
                 break;
             }
-            line.running_sequences += sequences;
             if let Some(first) = line.leave(place) {
+                let now = Instant::now();
+                line.pace.began(now, sequences);
                 // Whoever left meanwhile gives it back: see `InLine`.
-                let _ = first.admitted.send(());
+                let _ = first.verdict.send(Ok(now));
             }
         }
-        metrics::queue(line.waiting.len(), line.core_iterations);
+        if self.limits.has_metrics {
+            metrics::queue(line.waiting.len(), line.core_iterations);
+        }
     }
 
     fn fits(&self, line: &Line, sequences: u32) -> bool {
-        line.running_sequences.saturating_add(sequences) <= self.limits.running_sequences
+        line.pace.running().saturating_add(sequences) <= self.limits.running_sequences
     }
 
     fn full(&self, line: &Line, sequences: u32) -> QueueError {
-        let (running, waiting) = (line.running_sequences, line.waiting.len());
+        let (running, waiting) = (line.pace.running(), line.waiting.len());
         let what = format!("the server generates {running} sequences and {waiting} requests wait");
         QueueError::Full { what, retry_after: self.retry_after(line, sequences) }
+    }
+
+    fn refused(&self, waited: Duration, error: QueueError) -> QueueError {
+        self.waited(waited, error.name());
+        error
+    }
+
+    fn waited(&self, waited: Duration, outcome: &'static str) {
+        if self.limits.has_metrics {
+            metrics::queue_wait(waited, outcome);
+        }
     }
 
     /// When there may be room, at the pace of late: all that wait come first.
     fn retry_after(&self, line: &Line, sequences: u32) -> Duration {
         let waiting: u64 = line.waiting.values().map(|waiting| u64::from(waiting.demand.sequences)).sum();
-        line.pace.wait_for(Instant::now(), waiting + u64::from(sequences))
+        let places = self.limits.running_sequences;
+        line.pace.wait_for(Instant::now(), waiting + u64::from(sequences), places)
     }
 }
 
 impl Line {
+    /// Whether anyone in line has a lower priority than this.
+    fn has_lower(&self, priority: i32) -> bool {
+        self.waiting.last_key_value().is_some_and(|(_, last)| last.demand.priority < priority)
+    }
+
     fn leave(&mut self, place: Place) -> Option<Waiting> {
         let waiting = self.waiting.remove(&place)?;
         self.core_iterations = self.core_iterations.saturating_sub(waiting.demand.core_iterations);

@@ -10,6 +10,7 @@ fn queue(running_sequences: u32, queued_requests: u32) -> Arc<Queue> {
         queued_requests,
         queued_core_iterations: Some(1000),
         timeout,
+        has_metrics: false,
     })
 }
 
@@ -31,7 +32,7 @@ fn ask(queue: &Arc<Queue>, demand: Demand) -> Admitting {
 
 fn is_idle(queue: &Queue) -> bool {
     let line = lock(&queue.line);
-    (line.running_sequences, line.waiting.len(), line.core_iterations) == (0, 0, 0)
+    (line.pace.running(), line.waiting.len(), line.core_iterations) == (0, 0, 0)
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,11 +86,11 @@ async fn a_full_line_refuses_with_the_time_to_come_back() {
     }
     let _running = queue.admit(demand(1, 0)).await.unwrap();
     let _waiting = ask(&queue, demand(1, 0));
-    assert!(queue.expect_room(1).is_err());
-    let refused = queue.admit(demand(1, 9)).await.unwrap_err();
-    // Eight seconds for three ends, and two have to come first.
+    assert!(queue.expect_room(1, 0).is_err());
+    let refused = queue.admit(demand(1, 0)).await.unwrap_err();
+    // Each kept the only place for four seconds, and two come first.
     let QueueError::Full { retry_after, .. } = refused else { panic!("{refused:?}") };
-    assert_eq!(retry_after, Duration::from_secs(6));
+    assert_eq!(retry_after, Duration::from_secs(8));
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,9 +109,9 @@ async fn who_leaves_frees_the_place_and_who_is_behind_moves_up() {
     let running = queue.admit(demand(1, 0)).await.unwrap();
     let leaves = ask(&queue, demand(1, 0));
     let stays = ask(&queue, demand(1, 0));
-    assert!(queue.expect_room(1).is_err());
+    assert!(queue.expect_room(1, 0).is_err());
     drop(leaves);
-    queue.expect_room(1).unwrap();
+    queue.expect_room(1, 0).unwrap();
     drop(running);
     drop(stays.await.unwrap());
     assert!(is_idle(&queue));
@@ -140,4 +141,53 @@ async fn nobody_waits_for_ever_nor_past_the_deadline() {
     let refused = queue.admit(Demand { deadline, ..demand(1, 0) }).await.unwrap_err();
     assert!(refused == QueueError::Late && began.elapsed() == Duration::from_secs(3));
     assert_eq!(lock(&queue.line).waiting.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_a_full_line_takes_the_place_of_the_last_of_lower_priority() {
+    let queue = queue(1, 3);
+    let running = queue.admit(demand(1, 0)).await.unwrap();
+    let first = ask(&queue, demand(1, 0));
+    let early = ask(&queue, demand(1, -5));
+    let mut late = ask(&queue, demand(1, -5));
+    assert!(queue.expect_room(1, -5).is_err());
+    assert!(
+        matches!(queue.admit(demand(1, -5)).await, Err(QueueError::Full { .. })),
+        "equals displace nobody"
+    );
+    queue.expect_room(1, 0).unwrap();
+    let urgent = ask(&queue, demand(1, 5));
+    let displaced = (&mut late).now_or_never().unwrap().unwrap_err();
+    assert!(matches!(displaced, QueueError::Displaced { .. }), "{displaced:?}");
+    drop(running);
+    for admitted in [urgent, first, early] {
+        drop(admitted.await.unwrap());
+    }
+    assert!(is_idle(&queue));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_displaced_where_that_would_not_make_room() {
+    let queue = queue(1, 10);
+    let _running = queue.admit(demand(1, 0)).await.unwrap();
+    let of = |core_iterations, priority| Demand { core_iterations, ..demand(1, priority) };
+    let _high = ask(&queue, of(600, 3));
+    let mut low = [ask(&queue, of(200, 0)), ask(&queue, of(150, 1))];
+    assert!(matches!(queue.admit(of(401, 2)).await, Err(QueueError::Full { .. })));
+    assert!(low.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
+    let mut fits = ask(&queue, of(250, 2));
+    assert!((&mut fits).now_or_never().is_none(), "it waits");
+    assert!((&mut low[0]).now_or_never().is_some() && (&mut low[1]).now_or_never().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_displaced_and_leaves_at_the_same_time_gives_nothing_back() {
+    let queue = queue(1, 1);
+    let running = queue.admit(demand(1, 0)).await.unwrap();
+    let displaced = ask(&queue, demand(1, 0));
+    let urgent = ask(&queue, demand(1, 1));
+    drop(displaced);
+    drop(running);
+    drop(urgent.await.unwrap());
+    assert!(is_idle(&queue));
 }

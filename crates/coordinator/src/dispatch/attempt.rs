@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tonic::Streaming;
 use windlass_proto::v1::GenerateTaskResponse;
 use windlass_proto::v1::generate_task_response::Event;
@@ -13,15 +14,18 @@ use crate::registry::{Loss, WorkGuard, Worker, WorkerState};
 pub(super) struct Running {
     pub(super) worker: Arc<Worker>,
     events: Streaming<GenerateTaskResponse>,
-    losses: watch::Receiver<(u64, Loss)>,
+    /// Waits for the loss of the worker.
+    lost: BoxFuture<'static, Loss>,
     work: WorkGuard,
     has_begun: bool,
+    /// Heard already and not told yet.
+    first: Option<Result<Event, Setback>>,
 }
 
 /// Sends the request to a worker; returns once that took it or did not.
 pub(super) async fn attempt(worker: &Arc<Worker>, task: &Task) -> Result<Running, Setback> {
     let work = worker.begin(task.estimate()).ok_or(Setback::Nobody)?;
-    let mut losses = worker.watch_losses();
+    let mut lost = worker.lost().boxed();
     // A loss before this moment would not be seen.
     if let WorkerState::Unready { reason } = worker.state() {
         return Err(Setback::Lost { loss: Loss::Connection, suspicious: false, message: reason });
@@ -30,19 +34,44 @@ pub(super) async fn attempt(worker: &Arc<Worker>, task: &Task) -> Result<Running
     let events = tokio::select! {
         biased;
         answer = client.generate(task.request()) => answer.map_err(|status| Setback::of(&status))?.into_inner(),
-        loss = lost(&mut losses) => return Err(Setback::lost(loss)),
+        loss = &mut lost => return Err(Setback::lost(loss)),
     };
-    Ok(Running { worker: Arc::clone(worker), events, losses, work, has_begun: false })
+    Ok(Running { worker: Arc::clone(worker), events, lost, work, has_begun: false, first: None })
 }
 
 impl Running {
+    /// Waits for the first event, which [`Self::next`] tells.
+    pub(super) async fn begin(&mut self) {
+        self.first = Some(self.hear().await);
+    }
+
+    /// Itself, unless what it began with was a setback.
+    pub(super) fn begun(mut self) -> Result<Self, Setback> {
+        match self.first.take() {
+            Some(Err(setback)) => Err(setback),
+            first => Ok(Self { first, ..self }),
+        }
+    }
+
+    /// Whether it began with an event that is not told yet.
+    pub(super) fn has_event(&self) -> bool {
+        matches!(self.first, Some(Ok(_)))
+    }
+
     /// The next event, up to the finish.
     pub(super) async fn next(&mut self) -> Result<Event, Setback> {
+        match self.first.take() {
+            Some(first) => first,
+            None => self.hear().await,
+        }
+    }
+
+    async fn hear(&mut self) -> Result<Event, Setback> {
         let message = tokio::select! {
             // What arrived before a loss still counts.
             biased;
             message = self.events.message() => message,
-            loss = lost(&mut self.losses) => return Err(Setback::lost(loss)),
+            loss = &mut self.lost => return Err(Setback::lost(loss)),
         };
         let event = match message {
             Ok(response) => response.and_then(|response| response.event).ok_or_else(Setback::cut_short)?,
@@ -56,11 +85,4 @@ impl Running {
         }
         Ok(event)
     }
-}
-
-/// Waits until the worker is lost.
-async fn lost(losses: &mut watch::Receiver<(u64, Loss)>) -> Loss {
-    // The sender lives as long as the worker.
-    let _ = losses.changed().await;
-    losses.borrow_and_update().1
 }

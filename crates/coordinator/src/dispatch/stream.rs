@@ -4,7 +4,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use windlass_proto::v1::generate_task_response::Event;
 
-use super::attempt::{Running, attempt};
+use super::attempt::Running;
+use super::hedge::{Hedge, Hedged};
 use super::setback::Setback;
 use super::{MigrationSettings, Task};
 use crate::generation::GenerationError;
@@ -22,6 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 pub(crate) struct TaskStream {
     registry: Arc<Registry>,
     settings: MigrationSettings,
+    hedge: Hedge,
     task: Task,
     running: Option<Running>,
     first: Option<Event>,
@@ -45,6 +47,7 @@ impl TaskStream {
         let mut stream = Self {
             registry,
             settings,
+            hedge: Hedge::new(settings.hedge_after),
             task,
             running: None,
             first: None,
@@ -156,17 +159,26 @@ impl TaskStream {
             let cost = self.task.estimate().expected();
             let chosen = self.registry.choose(&self.task.model, self.task.affinity(), cost, &asked);
             let Some(worker) = chosen else { break };
-            match attempt(&worker, &self.task).await {
-                Ok(running) => return Ok(running),
-                Err(setback) => {
-                    tracing::debug!(worker = %worker.id, ?setback, "worker did not take the request");
-                    match self.note(&worker, setback) {
-                        refused @ Setback::Refused(_) => return Err(refused),
-                        setback => worst = worst.or_worse(setback),
+            let Hedged { outcome, worker, failed } =
+                self.hedge.attempt(&self.registry, worker, &self.task, &asked).await;
+            let setback = match outcome {
+                // A failure beside it is held against that worker alone.
+                Ok(running) => {
+                    if let Some((other, setback)) = failed {
+                        self.note(&other, setback);
                     }
+                    return Ok(running);
                 }
+                Err(setback) => Some((worker, setback)),
+            };
+            for (worker, setback) in failed.into_iter().chain(setback) {
+                tracing::debug!(worker = %worker.id, ?setback, "worker did not take the request");
+                match self.note(&worker, setback) {
+                    refused @ Setback::Refused(_) => return Err(refused),
+                    setback => worst = worst.or_worse(setback),
+                }
+                asked.push(worker.id.clone());
             }
-            asked.push(worker.id.clone());
         }
         Err(worst)
     }

@@ -46,6 +46,11 @@ impl Task {
         self.deadline
     }
 
+    /// Whether no token has come yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.request.emitted.is_empty()
+    }
+
     /// A token came.
     pub(super) fn token(&mut self, token: &Token) {
         self.request.emitted.push(EmittedToken { id: token.id, depth: token.depth });

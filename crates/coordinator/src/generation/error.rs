@@ -1,7 +1,6 @@
 use std::time::Duration;
 
 use crate::admission::QueueError;
-use crate::security::OverLimit;
 use crate::text::TextError;
 
 /// When to come back where nothing better is known.
@@ -76,22 +75,13 @@ fn prefix(field: Option<&str>) -> String {
     field.map(|field| format!("{field}: ")).unwrap_or_default()
 }
 
-impl From<OverLimit> for GenerationError {
-    fn from(over: OverLimit) -> Self {
-        match over {
-            OverLimit::Later { message, retry_after } => Self::Limited { message, retry_after },
-            OverLimit::Never { message } => Self::invalid("n", message),
-        }
-    }
-}
-
 impl From<QueueError> for GenerationError {
     fn from(error: QueueError) -> Self {
         let message = error.to_string();
         match error {
-            QueueError::Full { retry_after, .. } | QueueError::TimedOut { retry_after, .. } => {
-                Self::Busy { message, retry_after }
-            }
+            QueueError::Full { retry_after, .. }
+            | QueueError::Displaced { retry_after }
+            | QueueError::TimedOut { retry_after, .. } => Self::Busy { message, retry_after },
             QueueError::Late => Self::Late { message },
         }
     }

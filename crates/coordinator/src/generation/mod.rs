@@ -8,6 +8,7 @@ mod limits;
 mod meter;
 mod prompt;
 mod run;
+mod sequences;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::security::Caller;
 use crate::text::{TextStream, Tokenizer};
 use meter::Meter;
 use run::aborted;
+use sequences::Sequences;
 
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
@@ -95,16 +97,34 @@ impl Generator {
         limits::check_choices(&self.request_limits, choices)
     }
 
-    /// Refuses a request for so many sequences that there is no room for now, before anything is done for it.
-    pub(crate) fn expect_room(&self, sequences: usize) -> Result<(), GenerationError> {
-        let wanted = u32::try_from(sequences).unwrap_or(u32::MAX);
+    /// Refuses a request that there is no room for now, before anything is done for it.
+    pub(crate) fn expect_room(
+        &self,
+        prompts: usize,
+        choices: u32,
+        parameters: &GenerationParameters,
+    ) -> Result<(), GenerationError> {
+        let wanted = Sequences::new(prompts, choices);
         let limit = self.queue.limits().running_sequences;
-        if wanted > limit {
-            let message =
-                format!("{sequences} sequences exceed the server's limit of {limit}: ask for fewer at once");
-            return Err(GenerationError::invalid("n", message));
+        if wanted.count() > limit {
+            return Err(wanted.too_many(&format!("the server's limit of {limit} (max_concurrent_requests)")));
         }
-        Ok(self.queue.expect_room(wanted)?)
+        Ok(self.queue.expect_room(wanted.count(), parameters.priority.unwrap_or(0))?)
+    }
+
+    /// Refuses an effort that the model lacks, as a worker would.
+    pub(crate) fn check_effort(
+        model: &Model,
+        parameters: &GenerationParameters,
+    ) -> Result<(), GenerationError> {
+        let Some(effort) = &parameters.effort else { return Ok(()) };
+        let names: Vec<_> = model.info.efforts.iter().map(|known| known.name.as_str()).collect();
+        if names.contains(&effort.as_str()) {
+            return Ok(());
+        }
+        let names = names.join(", ");
+        let message = format!("'{effort}' is not an effort of this model: use one of {names}");
+        Err(GenerationError::invalid("reasoning_effort", message))
     }
 
     /// Waits until all that is wanted may begin. What can never fit is refused at once. `received`: when the request came in.
@@ -121,7 +141,8 @@ impl Generator {
         for prompt in prompts {
             fit_context(model, prompt.len(), parameters.max_tokens)?;
         }
-        let sequences = u32::try_from(prompts.len()).unwrap_or(u32::MAX).saturating_mul(choices);
+        let wanted = Sequences::new(prompts.len(), choices);
+        let sequences = wanted.count();
         let deadline = deadline(parameters, received);
         let expected = |prompt: &Vec<u32>| model.expected_core_iterations(prompt.len(), parameters);
         let core_iterations = prompts.iter().map(expected).fold(0, u64::saturating_add);
@@ -137,7 +158,7 @@ impl Generator {
         }
         let priority = parameters.priority.unwrap_or(0);
         let demand = Demand { sequences, core_iterations, priority, deadline };
-        let allowance = caller.admit(sequences)?;
+        let allowance = caller.admit(sequences).map_err(|over| wanted.over_limit(over))?;
         let mut abort = self.abort.clone();
         let permit = tokio::select! {
             permit = self.queue.admit(demand) => permit?,

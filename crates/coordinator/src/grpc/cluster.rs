@@ -47,6 +47,8 @@ impl Cluster for ClusterService {
         let state = (registry, changes, self.stop.clone());
         let lists = futures::stream::unfold(state, |(registry, mut changes, mut stop)| async move {
             tokio::select! {
+                // A change that comes when the time is over is told once.
+                biased;
                 _ = changes.changed() => {}
                 () = sleep(registry.settings().heartbeat_interval) => {}
                 _ = stop.wait_for(|stop| *stop) => return None,
@@ -117,7 +119,7 @@ fn list(registry: &Registry) -> ListWorkersResponse {
 fn status(worker: &Worker) -> WorkerStatus {
     let state = worker.state();
     let (requests, predicted_core_iterations) = worker.under_way();
-    let (model, version) = worker.model_and_version();
+    let (model, version, simulated) = worker.model_and_version();
     WorkerStatus {
         id: worker.id.to_string(),
         address: worker.address.clone(),
@@ -134,5 +136,6 @@ fn status(worker: &Worker) -> WorkerStatus {
         load: Some(worker.load()),
         requests: u32::try_from(requests).unwrap_or(u32::MAX),
         predicted_core_iterations,
+        simulated,
     }
 }

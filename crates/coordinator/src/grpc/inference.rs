@@ -75,7 +75,7 @@ impl InferenceService {
         if parameters.depth.is_some() && parameters.effort.is_some() {
             return Err(GenerationError::invalid("depth", "effort is set too: use only one of the two"));
         }
-        self.generator.expect_room(1)?;
+        self.generator.expect_room(1, 1, &parameters)?;
         let prompt = self.generator.prompt_ids(&model, read_prompt(prompt)?).await?;
         let prompts = [prompt];
         let wanted = Wanted { prompts: &prompts, choices: 1, parameters: &parameters, stop: &stop };

@@ -12,7 +12,7 @@ pub(super) fn job_status(error: JobsError) -> Status {
         }
         JobsError::NotFound { .. } => Status::not_found(message),
         JobsError::KeyTaken { .. } => Status::already_exists(message),
-        JobsError::TooMany { .. } => Status::resource_exhausted(message),
+        JobsError::TooMany { .. } | JobsError::TooManyOfOwner { .. } => Status::resource_exhausted(message),
         JobsError::BrokenOff { .. } => Status::cancelled(message),
         JobsError::Store(_) | JobsError::Blob { .. } => {
             tracing::warn!(message, "a request about jobs failed");

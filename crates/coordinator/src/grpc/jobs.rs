@@ -16,6 +16,7 @@ use windlass_proto::v1::{
 use super::job_status::job_status;
 use super::status::status;
 use crate::generation::{GenerationError, Generator};
+use crate::security::Caller;
 
 /// The service of jobs; all it does is refused where none are kept.
 pub(crate) struct JobsService {
@@ -35,7 +36,7 @@ impl jobs_server::Jobs for JobsService {
         &self,
         request: Request<Streaming<SubmitJobRequest>>,
     ) -> Result<Response<SubmitJobResponse>, Status> {
-        let jobs = self.jobs()?;
+        let jobs = self.jobs(&request)?;
         let mut parts = request.into_inner();
         let Some(SubmitJobRequest { part: Some(Part::Spec(spec)) }) = parts.message().await? else {
             let message = "the first message must be the spec";
@@ -51,7 +52,8 @@ impl jobs_server::Jobs for JobsService {
     }
 
     async fn get_job(&self, request: Request<GetJobRequest>) -> Result<Response<GetJobResponse>, Status> {
-        let job = self.jobs()?.get(&request.into_inner().id).await.map_err(job_status)?;
+        let jobs = self.jobs(&request)?;
+        let job = jobs.get(&request.into_inner().id).await.map_err(job_status)?;
         Ok(Response::new(GetJobResponse { job: Some(job) }))
     }
 
@@ -59,8 +61,9 @@ impl jobs_server::Jobs for JobsService {
         &self,
         request: Request<ListJobsRequest>,
     ) -> Result<Response<ListJobsResponse>, Status> {
+        let jobs = self.jobs(&request)?;
         let ListJobsRequest { limit, page_token } = request.into_inner();
-        let (jobs, next_page_token) = self.jobs()?.list(limit, &page_token).await.map_err(job_status)?;
+        let (jobs, next_page_token) = jobs.list(limit, &page_token).await.map_err(job_status)?;
         Ok(Response::new(ListJobsResponse { jobs, next_page_token }))
     }
 
@@ -68,7 +71,8 @@ impl jobs_server::Jobs for JobsService {
         &self,
         request: Request<CancelJobRequest>,
     ) -> Result<Response<CancelJobResponse>, Status> {
-        let job = self.jobs()?.cancel(&request.into_inner().id).await.map_err(job_status)?;
+        let jobs = self.jobs(&request)?;
+        let job = jobs.cancel(&request.into_inner().id).await.map_err(job_status)?;
         Ok(Response::new(CancelJobResponse { job: Some(job) }))
     }
 
@@ -76,8 +80,8 @@ impl jobs_server::Jobs for JobsService {
         &self,
         request: Request<StreamResultsRequest>,
     ) -> Result<Response<Self::StreamResultsStream>, Status> {
+        let jobs = self.jobs(&request)?;
         let StreamResultsRequest { id, resume_token } = request.into_inner();
-        let jobs = self.jobs()?;
         // What does not exist is said at once.
         jobs.get(&id).await.map_err(job_status)?;
         let results = jobs.results(&id, &resume_token).map_err(job_status)?;
@@ -93,8 +97,8 @@ impl jobs_server::Jobs for JobsService {
         &self,
         request: Request<WatchProgressRequest>,
     ) -> Result<Response<Self::WatchProgressStream>, Status> {
+        let jobs = self.jobs(&request)?;
         let id = request.into_inner().id;
-        let jobs = self.jobs()?;
         jobs.get(&id).await.map_err(job_status)?;
         let progress = jobs.watch(&id).map_err(job_status)?;
         let responses =
@@ -104,15 +108,22 @@ impl jobs_server::Jobs for JobsService {
 }
 
 impl JobsService {
-    fn jobs(&self) -> Result<&Jobs, Status> {
+    /// The jobs as the caller sees them.
+    fn jobs<T>(&self, request: &Request<T>) -> Result<Jobs, Status> {
         let message = "this server keeps no jobs: set jobs_dir to a folder for them, or with etcd jobs_url";
-        self.jobs.as_ref().ok_or_else(|| Status::failed_precondition(message))
+        let jobs = self.jobs.as_ref().ok_or_else(|| Status::failed_precondition(message))?;
+        Ok(jobs.seen_by(Caller::of(request.extensions()).party()))
     }
 
     /// The spec for one model, whatever comes to be served beside it. One whose workers are away is waited for.
     fn with_model(&self, spec: JobSpec) -> Result<JobSpec, GenerationError> {
         match self.generator.model(&spec.model) {
-            Ok(model) => Ok(JobSpec { model: model.info.name.clone(), ..spec }),
+            Ok(model) => {
+                if let Some(parameters) = &spec.parameters {
+                    Generator::check_effort(&model, parameters)?;
+                }
+                Ok(JobSpec { model: model.info.name.clone(), ..spec })
+            }
             Err(GenerationError::Unavailable { .. }) if !spec.model.is_empty() => Ok(spec),
             Err(error) => Err(error),
         }

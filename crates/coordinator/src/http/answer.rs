@@ -70,7 +70,7 @@ pub(super) type Start = BoxFuture<'static, Result<Generation, GenerationError>>;
 async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Start>, GenerationError> {
     let Options { parameters, stop, choices, .. } = &job.options;
     let generator = &app.generator;
-    generator.expect_room(job.prompts.len() * *choices as usize)?;
+    generator.expect_room(job.prompts.len(), *choices, parameters)?;
     let mut prompts = Vec::new();
     for prompt in job.prompts.drain(..) {
         prompts.push(generator.prompt_ids(model, prompt).await?);

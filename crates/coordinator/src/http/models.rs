@@ -32,6 +32,8 @@ pub(super) struct ModelBody {
     default_effort: String,
     /// Equal where the same request gives the same answer.
     fingerprint: String,
+    /// Answers are drawn, not computed.
+    simulated: bool,
 }
 
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<ModelList> {
@@ -65,5 +67,6 @@ fn body(info: ModelInfo, created: u64) -> ModelBody {
         efforts: info.efforts.into_iter().map(|effort| effort.name).collect(),
         default_effort: info.default_effort,
         fingerprint: info.fingerprint,
+        simulated: info.simulated,
     }
 }

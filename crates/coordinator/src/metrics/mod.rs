@@ -1,5 +1,6 @@
 //! What Prometheus is told: counters of this coordinator here, the workers' own numbers in `workers`.
 
+mod hedges;
 mod keys;
 mod registry;
 mod workers;
@@ -11,6 +12,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use windlass_proto::v1::Usage;
 
+pub(crate) use hedges::{hedge_started, hedge_won};
 pub(crate) use keys::{key_limited, key_request, key_tokens, known_key};
 pub(crate) use registry::{registry_age, registry_up};
 pub(crate) use workers::render_workers;
@@ -104,7 +106,12 @@ fn describe_cluster() {
     describe_counter!(WORKER_LOSSES, "Workers that were ready and then silent, gone or broken");
     describe_gauge!(QUEUED_REQUESTS, "Requests that wait until they may begin");
     describe_gauge!(QUEUED_CORE_ITERATIONS, "Core iterations that the waiting requests are expected to take");
-    describe_histogram!(QUEUE_WAIT, Unit::Seconds, "From when a request could have begun to when it might");
+    describe_histogram!(
+        QUEUE_WAIT,
+        Unit::Seconds,
+        "How long requests waited for a place to run, by outcome: admitted, or refused because of full, displaced, timeout or deadline"
+    );
+    hedges::describe();
     counter!(WORKER_LOSSES).increment(0);
     for reason in ["silence", "connection", "handover", "engine"] {
         counter!(MIGRATIONS, "reason" => reason).increment(0);
@@ -154,8 +161,8 @@ pub(crate) fn queue(requests: usize, core_iterations: u64) {
     gauge!(QUEUED_CORE_ITERATIONS).set(core_iterations as f64);
 }
 
-pub(crate) fn queue_wait(wait: Duration) {
-    histogram!(QUEUE_WAIT).record(wait);
+pub(crate) fn queue_wait(wait: Duration, outcome: &'static str) {
+    histogram!(QUEUE_WAIT, "outcome" => outcome).record(wait);
 }
 
 /// An attempt at an item of a job.

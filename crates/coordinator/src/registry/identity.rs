@@ -22,12 +22,45 @@ impl Identity {
     pub(super) fn difference(&self, known: &Self) -> String {
         let (ours, theirs) = (&self.info.fingerprint, &known.info.fingerprint);
         let name = &self.info.name;
+        if self.info.simulated != known.info.simulated {
+            let (it, others) =
+                if self.info.simulated { ("simulates", "compute") } else { ("computes", "simulate") };
+            return format!(
+                "it {it} model '{name}', and the other workers {others} it; use another name or cluster"
+            );
+        }
         let difference = if ours == theirs {
-            format!("its tokenizer or its limits for model '{name}' differ from those of the other workers")
+            let what = self.differing(known).join(", ");
+            format!("for model '{name}' these differ from those of the other workers: {what}")
         } else {
-            format!("its model '{name}' has fingerprint {ours}, that of the other workers {theirs}")
+            format!(
+                "its model '{name}' has fingerprint {ours}, that of the other workers {theirs}: weights, config, arithmetic, latent seed or prefill segment differ"
+            )
         };
-        format!("{difference}: serve the same model folder with the same settings, or use another name")
+        format!("{difference}; serve the same model folder with the same settings, or use another name")
+    }
+
+    /// What is another than in `known`, besides the fingerprint, with both values where they are short.
+    fn differing(&self, known: &Self) -> Vec<String> {
+        let (ours, theirs) = (&self.info, &known.info);
+        let numbers = [
+            ("max_depth", ours.max_depth, theirs.max_depth),
+            ("context_length", ours.context_length, theirs.context_length),
+            ("default_depth", ours.default_depth, theirs.default_depth),
+        ];
+        let numbers = numbers.into_iter().filter(|(_, ours, theirs)| ours != theirs);
+        let mut what: Vec<_> =
+            numbers.map(|(name, ours, theirs)| format!("{name} {ours}, not {theirs}")).collect();
+        if (&ours.efforts, &ours.default_effort) != (&theirs.efforts, &theirs.default_effort) {
+            what.push("the efforts".into());
+        }
+        if self.files != known.files {
+            what.push("the tokenizer's files".into());
+        }
+        if what.is_empty() {
+            what.push("what its Info says".into());
+        }
+        what
     }
 }
 
@@ -67,7 +100,18 @@ mod tests {
             "{}",
             b.difference(&a)
         );
-        assert!(identity("a", 1).difference(&a).contains("its tokenizer or its limits"));
+        assert!(b.difference(&a).contains("weights, config, arithmetic"));
+        let tokenizer = identity("a", 1).difference(&a);
+        assert!(tokenizer.contains("the other workers: the tokenizer's files;"), "{tokenizer}");
+        let mut simulated = identity("simulated-a", 0);
+        simulated.info.simulated = true;
+        assert!(
+            simulated.difference(&a).starts_with("it simulates model '', and the other workers compute it")
+        );
+        let mut deeper = identity("a", 0);
+        deeper.info.max_depth = 9;
+        let limits = deeper.difference(&a);
+        assert!(limits.contains("the other workers: max_depth 9, not 0;"), "{limits}");
         assert_ne!(identity("a", 1), a);
     }
 }

@@ -72,7 +72,7 @@ pub(crate) struct Registry {
     changes: watch::Sender<u64>,
     random: Mutex<Random>,
     /// Held while a worker's model is compared with the known one.
-    registering: Mutex<()>,
+    registering: tokio::sync::Mutex<()>,
     /// They hold the registry: see [`Watch`].
     monitors: Mutex<JoinSet<()>>,
 }
@@ -98,7 +98,7 @@ impl Registry {
             ready: RwLock::default(),
             is_ready: watch::Sender::new(false),
             changes: watch::Sender::new(0),
-            registering: Mutex::default(),
+            registering: tokio::sync::Mutex::default(),
             monitors: Mutex::default(),
         });
         let watch = Watch(Arc::clone(&registry));

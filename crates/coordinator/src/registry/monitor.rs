@@ -28,8 +28,10 @@ struct Introduced {
 pub(super) async fn monitor(registry: Arc<Registry>, worker: Arc<Worker>) {
     loop {
         tokio::select! {
-            () = watch(&registry, &worker) => {}
+            // Nothing more is heard of a worker that is dismissed.
+            biased;
             () = worker.dismissed() => {}
+            () = watch(&registry, &worker) => {}
         }
         if registry.forget(&worker) {
             return;
@@ -74,11 +76,7 @@ async fn introduce(registry: &Arc<Registry>, worker: &Arc<Worker>) -> Result<Int
     if first.fingerprint != model.fingerprint {
         return Err("it turned to another model while it introduced itself".into());
     }
-    let registered = {
-        let (registry, worker, model) = (Arc::clone(registry), Arc::clone(worker), model.clone());
-        tokio::task::spawn_blocking(move || registry.register(&worker, model, version, &files)).await
-    };
-    registered.map_err(|error| error.to_string())??;
+    registry.register(worker, model.clone(), version, files).await?;
     registry.heartbeat(worker, &model.name, first);
     Ok(Introduced { model, heartbeats })
 }

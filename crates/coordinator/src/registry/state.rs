@@ -34,12 +34,11 @@ impl WorkerState {
 }
 
 /// How a worker was lost, and with it the streams of its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
     /// No sign of life in time.
     Silence,
     /// The connection broke.
-    #[default]
     Connection,
     /// It handed the request back, to end soon or to serve another model.
     Handover,

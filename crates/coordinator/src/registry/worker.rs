@@ -2,7 +2,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
@@ -31,8 +32,8 @@ pub(crate) struct Worker {
     /// What `work` says is owed, for those who compare many workers.
     owed: AtomicU64,
     breaker: Mutex<Breaker>,
-    /// How often it was lost, and how it was last.
-    losses: watch::Sender<(u64, Loss)>,
+    /// Tells streams how the worker was lost, in the order in which they came to it.
+    losses: broadcast::Sender<Loss>,
     standing: watch::Sender<Standing>,
 }
 
@@ -63,7 +64,7 @@ impl Worker {
             work: Mutex::default(),
             owed: AtomicU64::new(0),
             breaker: Mutex::new(Breaker::new(breaker_failures)),
-            losses: watch::Sender::default(),
+            losses: broadcast::Sender::new(1),
             standing: watch::Sender::new(Standing { is_member: true, requests: 0 }),
         }
     }
@@ -105,9 +106,12 @@ impl Worker {
         lock(&self.breaker).introduced(Instant::now());
     }
 
-    /// Name of the model and version that it introduced itself with; empty before.
-    pub(crate) fn model_and_version(&self) -> (String, String) {
-        let introduced = self.introduced().map(|known| (known.identity.info.name, known.version));
+    /// Name of the model and version that it introduced itself with, and whether it only simulates; empty before.
+    pub(crate) fn model_and_version(&self) -> (String, String, bool) {
+        let introduced = self.introduced().map(|Introduction { identity, version }| {
+            let simulated = identity.info.simulated;
+            (identity.info.name, version, simulated)
+        });
         introduced.unwrap_or_default()
     }
 
@@ -165,15 +169,23 @@ impl Worker {
 
     /// Tells every stream from this worker that it is lost.
     pub(super) fn lose(&self, loss: Loss) {
-        self.losses.send_modify(|(count, last)| {
-            *count += 1;
-            *last = loss;
-        });
+        // There may be none.
+        let _ = self.losses.send(loss);
     }
 
-    /// Changes when the worker is lost.
-    pub(crate) fn watch_losses(&self) -> watch::Receiver<(u64, Loss)> {
-        self.losses.subscribe()
+    /// Waits, from this call on, until the worker is lost.
+    pub(crate) fn lost(&self) -> impl Future<Output = Loss> + Send + use<> {
+        let mut losses = self.losses.subscribe();
+        async move {
+            loop {
+                match losses.recv().await {
+                    Ok(loss) => return loss,
+                    // Lost more than once: the last loss comes next.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        }
     }
 
     pub(super) fn set_member(&self, is_member: bool) {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// After this many tokens the mean follows the newer ones.
 const MEAN_TOKENS: f64 = 10_000.0;
@@ -6,7 +6,7 @@ const MEAN_TOKENS: f64 = 10_000.0;
 const POLICIES: usize = 256;
 
 /// An adaptive depth policy: which exits are alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DepthPolicyKey {
     pub(crate) criterion: i32,
     /// As bits, or `None` for the criterion's own.
@@ -19,7 +19,7 @@ pub(crate) struct DepthPolicyKey {
 /// Mean depth at which tokens stopped, by adaptive policy.
 #[derive(Debug, Default)]
 pub(crate) struct DepthEstimates {
-    means: HashMap<DepthPolicyKey, Mean>,
+    means: BTreeMap<DepthPolicyKey, Mean>,
 }
 
 #[derive(Debug)]

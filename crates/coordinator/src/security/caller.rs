@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use tonic::Extensions;
+use windlass_jobs::Party;
 
 use super::limits::{Account, Allowance, OverLimit};
 
@@ -26,7 +27,7 @@ impl Caller {
         extensions.get().cloned().unwrap_or_else(Self::anyone)
     }
 
-    /// Whether the caller may change what workers do.
+    /// Whether the caller may change what workers do, and sees everyone's jobs.
     pub(crate) fn is_admin(&self) -> bool {
         self.is_admin
     }
@@ -34,6 +35,18 @@ impl Caller {
     /// Takes one request of `sequences` out of the caller's limits.
     pub(crate) fn admit(&self, sequences: u32) -> Result<Option<Allowance>, OverLimit> {
         self.account.as_ref().map(|account| account.admit(sequences)).transpose()
+    }
+
+    /// The caller as jobs know it: an admin sees all of them.
+    pub(crate) fn party(&self) -> Party {
+        let Some(account) = &self.account else { return Party::anyone() };
+        let limits = account.limits();
+        Party {
+            name: Some(account.name().to_owned()),
+            is_operator: self.is_admin,
+            max_open: limits.max_open_jobs.map(|limit| limit as usize),
+            priority_max: limits.priority_max,
+        }
     }
 
     /// The highest priority that the caller may ask for.

@@ -37,6 +37,7 @@ struct RawKey {
     requests_per_minute: Option<u32>,
     tokens_per_minute: Option<u32>,
     priority_max: Option<i32>,
+    max_open_jobs: Option<u32>,
 }
 
 /// What to add to a file of API keys for `key` to be one of them.
@@ -92,6 +93,7 @@ impl RawKey {
             ("max_concurrent_requests", self.max_concurrent_requests),
             ("requests_per_minute", self.requests_per_minute),
             ("tokens_per_minute", self.tokens_per_minute),
+            ("max_open_jobs", self.max_open_jobs),
         ];
         if let Some((field, _)) = limits.iter().find(|(_, limit)| *limit == Some(0)) {
             return Err(format!("key '{name}': {field} is 0: use at least 1, or remove the key"));
@@ -105,6 +107,7 @@ impl RawKey {
                 requests_per_minute: self.requests_per_minute,
                 tokens_per_minute: self.tokens_per_minute,
                 priority_max: self.priority_max,
+                max_open_jobs: self.max_open_jobs,
             },
         })
     }
@@ -144,13 +147,14 @@ mod tests {
     fn a_key_is_read_with_its_limits() {
         let text = format!(
             "[[key]]\nname = 'team'\nsha256 = '{ABC}'\nadmin = true\nmax_concurrent_requests = 2\n\
-             requests_per_minute = 3\ntokens_per_minute = 4\npriority_max = -1\n"
+             requests_per_minute = 3\ntokens_per_minute = 4\npriority_max = -1\nmax_open_jobs = 5\n"
         );
         let limits = KeyLimits {
             max_concurrent_requests: Some(2),
             requests_per_minute: Some(3),
             tokens_per_minute: Some(4),
             priority_max: Some(-1),
+            max_open_jobs: Some(5),
         };
         let digest = digest(b"abc");
         let expected = KeyEntry { name: "team".into(), digest, is_admin: true, limits };

@@ -23,6 +23,8 @@ pub(crate) struct KeyLimits {
     /// Prompt and generated tokens.
     pub(crate) tokens_per_minute: Option<u32>,
     pub(crate) priority_max: Option<i32>,
+    /// Jobs that have not ended.
+    pub(crate) max_open_jobs: Option<u32>,
 }
 
 /// Why a key's request has to wait, or cannot be.
@@ -30,8 +32,8 @@ pub(crate) struct KeyLimits {
 pub(crate) enum OverLimit {
     /// It fits after `retry_after`.
     Later { message: String, retry_after: Duration },
-    /// It never fits.
-    Never { message: String },
+    /// It never fits; which limit it is over.
+    Never { limit: String },
 }
 
 /// A key's use of its limits. Outlives a reload of the keys.
@@ -72,6 +74,10 @@ impl Account {
         Self { name: name.into(), state: Mutex::new(State { limits, running: 0, requests, tokens }) }
     }
 
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn limits(&self) -> KeyLimits {
         self.state().limits.clone()
     }
@@ -108,10 +114,8 @@ impl State {
     fn admit(&mut self, name: &str, sequences: u32) -> Result<(), (&'static str, OverLimit)> {
         if let Some(limit) = self.limits.max_concurrent_requests {
             if sequences > limit {
-                let message = format!(
-                    "{sequences} sequences exceed the limit of {limit} of API key '{name}': ask for fewer at once"
-                );
-                return Err(("concurrency", OverLimit::Never { message }));
+                let limit = format!("the limit of {limit} of API key '{name}' (max_concurrent_requests)");
+                return Err(("concurrency", OverLimit::Never { limit }));
             }
             if self.running + sequences > limit {
                 let message = format!(
@@ -238,10 +242,7 @@ mod tests {
         let _two = account.admit(2).unwrap();
         drop(one);
         let never = account.admit(4).unwrap_err();
-        assert!(
-            matches!(&never, OverLimit::Never { message } if message.contains("limit of 3")),
-            "{never:?}"
-        );
+        assert!(matches!(&never, OverLimit::Never { limit } if limit.contains("limit of 3")), "{never:?}");
     }
 
     #[tokio::test(start_paused = true)]

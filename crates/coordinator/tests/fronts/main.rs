@@ -5,6 +5,7 @@
 mod choices;
 mod cluster;
 mod grpc;
+mod hedging;
 mod http;
 mod jobs;
 mod migration;

@@ -288,6 +288,7 @@ impl Worker for Service {
             default_effort: "high".into(),
             parameters: 856_000,
             fingerprint,
+            simulated: false,
         };
         Ok(Response::new(InfoResponse { model: Some(model), version: "0".into(), kv: None }))
     }
@@ -408,7 +409,10 @@ impl Front {
 
     /// One that keeps jobs.
     pub(crate) async fn start_keeping(workers: Vec<String>, jobs: Jobs) -> Self {
-        let config = CoordinatorConfig::new(workers);
+        Self::start_keeping_with(CoordinatorConfig::new(workers), jobs).await
+    }
+
+    pub(crate) async fn start_keeping_with(config: CoordinatorConfig, jobs: Jobs) -> Self {
         Self::serve(Coordinator::new(config).unwrap().with_jobs(jobs)).await
     }
 

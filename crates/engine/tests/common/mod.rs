@@ -11,8 +11,8 @@ use windlass_engine::{
     Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
     TokenOutput, Usage,
 };
-use windlass_kernels::{Backend, Cpu};
-use windlass_model::{Local, ModelFolder, Network, Ring, Runner};
+use windlass_kernels::{Backend, Cpu, CpuConfig};
+use windlass_model::{Local, ModelFolder, Network, Ranks, Ring, Runner};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -75,6 +75,14 @@ pub fn ring<B: Backend>(backends: Vec<B>, folder: &Path) -> Ring {
 /// As many backends of one thread.
 pub fn cpus(count: usize) -> Vec<Cpu> {
     (0..count).map(|_| Cpu::new(1)).collect()
+}
+
+/// The same on ranks.
+pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<Ranks<Cpu>> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
+    let ranks = Ranks::load(Cpu::group(cpu, ranks), &checkpoint, &model, &mut |_| {}).unwrap();
+    Engine::new(ranks, config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// The events of one more tick.

@@ -17,7 +17,12 @@ pub(super) async fn run(claim: &Claim) -> Result<(), JobsError> {
     }
     if let Some(uri) = &record.output_uri {
         let url = Url::parse(uri).map_err(|error| JobsError::damaged(uri, &error))?;
-        write(claim, &shards, &Blobs::at(&url)?).await?;
+        let output = Blobs::at(&url)?;
+        if let Some(file) = output.file() {
+            // Links may have come since the job was accepted.
+            context.config.check_file("output_uri", &file)?;
+        }
+        write(claim, &shards, &output).await?;
     }
     let totals = shards.iter().fold(Totals::default(), |sum, done| sum + done.totals);
     if succeed(context, record, claim.record_revision, claim.revision, totals).await? {

@@ -71,7 +71,8 @@ async fn answer(
     let mut parameters = parameters.unwrap_or_default();
     let seed = &mut parameters.sampling.get_or_insert_default().seed;
     seed.get_or_insert_with(|| item_seed(claim.record.id, index));
-    let task = Task { model: claim.record.model.clone(), prompt, parameters, stop };
+    let (owner, model) = (claim.record.owner.clone(), claim.record.model.clone());
+    let task = Task { owner, model, prompt, parameters, stop };
     let mut backoff = Backoff::new(index);
     let outcome = loop {
         let attempt = {

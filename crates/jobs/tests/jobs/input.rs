@@ -3,6 +3,7 @@
 use std::fs;
 
 use url::Url;
+use windlass_jobs::JobsError;
 use windlass_proto::v1::JobSpec;
 
 use crate::world::{World, ended, for_seeds, results, submit_items};
@@ -70,5 +71,34 @@ fn what_is_wrong_is_named_with_object_line_and_field() {
         assert!(error.contains("no folder of objects that end with .jsonl"), "{error}");
         let error = submit_files(&[("a.jsonl", String::new())], "a.jsonl").await.err().unwrap();
         assert_eq!(error, "item: there is none: send at least one");
+    });
+}
+
+#[test]
+fn links_out_of_the_folder_are_refused() {
+    for_seeds(1, |seed| async move {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret.jsonl"), lines(0..1)).unwrap();
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("away")).unwrap();
+        let mut world = World::new(seed);
+        let url = Url::from_directory_path(folder.path()).unwrap();
+        world.config.uris = vec![url.clone()];
+        let jobs = world.jobs();
+        let at = |name: &str| Some(url.join(name).unwrap().to_string());
+        let specs = [
+            JobSpec { input_uri: at(""), ..JobSpec::default() },
+            JobSpec { input_uri: at("away/secret.jsonl"), ..JobSpec::default() },
+            JobSpec { output_uri: at("away/out.jsonl"), ..JobSpec::default() },
+        ];
+        for spec in specs {
+            let items = if spec.input_uri.is_some() { Vec::new() } else { crate::answers::items(1) };
+            let refused = submit_items(&jobs, spec, items).await.unwrap_err();
+            assert!(matches!(refused, JobsError::Invalid { .. }), "{refused}");
+            assert!(
+                refused.to_string().contains("which is not allowed here: put the file itself"),
+                "{refused}"
+            );
+        }
+        assert_eq!(world.keys("").await, [""; 0]);
     });
 }

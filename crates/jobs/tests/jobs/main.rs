@@ -15,6 +15,7 @@ mod input;
 mod limits;
 mod list;
 mod no_claim_left;
+mod ownership;
 mod progress;
 mod results;
 mod retention;

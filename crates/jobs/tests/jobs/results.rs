@@ -45,5 +45,9 @@ fn what_is_no_token_is_refused() {
         let job = submit(&jobs, 1).await;
         let error = jobs.results(&job.id, "x").err().unwrap().to_string();
         assert!(error.starts_with("resume_token: 'x' is none"), "{error}");
+        let behind = Box::pin(jobs.results(&job.id, "9999").unwrap()).next().await.unwrap();
+        let error = behind.unwrap_err().to_string();
+        assert!(error.starts_with("resume_token: '9999' is behind the last of 1 results"), "{error}");
+        assert!(Box::pin(jobs.results(&job.id, "0").unwrap()).next().await.is_none());
     });
 }

@@ -56,6 +56,10 @@ pub enum Arithmetic {
     Bf16Amx,
     /// Exact sums of int8 products.
     Int8,
+    /// On a CUDA device, in f32: one chain over the inputs, other sums in its own orders.
+    CudaF32,
+    /// On a CUDA device: for each 32 inputs two tiles of bf16, in chunks that are added in order; keys and values in bf16.
+    CudaBf16,
 }
 
 impl Arithmetic {
@@ -76,6 +80,8 @@ impl Display for Arithmetic {
             Self::Bf16Dot => "bf16-dot",
             Self::Bf16Amx => "bf16-amx",
             Self::Int8 => "int8",
+            Self::CudaF32 => "cuda-f32",
+            Self::CudaBf16 => "cuda-bf16",
         })
     }
 }

@@ -25,7 +25,8 @@ use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
 use rotate::Rotation;
 use team::Team;
 
-use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+use crate::group::{Exchange, seats};
 use crate::kv::{KvRows, KvShape};
 
 /// How a [`Cpu`] computes.
@@ -53,7 +54,6 @@ impl CpuConfig {
 }
 
 /// Runs on this machine's cores.
-#[derive(Debug)]
 pub struct Cpu {
     isa: Isa,
     weights: WeightFormat,
@@ -62,6 +62,15 @@ pub struct Cpu {
     prepared: Mutex<Prepared>,
     /// Kept between calls as well.
     largest: Mutex<Largest>,
+    /// The way to the other ranks of its group, if it is one of several.
+    exchange: Option<Mutex<Box<dyn Exchange>>>,
+}
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { isa, weights, team, .. } = self;
+        formatter.debug_struct("Cpu").field("isa", isa).field("weights", weights).field("team", team).finish()
+    }
 }
 
 impl Cpu {
@@ -80,7 +89,28 @@ impl Cpu {
     pub fn with(config: CpuConfig) -> Self {
         let CpuConfig { threads, isa, weights } = config;
         assert!(isa.is_available(), "{isa} is not available on this machine");
-        Self { isa, weights, team: Team::new(threads), prepared: Mutex::default(), largest: Mutex::default() }
+        let team = Team::new(threads);
+        Self { isa, weights, team, prepared: Mutex::default(), largest: Mutex::default(), exchange: None }
+    }
+
+    /// The same as one rank of a group.
+    pub fn in_group(self, exchange: impl Exchange + 'static) -> Self {
+        Self { exchange: Some(Mutex::new(Box::new(exchange))), ..self }
+    }
+
+    /// A backend for each of `ranks` ranks in this process, by rank. They share the threads as evenly as they come; each has at
+    /// least one.
+    ///
+    /// # Panics
+    /// As [`Cpu::with`].
+    pub fn group(config: CpuConfig, ranks: usize) -> Vec<Self> {
+        if ranks == 1 {
+            return vec![Self::with(config)];
+        }
+        let threads = |rank: usize| config.threads / ranks + usize::from(rank < config.threads % ranks);
+        let of_rank =
+            |(rank, seat)| Self::with(CpuConfig { threads: threads(rank).max(1), ..config }).in_group(seat);
+        seats(ranks).into_iter().enumerate().map(of_rank).collect()
     }
 
     fn product(&self, input: Input<'_>, weight: &PackedMatrix, out: &mut CpuBuffer) {
@@ -163,13 +193,27 @@ impl Backend for Cpu {
         self.product(Input { first: x, second: None, rows: Rows::First(rows) }, weight, out);
     }
 
-    fn largest_outputs(&self, x: &CpuBuffer, rows: usize, weight: &PackedMatrix, outputs: &mut Vec<u32>) {
-        let mut largest = self.largest.lock().unwrap_or_else(PoisonError::into_inner);
-        largest.reset(rows);
+    fn largest_outputs(
+        &self,
+        x: &CpuBuffer,
+        rows: usize,
+        weight: &PackedMatrix,
+        largest: &mut Vec<LargestOutput>,
+    ) {
+        let mut found = self.largest.lock().unwrap_or_else(PoisonError::into_inner);
+        found.reset(rows);
         let input = Input { first: x, second: None, rows: Rows::First(rows) };
-        self.multiply(input, weight, &largest.of(weight));
-        outputs.clear();
-        outputs.extend((0..rows).map(|row| largest.output(row)));
+        self.multiply(input, weight, &found.of(weight));
+        largest.clear();
+        largest.extend((0..rows).map(|row| found.of_row(row)));
+    }
+
+    fn all_reduce(&self, x: &mut CpuBuffer, rows: usize) {
+        if let Some(exchange) = &self.exchange {
+            let width = x.width();
+            let mut exchange = exchange.lock().unwrap_or_else(PoisonError::into_inner);
+            exchange.all_reduce(&mut x.data_mut()[..rows * width]);
+        }
     }
 
     fn adapter(

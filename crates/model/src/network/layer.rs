@@ -4,9 +4,10 @@ use windlass_kernels::{Backend, KvRows, LatentChange, Norm, NormWeights, Rows};
 
 use super::Network;
 use crate::config::ModelConfig;
+use crate::shard::Shard;
 use crate::weights::LayerWeights;
 
-/// Weights of one layer, packed.
+/// Weights of one layer, or of a rank's part of it, packed.
 pub(super) struct Layer<B: Backend> {
     norm_1: Vec<f32>,
     norm_2: Vec<f32>,
@@ -36,23 +37,27 @@ enum After<'a, 'b, B: Backend> {
 
 /// Activations inside a layer, shared by all layers.
 pub(super) struct Scratch<B: Backend> {
-    /// `[rows, hidden]`: a norm's output, then a projection's.
+    /// `[rows, hidden]`: a norm's output.
     normed: B::Buffer,
-    /// `[rows, hidden]`.
+    /// `[rows, hidden]`: a projection's.
     projected: B::Buffer,
-    /// `[rows, 3 · hidden]`.
+    /// `[rows, 3 · heads · head_dim]`, of the rank's own heads.
     qkv: B::Buffer,
-    /// `[rows, intermediate]`.
+    /// `[rows, heads · head_dim]`.
+    attended: B::Buffer,
+    /// `[rows, columns]`, of the rank's own feed-forward columns.
     gated: B::Buffer,
 }
 
 impl<B: Backend> Scratch<B> {
-    pub(super) fn new(backend: &B, config: &ModelConfig, rows: usize) -> Self {
+    pub(super) fn new(backend: &B, config: &ModelConfig, shard: &Shard, rows: usize) -> Self {
+        let width = shard.heads.len() * config.head_dim;
         Self {
             normed: backend.buffer(rows, config.hidden),
             projected: backend.buffer(rows, config.hidden),
-            qkv: backend.buffer(rows, 3 * config.hidden),
-            gated: backend.buffer(rows, config.intermediate),
+            qkv: backend.buffer(rows, 3 * width),
+            attended: backend.buffer(rows, width),
+            gated: backend.buffer(rows, shard.columns.len()),
         }
     }
 
@@ -62,13 +67,16 @@ impl<B: Backend> Scratch<B> {
 }
 
 impl<B: Backend> Layer<B> {
-    pub(super) fn new(backend: &B, weights: LayerWeights, config: &ModelConfig) -> Self {
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
+    /// The shard's part of the layer that `weights` are of.
+    pub(super) fn new(backend: &B, weights: LayerWeights, config: &ModelConfig, shard: &Shard) -> Self {
+        let weights = shard.of_layer(weights, config);
+        let (hidden, width, columns) =
+            (config.hidden, shard.heads.len() * config.head_dim, shard.columns.len());
         Self {
-            wqkv: backend.matrix(&weights.wqkv, 3 * hidden, hidden),
-            proj: backend.matrix(&weights.proj, hidden, hidden),
-            fc: backend.gate_matrix(&weights.fc, intermediate, hidden),
-            mlp_proj: backend.matrix(&weights.mlp_proj, hidden, intermediate),
+            wqkv: backend.matrix(&weights.wqkv, 3 * width, hidden),
+            proj: backend.matrix(&weights.proj, hidden, width),
+            fc: backend.gate_matrix(&weights.fc, columns, hidden),
+            mlp_proj: backend.matrix(&weights.mlp_proj, hidden, columns),
             norm_1: weights.norm_1,
             norm_2: weights.norm_2,
             norm_3: weights.norm_3,
@@ -119,17 +127,19 @@ impl<B: Backend> Layer<B> {
         after: After<'_, '_, B>,
     ) {
         let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
-        let Scratch { normed, projected, qkv, gated } = scratch;
+        let Scratch { normed, projected, qkv, attended, gated } = scratch;
 
         backend.matmul(normed, count, &self.wqkv, qkv);
         backend.rotate_and_store(qkv, self.qk_bias.as_deref(), &network.rotary, rows, kv_layer, cache);
-        backend.attention(qkv, rows, kv_layer, cache, normed);
-        backend.matmul(normed, count, &self.proj, projected);
+        backend.attention(qkv, rows, kv_layer, cache, attended);
+        backend.matmul(attended, count, &self.proj, projected);
+        backend.all_reduce(projected, count);
         let weights = NormWeights { first: &self.norm_2, next: &self.norm_3, eps };
         backend.add_norm_norm(x, projected, count, weights, normed);
 
         backend.gated(normed, count, &self.fc, gated);
         backend.matmul(gated, count, &self.mlp_proj, projected);
+        backend.all_reduce(projected, count);
         match after {
             After::Layer(next) => {
                 let weights = NormWeights { first: &self.norm_4, next, eps };

@@ -7,27 +7,31 @@ use windlass_kernels::{Backend, LatentChange, Rows};
 use super::layer::{Finish, Layer};
 use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
 use crate::config::ModelConfig;
+use crate::shard::Shard;
 use crate::weights::{LayerWeights, Weights};
 
-/// Devices with the core layers that each gets, in order.
-pub(super) struct Parts<B: Backend>(Vec<(B, Range<usize>)>);
+/// Devices with the core layers that each gets, in order, or a rank's shard of them.
+pub(super) struct Parts<B: Backend> {
+    devices: Vec<(B, Range<usize>)>,
+    shard: Shard,
+}
 
 impl<B: Backend> Parts<B> {
-    /// All of a model on one device.
-    pub(super) fn whole(backend: B, config: &ModelConfig) -> Self {
-        Self(vec![(backend, 0..config.core_layers)])
+    /// All layers on one device.
+    pub(super) fn one(backend: B, config: &ModelConfig, shard: Shard) -> Self {
+        Self { devices: vec![(backend, 0..config.core_layers)], shard }
     }
 
     /// # Panics
     /// If a part has no core layer, or they are not all of them in order.
-    pub(super) fn new(devices: Vec<(B, Range<usize>)>, config: &ModelConfig) -> Self {
+    pub(super) fn new(devices: Vec<(B, Range<usize>)>, config: &ModelConfig, shard: Shard) -> Self {
         let mut next = 0;
         for (_, core) in &devices {
             assert!(core.start == next && !core.is_empty(), "{core:?} does not go on at core layer {next}");
             next = core.end;
         }
         assert_eq!(next, config.core_layers, "the parts have not all core layers");
-        Self(devices)
+        Self { devices, shard }
     }
 
     /// Packs the layers of prelude, core and coda, which it is given in this order, each onto its device.
@@ -38,16 +42,18 @@ impl<B: Backend> Parts<B> {
             layers_before += 1;
             // Prelude layers go with the first of the core, coda layers with the last.
             let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);
-            let device = self.0.iter().find(|(_, layers)| layers.contains(&core));
+            let device = self.devices.iter().find(|(_, layers)| layers.contains(&core));
             let (backend, _) = device.expect("every core layer has a device");
-            Layer::new(backend, weights, config)
+            Layer::new(backend, weights, config, &self.shard)
         }
     }
 
     /// The networks of all parts.
     pub(super) fn assemble(self, config: &ModelConfig, weights: Weights<Layer<B>>) -> Vec<Network<B>> {
         let Weights { wte, head, adapter, ln_f, prelude, core, coda } = weights;
-        let (hidden, vocabulary) = (config.hidden, config.vocabulary);
+        let (hidden, shard) = (config.hidden, self.shard);
+        let head = head.as_ref().unwrap_or(&wte);
+        let head = &head[shard.vocabulary.start * hidden..shard.vocabulary.end * hidden];
         let (mut prelude, mut core, mut coda) = (Some(prelude), core.into_iter(), Some(coda));
         let mut network = |(backend, layers): (B, Range<usize>)| {
             let (is_first, is_last) = ends(config, &layers);
@@ -59,13 +65,22 @@ impl<B: Backend> Parts<B> {
             let exit = coda.take_if(|_| is_last).map(|coda| Exit {
                 final_norm: ln_f.clone(),
                 coda,
-                head: backend.matrix(head.as_ref().unwrap_or(&wte), vocabulary, hidden),
+                head: backend.matrix(head, shard.vocabulary.len(), hidden),
             });
             let core = core.by_ref().take(layers.len()).collect();
             let rotary = upload(&backend, &rotary_table(config), config.head_dim);
-            Network { entrance, core, exit, rotary, config: config.clone(), layers, backend }
+            Network {
+                entrance,
+                core,
+                exit,
+                rotary,
+                config: config.clone(),
+                shard: shard.clone(),
+                layers,
+                backend,
+            }
         };
-        self.0.into_iter().map(&mut network).collect()
+        self.devices.into_iter().map(&mut network).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use windlass_kernels::{Backend, KvRow, KvRows, KvTable};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
+use crate::shard::Shard;
 
 /// Rows of the launches that are timed: as many as a stage commonly has in flight, and no more than a K/V block has positions.
 const ROWS: usize = 16;
@@ -34,7 +35,7 @@ impl Costs {
             context_length: config.context_length.min(ROWS),
             ..config.clone()
         };
-        let network = Network::synthetic(backend, &sample, 0);
+        let network = Network::synthetic(backend, &sample, Shard::whole(&sample), 0);
         let costs = Self::of(&network, sample.context_length);
         (costs, network.into_backend())
     }

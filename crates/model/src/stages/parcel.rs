@@ -1,6 +1,6 @@
 //! What goes round the ring: the rows of a launch, and what has become of them so far.
 
-use windlass_kernels::{KvRow, KvRows, KvTable, LatentChange};
+use windlass_kernels::{KvRow, KvRows, KvTable, LargestOutput, LatentChange};
 
 use crate::network::Launch;
 use crate::runner::{Busy, Part, Wanted};
@@ -17,7 +17,7 @@ pub(super) struct Parcel {
     pub(super) wanted_logits: Vec<u32>,
     pub(super) wanted_tokens: Vec<u32>,
     pub(super) logits: Vec<f32>,
-    pub(super) most_likely: Vec<u32>,
+    pub(super) most_likely: Vec<LargestOutput>,
     pub(super) busy: Busy,
 }
 

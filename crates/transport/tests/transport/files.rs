@@ -15,6 +15,7 @@ fn server(certificate: &Path, key: &Path, ca: Option<&Path>) -> String {
 fn a_file_that_cannot_be_used_is_named_with_its_setting() {
     let ours = Authority::new("ours");
     let (pair, other) = (ours.issue("server", &["localhost"]), ours.issue("other", &[]));
+    let expired = ours.issue_expired("expired", &["localhost"]);
     let (empty, absent) = (ours.write("empty", ""), PathBuf::from("/nowhere/x.pem"));
     let cases = [
         (server(&absent, &pair.key, None), "tls_certificate: cannot read /nowhere/x.pem: No such file"),
@@ -23,6 +24,7 @@ fn a_file_that_cannot_be_used_is_named_with_its_setting() {
         (server(&pair.certificate, &pair.certificate, None), "tls_key: "),
         (server(&pair.certificate, &other.key, None), "does not belong to the certificate in"),
         (server(&pair.certificate, &pair.key, Some(&empty)), "tls_client_ca: "),
+        (server(&expired.certificate, &expired.key, None), "its certificate expired"),
     ];
     for (message, expected) in cases {
         assert!(message.contains(expected), "{message}");

@@ -41,6 +41,8 @@ impl Generation {
         let deadline = self.request.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let shared = seat.shared();
         let is_late = tokio::select! {
+            // Whoever has gone gets nothing more, and takes up nobody's time.
+            biased;
             () = events.closed() => false,
             () = shared.stopped() => false,
             () = passed(deadline) => true,

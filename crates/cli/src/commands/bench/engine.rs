@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Arithmetic, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{ModelConfig, ModelFolder, Runner, stages};
+use windlass_kernels::{Arithmetic, CpuConfig, WeightFormat};
+use windlass_model::{ModelConfig, ModelFolder, Runner, Shard};
 
 use super::depths::Depths;
 use super::measure::measure;
@@ -21,9 +21,9 @@ use super::shape::{ShapeArgument, to_argument};
 use super::show::title;
 use super::trace::Trace;
 use super::workload::Workload;
-use crate::config::{backends, model_folder, thread_count};
-use crate::load_bar::LoadBar;
+use crate::config::{model_folder, thread_count};
 use crate::policy_argument::KvArgument;
+use crate::split::Split;
 
 /// What the share means; the same words in help, table and JSON.
 macro_rules! share_definition {
@@ -71,7 +71,10 @@ pub(crate) struct EngineArguments {
     /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
     #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
     weights: WeightFormat,
-    /// Threads of the computation [default: all cores]
+    /// Ranks that the model is split over, 1 to its attention heads
+    #[arg(long, value_name = "N", env = "WINDLASS_TP", default_value_t = 1)]
+    tp: usize,
+    /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
     /// Stages that the model is cut into, each with a part of its layers and of the threads. Lockstep and homogeneous have one
@@ -139,8 +142,7 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     let cells = arguments.cells(&model)?;
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
     let mut trace = arguments.trace()?;
-    let backends = backends(&model, cpu, arguments.stages)?;
-    let runner = arguments.runner(backends, &folder, &model)?;
+    let runner = arguments.runner(cpu, &folder, &model)?;
     let machine = machine(&cpu, runner.arithmetic());
     let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
     let settings = arguments.settings(&folder, &model);
@@ -194,6 +196,7 @@ impl EngineArguments {
     /// Every distribution at every number of lanes, checked against the model and the machine.
     fn cells(&self, model: &ModelConfig) -> Result<Vec<Cell<'_>>> {
         let (prompt, tokens, context) = (self.prompt as usize, self.tokens as usize, model.context_length);
+        let shards = Shard::all(model, self.tp)?;
         let mut cells = Vec::new();
         for depths in &self.depths {
             let table = depths.table(self.seed, self.requests as usize, tokens)?;
@@ -209,8 +212,7 @@ impl EngineArguments {
             workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
             for &lanes in &self.lanes {
                 let config = self.engine_config(lanes as usize, model, &workload)?;
-                let workspace = config.capacity(model).bytes(model);
-                memory::check(model, self.weights, (workspace, config.max_lanes))?;
+                memory::check(model, &shards, self.weights, &config)?;
                 cells.push(Cell { depths, workload: workload.clone(), config });
             }
         }
@@ -245,18 +247,12 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn runner(
-        &self,
-        backends: Vec<Cpu>,
-        folder: &ModelFolder,
-        model: &ModelConfig,
-    ) -> Result<Box<dyn Runner>> {
+    fn runner(&self, cpu: CpuConfig, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
+        let split = Split { tp: self.tp, stages: self.stages };
         if self.shape.is_some() {
-            return Ok(stages::synthetic(backends, model, self.seed)?);
+            return split.synthetic(cpu, model, self.seed);
         }
-        let mut bar = LoadBar::default();
-        let mut progress = |progress| bar.update(progress);
-        Ok(stages::load(backends, &folder.checkpoint()?, model, &mut progress)?)
+        split.load(cpu, folder, model)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -265,6 +261,7 @@ impl EngineArguments {
             shape: to_argument(model),
             parameters: model.parameters(),
             weights: self.weights.to_string(),
+            tp: self.tp,
             seed: self.seed,
             prompt: self.prompt as usize,
             kv: self.kv.0,

@@ -3,15 +3,17 @@
 use std::fs;
 
 use anyhow::{Result, bail};
+use windlass_engine::EngineConfig;
 use windlass_kernels::WeightFormat;
-use windlass_model::ModelConfig;
+use windlass_model::{ModelConfig, Shard};
 
-/// Refuses what needs more memory than is free: packed weights, the embedding in f32, and `workspace` bytes for the rest. On a
-/// system that does not say how much is free, refuses nothing.
+/// Refuses what needs more memory than is free: packed weights, what every rank has of its own (embedding in f32, adapter, rows),
+/// keys and values. On a system that does not say how much is free, refuses nothing.
 pub(super) fn check(
-    config: &ModelConfig,
+    model: &ModelConfig,
+    shards: &[Shard],
     format: WeightFormat,
-    (workspace, lanes): (u64, usize),
+    config: &EngineConfig,
 ) -> Result<()> {
     let Some(free) = free_memory() else { return Ok(()) };
     let bytes = match format {
@@ -19,7 +21,11 @@ pub(super) fn check(
         WeightFormat::Bf16 => 2,
         WeightFormat::Int8 => 1,
     };
-    let weights = bytes * config.parameters() + 4 * (config.vocabulary * config.hidden) as u64;
+    let (ranks, hidden, capacity) = (shards.len() as u64, model.hidden as u64, config.capacity(model));
+    let adapters = (ranks - 1) * 2 * hidden * hidden;
+    let weights = bytes * (model.parameters() + adapters) + ranks * 4 * model.vocabulary as u64 * hidden;
+    let workspace = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(capacity.bytes(model, shard)));
+    let lanes = config.max_lanes;
     if weights.saturating_add(workspace) > free {
         let [weights, workspace, free] = [weights, workspace, free].map(|bytes| bytes as f64 / 1e9);
         bail!(

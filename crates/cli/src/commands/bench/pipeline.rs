@@ -11,7 +11,7 @@ use serde::Serialize;
 use windlass_engine::{EngineConfig, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::stages::{self, Costs};
-use windlass_model::{Depth, KvPolicy, ModelConfig};
+use windlass_model::{Depth, KvPolicy, ModelConfig, Shard};
 
 use super::memory;
 use super::shape::{ShapeArgument, to_argument};
@@ -89,8 +89,8 @@ pub(crate) fn run(arguments: &PipelineArguments) -> Result<()> {
     for &stages in &arguments.stages {
         stages::check(model, stages)?;
     }
-    let workspace = config.capacity(model).bytes(model).saturating_mul(arguments.stages.len() as u64);
-    memory::check(model, arguments.weights, (workspace, config.max_lanes))?;
+    let rings = vec![Shard::whole(model); arguments.stages.len()];
+    memory::check(model, &rings, arguments.weights, &config)?;
     let (costs, _) = Costs::measure(Cpu::with(cpu), model);
     let rings = Rings { model, cpu, seed: arguments.seed, stages: &arguments.stages };
     let report = Report {

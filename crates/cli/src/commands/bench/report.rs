@@ -45,6 +45,8 @@ pub(super) struct Settings {
     pub(super) shape: String,
     pub(super) parameters: u64,
     pub(super) weights: String,
+    /// Ranks.
+    pub(super) tp: usize,
     pub(super) seed: u64,
     pub(super) prompt: usize,
     pub(super) kv: KvPolicy,

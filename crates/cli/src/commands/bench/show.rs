@@ -14,10 +14,11 @@ use crate::table::{align, table};
 /// Writes what will be measured, and on what.
 pub(super) fn show_settings(machine: &Machine, settings: &Settings, mut to: impl Write) -> Result<()> {
     let Machine { threads, cores, instructions, .. } = machine;
-    let Settings { model, shape, parameters, seed, weights, prompt, max_rows, coalesce, rounds, .. } =
+    let Settings { model, shape, parameters, seed, weights, tp, prompt, max_rows, coalesce, rounds, .. } =
         settings;
+    let ranks = if *tp == 1 { String::new() } else { format!(" on {tp} ranks") };
     let (name, millions) = (model.as_deref().unwrap_or("random weights"), *parameters as f64 / 1e6);
-    writeln!(to, "{name}: {shape}, {millions:.1} M parameters in {weights}")?;
+    writeln!(to, "{name}: {shape}, {millions:.1} M parameters in {weights}{ranks}")?;
     writeln!(
         to,
         "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, seed {seed}"

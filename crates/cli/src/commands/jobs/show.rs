@@ -59,6 +59,7 @@ pub(super) fn job_json(job: &Job) -> Value {
         "mean_depth": mean_depth(job),
         "error": (!job.error.is_empty()).then_some(&job.error),
         "output_uri": (!job.output_uri.is_empty()).then_some(&job.output_uri),
+        "owner": (!job.owner.is_empty()).then_some(&job.owner),
     })
 }
 

@@ -1,4 +1,4 @@
-use std::io::{Write, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -23,8 +23,8 @@ const AHEAD: usize = 64;
 /// accepted.
 #[derive(Debug, Args)]
 pub(crate) struct SubmitArguments {
-    /// File of items, or - for standard input
-    #[arg(value_name = "FILE|-", required_unless_present = "input_uri", conflicts_with = "input_uri")]
+    /// File of items, or - for standard input [default: standard input, unless that is a terminal]
+    #[arg(value_name = "FILE|-", conflicts_with = "input_uri")]
     file: Option<PathBuf>,
     /// Object, or folder of objects *.jsonl, that the server reads instead; below one of its jobs_uris
     #[arg(long, value_name = "URL")]
@@ -72,6 +72,15 @@ pub(super) async fn run(client: &Client, arguments: SubmitArguments, json: bool)
     };
     let wait = arguments.wait;
     let (spec, file) = arguments.spec(output_uri);
+    let file = match file {
+        None if spec.input_uri.is_none() && stdin().is_terminal() => {
+            bail!(
+                "there are no items: name a file of JSON lines, pipe them in, or say with --input-uri where they are"
+            )
+        }
+        None if spec.input_uri.is_none() => Some(PathBuf::from("-")),
+        file => file,
+    };
     let job = submit(client, spec, file.as_deref()).await?;
     if json {
         writeln!(stdout(), "{}", job_json(&job))?;

@@ -1,5 +1,6 @@
 //! Who comes in, and with how much.
 
+mod job_owners;
 mod key_limits;
 mod keys;
 mod request_limits;

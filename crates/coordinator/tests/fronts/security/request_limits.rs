@@ -32,7 +32,12 @@ async fn a_request_for_too_much_is_refused_with_field_value_and_remedy() {
             "1025 stop tokens are too many",
         ),
         (json!({"prompt": "1", "logit_bias": biases}), "logit_bias", "1025 entries are too many"),
-        (json!({"prompt": vec!["1"; 1025]}), "n", "1025 sequences exceed the server's limit of 1024"),
+        (json!({"prompt": vec!["1"; 1025]}), "prompt", "1025 prompts exceed the server's limit of 1024"),
+        (
+            json!({"prompt": vec!["1"; 513], "n": 2}),
+            "n",
+            "513 prompts with 2 choices each (1026 sequences) exceed the server's limit of 1024",
+        ),
     ];
     for (body, field, expected) in cases {
         let (status, answer) = front.post("/v1/completions", &body).await;

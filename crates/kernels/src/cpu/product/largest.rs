@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::epilogue::Epilogue;
 use super::geometry::{PANEL, Sums};
 use super::packed::PackedMatrix;
+use crate::backend::LargestOutput;
 use crate::cpu::isa::Isa;
 
 /// By row: the largest value so far as [`key`] makes it in the upper half, and in the lower what is left of `u32::MAX`
@@ -30,8 +31,9 @@ impl Largest {
     }
 
     /// A row's largest output.
-    pub(in crate::cpu) fn output(&self, row: usize) -> u32 {
-        u32::MAX - self.rows[row].load(Ordering::Relaxed) as u32
+    pub(in crate::cpu) fn of_row(&self, row: usize) -> LargestOutput {
+        let found = self.rows[row].load(Ordering::Relaxed);
+        LargestOutput { output: u32::MAX - found as u32, value: value((found >> 32) as u32) }
     }
 }
 
@@ -41,6 +43,15 @@ fn key(value: f32) -> u32 {
     let bits = (value + 0.0).to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     if value.is_nan() { 0 } else { ordered }
+}
+
+/// The value that [`key`] made a number of; of a NaN any.
+fn value(key: u32) -> f32 {
+    f32::from_bits(match key {
+        0 => f32::NAN.to_bits(),
+        key if key >> 31 == 1 => key & !(1 << 31),
+        key => !key,
+    })
 }
 
 /// The epilogue.
@@ -73,5 +84,7 @@ mod tests {
         let values = [f32::NAN, f32::NEG_INFINITY, -1.0, -1e-40, 0.0, 1e-40, 2.0, f32::INFINITY];
         assert!(values.map(key).is_sorted_by(|a, b| a < b));
         assert_eq!(key(-0.0), key(0.0));
+        assert_eq!(values[1..].iter().map(|&x| value(key(x))).collect::<Vec<_>>(), values[1..]);
+        assert!(value(key(f32::NAN)).is_nan());
     }
 }

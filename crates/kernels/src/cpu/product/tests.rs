@@ -54,6 +54,7 @@ fn plain(arithmetic: Arithmetic, x: &[f32], weight: &[f32]) -> f32 {
                 flush(sum + flush(chain(0) + chain(1)))
             })
         }
+        Arithmetic::CudaF32 | Arithmetic::CudaBf16 => unreachable!("a processor has neither"),
         Arithmetic::Int8 => {
             let scale = |values: &[f32]| int8_scale(Plain.largest_magnitude(values));
             let round = |value: f32, scale: f32| i32::from(to_int8(value, inverse(scale)) as i8);

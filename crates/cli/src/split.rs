@@ -1,0 +1,59 @@
+//! How a model is split over the devices of this process.
+
+use anyhow::{Result, bail};
+use windlass_kernels::{Cpu, CpuConfig};
+use windlass_model::{ModelConfig, ModelFolder, Ranks, Runner, Shard, stages};
+
+use crate::load_bar::LoadBar;
+
+/// How many parts of each kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Split {
+    /// Ranks, each with a part of every layer.
+    pub(crate) tp: usize,
+    /// Stages, each with a part of the layers.
+    pub(crate) stages: usize,
+}
+
+impl Split {
+    /// Loads a folder's model, telling a bar how far that has come.
+    pub(crate) fn load(
+        self,
+        cpu: CpuConfig,
+        folder: &ModelFolder,
+        model: &ModelConfig,
+    ) -> Result<Box<dyn Runner>> {
+        self.check(cpu, model)?;
+        let mut bar = LoadBar::default();
+        let mut progress = |progress| bar.update(progress);
+        let checkpoint = folder.checkpoint()?;
+        if self.stages > 1 {
+            let backends = cpu.split(self.stages).map(Cpu::with).collect();
+            return Ok(stages::load(backends, &checkpoint, model, &mut progress)?);
+        }
+        Ok(Box::new(Ranks::load(Cpu::group(cpu, self.tp), &checkpoint, model, &mut progress)?))
+    }
+
+    /// A model of random weights.
+    pub(crate) fn synthetic(self, cpu: CpuConfig, model: &ModelConfig, seed: u64) -> Result<Box<dyn Runner>> {
+        self.check(cpu, model)?;
+        if self.stages > 1 {
+            let backends = cpu.split(self.stages).map(Cpu::with).collect();
+            return Ok(stages::synthetic(backends, model, seed)?);
+        }
+        Ok(Box::new(Ranks::synthetic(Cpu::group(cpu, self.tp), model, seed)?))
+    }
+
+    fn check(self, cpu: CpuConfig, model: &ModelConfig) -> Result<()> {
+        let Self { tp, stages } = self;
+        stages::check(model, stages)?;
+        Shard::all(model, tp)?;
+        if stages > 1 && tp > 1 {
+            bail!("stages is {stages} and tp is {tp}: set one of them to 1");
+        }
+        if cpu.threads < stages {
+            bail!("threads is {}: use at least stages, which is {stages}", cpu.threads);
+        }
+        Ok(())
+    }
+}

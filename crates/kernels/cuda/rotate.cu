@@ -1,0 +1,42 @@
+// Rotary positions, and keys and values on their way into the cache. A block per row, a thread per pair.
+
+template <class Value>
+__device__ __forceinline__ void rotate_and_store(
+    float* qkv, const float* bias, const float* rotary, const KvRow& row, const KvLayout& layout, Value* cache) {
+    const u32 head_dim = layout.head_dim, width = layout.heads * head_dim;
+    const float* angles = rotary + static_cast<u64>(row.position) * head_dim;
+    for (u32 j = threadIdx.x * 2; j < 3 * width; j += ROW_THREADS * 2) {
+        float x = qkv[j], y = qkv[j + 1];
+        if (j < 2 * width) {
+            if (bias != nullptr) {
+                x += bias[j];
+                y += bias[j + 1];
+            }
+            const float cosine = angles[j % head_dim], sine = angles[j % head_dim + 1];
+            const float turned = fmaf(x, cosine, -(y * sine));
+            y = fmaf(x, sine, y * cosine);
+            x = turned;
+        }
+        if (j < width) {
+            qkv[j] = x;
+            qkv[j + 1] = y;
+            continue;
+        }
+        const u32 side = j / width - 1, at = j % width;
+        Value* to = cache + layout.keys_at(row.written, at / head_dim, row.position) + side * layout.side() + at % head_dim;
+        store(to, x);
+        store(to + 1, y);
+    }
+}
+
+#define ROTATE(name, Value)                                                                                            \
+    KERNEL name(                                                                                                       \
+        float* qkv, const float* bias, const float* rotary, const KvRow* rows, u32 layers, u32 layer, u32 heads,       \
+        u32 head_dim, Value* cache) {                                                                                  \
+        const KvLayout layout = {layers, layer, heads, head_dim};                                                      \
+        float* row = qkv + static_cast<u64>(blockIdx.x) * 3 * heads * head_dim;                                        \
+        rotate_and_store(row, bias, rotary, rows[blockIdx.x], layout, cache);                                          \
+    }
+
+ROTATE(rotate_and_store_f32, float)
+ROTATE(rotate_and_store_bf16, Bf16)

@@ -1,0 +1,41 @@
+//! Weights of norms and biases: the caller holds them on the host and hands them in with every call.
+
+use std::collections::HashMap;
+
+use super::bytes::bytes;
+use super::device::Device;
+
+/// Copies on the device, by where the host has them. A host may put other numbers at the same place later, so they are compared
+/// with what was copied: that costs a microsecond, an upload more.
+#[derive(Debug)]
+pub(super) struct Constants<D: Device> {
+    copies: HashMap<usize, Copy<D>>,
+}
+
+#[derive(Debug)]
+struct Copy<D: Device> {
+    host: Vec<f32>,
+    device: D::Memory,
+}
+
+impl<D: Device> Default for Constants<D> {
+    fn default() -> Self {
+        Self { copies: HashMap::new() }
+    }
+}
+
+impl<D: Device> Constants<D> {
+    /// `values` on the device.
+    pub(super) fn get(&mut self, device: &D, values: &[f32]) -> &D::Memory {
+        let place = values.as_ptr().addr();
+        if self.copies.get(&place).is_some_and(|copy| bytes(&copy.host) != bytes(values)) {
+            self.copies.remove(&place);
+        }
+        let copy = self.copies.entry(place).or_insert_with(|| {
+            let memory = device.allocate(size_of_val(values));
+            device.upload(bytes(values), &memory);
+            Copy { host: values.to_vec(), device: memory }
+        });
+        &copy.device
+    }
+}

@@ -1,0 +1,141 @@
+//! What the backend asks of a device: memory, copies and launches, in the order they are asked for.
+//!
+//! A GPU is one; in tests an emulator is another, so that all but the driver's own calls is the same code in both.
+
+use std::fmt;
+
+/// Memory of a device, freed when dropped.
+pub trait Memory: Send + fmt::Debug {
+    /// Where it begins, as kernels see it; aligned to 16 bytes at least.
+    fn address(&self) -> u64;
+    /// Its length in bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// A device. Everything runs in the order of the calls; only [`Device::download`] waits.
+///
+/// Operations panic where the device fails: there is nothing else that a tick could do.
+pub trait Device: Send + fmt::Debug + 'static {
+    /// Its memory.
+    type Memory: Memory;
+
+    /// `bytes` of zeros.
+    fn allocate(&self, bytes: usize) -> Self::Memory;
+    /// Sets the first `bytes` of `memory` to zero.
+    fn clear(&self, memory: &Self::Memory, bytes: usize);
+    /// Copies `from` to the start of `to`. `from` may be reused when this returns.
+    fn upload(&self, from: &[u8], to: &Self::Memory);
+    /// Copies the start of `from` to `to`, after everything asked for before.
+    fn download(&self, from: &Self::Memory, to: &mut [u8]);
+    /// Runs a kernel.
+    ///
+    /// # Safety
+    /// `arguments` are as many, and of the types, that the kernel's source declares, and every address among them leads to as
+    /// much memory of this device as the kernel touches in this grid.
+    #[expect(unsafe_code, reason = "a kernel believes the addresses it is given")]
+    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]);
+}
+
+/// Blocks of a launch.
+#[derive(Debug, Clone, Copy)]
+pub struct Grid {
+    /// In the first direction.
+    pub x: usize,
+    /// In the second.
+    pub y: usize,
+}
+
+impl Grid {
+    /// One direction alone.
+    pub fn of(x: usize) -> Self {
+        Self { x, y: 1 }
+    }
+}
+
+/// An argument of a kernel: an address, or a number in the low bytes.
+#[derive(Debug, Clone, Copy)]
+#[repr(transparent)]
+pub struct Argument(u64);
+
+impl Argument {
+    /// No memory: for addresses that may be null.
+    pub(super) const NULL: Self = Self(0);
+
+    /// The start of a device's memory.
+    pub(super) fn start(memory: &impl Memory) -> Self {
+        Self(memory.address())
+    }
+
+    /// A place in a device's memory.
+    pub(super) fn at(memory: &impl Memory, byte: usize) -> Self {
+        Self(memory.address() + byte as u64)
+    }
+
+    /// A count; kernels take 32 bits.
+    pub(super) fn count(count: usize) -> Self {
+        Self(u64::from(u32::try_from(count).expect("kernels count in 32 bits")))
+    }
+}
+
+impl From<f32> for Argument {
+    fn from(value: f32) -> Self {
+        Self(u64::from(value.to_bits()))
+    }
+}
+
+/// Declares the kernels once: as an enum, and by the names that their sources give them.
+macro_rules! kernels {
+    ($($kernel:ident $name:literal $threads:literal,)*) => {
+        /// A kernel of the sources in `cuda/`.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kernel {
+            $(#[doc = $name] $kernel,)*
+        }
+
+        impl Kernel {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &[Self] = &[$(Self::$kernel,)*];
+
+            /// Its name in the source.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kernel => $name,)*
+                }
+            }
+
+            /// Threads of one of its blocks.
+            pub fn threads(self) -> usize {
+                match self {
+                    $(Self::$kernel => $threads,)*
+                }
+            }
+        }
+    };
+}
+
+kernels! {
+    Scatter "scatter" 256,
+    Embed "embed" 256,
+    PrepareBf16 "prepare_bf16" 256,
+    PrepareF32 "prepare_f32" 256,
+    NarrowStore "narrow_store" 256,
+    NarrowGate "narrow_gate" 256,
+    NarrowLargest "narrow_largest" 256,
+    MediumStore "medium_store" 128,
+    MediumGate "medium_gate" 128,
+    MediumLargest "medium_largest" 128,
+    WideStore "wide_store" 256,
+    WideGate "wide_gate" 256,
+    WideLargest "wide_largest" 256,
+    F32Store "f32_store" 256,
+    F32Gate "f32_gate" 256,
+    F32Largest "f32_largest" 256,
+    RmsNorm "rms_norm" 256,
+    AddRmsNorm "add_rms_norm" 256,
+    AddNormNorm "add_norm_norm" 256,
+    AddNormCommit "add_norm_commit" 256,
+    RotateAndStoreF32 "rotate_and_store_f32" 256,
+    RotateAndStoreBf16 "rotate_and_store_bf16" 256,
+    AttentionF32 "attention_f32" 128,
+    AttentionBf16 "attention_bf16" 128,
+}

@@ -1,0 +1,127 @@
+//! A device on this machine's cores, for tests: the kernels' sources compiled by g++.
+#![expect(unsafe_code, reason = "calls what g++ compiled, on memory that it reads and writes by address")]
+
+use std::cell::UnsafeCell;
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::io;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use libloading::Library;
+
+use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::source;
+
+/// `windlass_launch` of `cuda/emulation/launch.hpp`.
+type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, c_uint, *mut *mut c_void) -> c_int;
+
+/// Why the kernels cannot be compiled for this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum EmulatorError {
+    /// The compiler cannot be started, or its files not be written.
+    #[error("g++ cannot be run: {0}: install it")]
+    Start(#[from] io::Error),
+    /// The compiler refuses them.
+    #[error("g++ refuses the kernels:\n{0}")]
+    Compile(String),
+    /// What it made cannot be loaded.
+    #[error("the compiled kernels cannot be loaded: {0}")]
+    Load(#[from] libloading::Error),
+}
+
+/// Runs kernels on the calling thread.
+#[derive(Debug, Clone)]
+pub struct Emulator {
+    launch: Launch,
+    /// What `launch` is in.
+    _library: Arc<Library>,
+}
+
+impl Emulator {
+    /// Compiles the kernels, once per process.
+    pub fn get() -> Self {
+        static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+        EMULATOR.get_or_init(|| Self::compile().unwrap_or_else(|error| panic!("{error}"))).clone()
+    }
+
+    fn compile() -> Result<Self, EmulatorError> {
+        let folder = tempfile::tempdir()?;
+        let [text, library] = ["kernels.cpp", "kernels.so"].map(|name| folder.path().join(name));
+        std::fs::write(&text, source::for_emulator())?;
+        let output = Command::new("g++")
+            .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"])
+            .args(["-Wno-unknown-pragmas", "-o"])
+            .args([&library, &text])
+            .output()?;
+        if !output.status.success() {
+            return Err(EmulatorError::Compile(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        // SAFETY: the library was just made from our own sources; it runs nothing when it is loaded.
+        let library = unsafe { Library::new(&library) }?;
+        // SAFETY: the symbol is a function of this type.
+        let launch = *unsafe { library.get::<Launch>(b"windlass_launch\0") }?;
+        Ok(Self { launch, _library: Arc::new(library) })
+    }
+}
+
+/// Memory of this machine, aligned as a device's.
+#[derive(Debug)]
+pub struct EmulatorMemory {
+    data: Box<[UnsafeCell<u128>]>,
+    bytes: usize,
+}
+
+impl EmulatorMemory {
+    fn start(&self) -> *mut u8 {
+        self.data.as_ptr().cast_mut().cast()
+    }
+}
+
+impl Memory for EmulatorMemory {
+    fn address(&self) -> u64 {
+        self.start().expose_provenance() as u64
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Device for Emulator {
+    type Memory = EmulatorMemory;
+
+    fn allocate(&self, bytes: usize) -> EmulatorMemory {
+        let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
+        EmulatorMemory { data, bytes }
+    }
+
+    fn clear(&self, memory: &EmulatorMemory, bytes: usize) {
+        assert!(bytes <= memory.bytes, "{bytes} bytes of {}", memory.bytes);
+        // SAFETY: the memory has as many bytes, and nobody else uses it while its only owner's device does.
+        unsafe { memory.start().write_bytes(0, bytes) }
+    }
+
+    fn upload(&self, from: &[u8], to: &EmulatorMemory) {
+        assert!(from.len() <= to.bytes, "{} bytes to {}", from.len(), to.bytes);
+        // SAFETY: as above; `from` is memory of its own.
+        unsafe { to.start().copy_from_nonoverlapping(from.as_ptr(), from.len()) }
+    }
+
+    fn download(&self, from: &EmulatorMemory, to: &mut [u8]) {
+        assert!(to.len() <= from.bytes, "{} bytes of {}", to.len(), from.bytes);
+        // SAFETY: as above.
+        unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from.start(), to.len()) }
+    }
+
+    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
+        let name = CString::new(kernel.name()).expect("names without zeros");
+        let mut pointers: Vec<*mut c_void> =
+            arguments.iter().map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
+        let [x, y, threads] =
+            [grid.x, grid.y, kernel.threads()].map(|count| u32::try_from(count).expect("a grid of 32 bits"));
+        // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
+        // its parameter has.
+        let result = unsafe { (self.launch)(name.as_ptr(), x, y, threads, pointers.as_mut_ptr()) };
+        assert_eq!(result, 0, "no kernel {}", kernel.name());
+    }
+}

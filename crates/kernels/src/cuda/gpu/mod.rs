@@ -1,0 +1,232 @@
+//! A GPU, through the NVIDIA driver: its context, a stream, the compiled kernels.
+//!
+//! The driver's library is looked for when a GPU is opened, never before: a program with this in it starts without one.
+#![expect(unsafe_code, reason = "calls of the driver")]
+
+mod compiler;
+mod driver;
+mod pinned;
+mod survey;
+
+use std::ffi::{CString, c_void};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
+use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUstream};
+
+use super::device::{Argument, Device, Grid, Kernel, Memory};
+use crate::cuda_error::CudaError;
+pub use compiler::compile;
+use driver::{ok, to};
+use pinned::Pinned;
+pub use survey::{DeviceInfo, Survey};
+
+/// Which GPU, and where its compiled kernels are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GpuConfig {
+    /// As the driver counts.
+    pub device: usize,
+    /// Folder of compiled kernels; without one they are compiled at every start.
+    pub kernel_cache: Option<PathBuf>,
+}
+
+/// One GPU.
+pub struct Gpu {
+    context: Arc<Context>,
+    /// By [`Kernel`].
+    functions: Vec<CUfunction>,
+    pinned: Mutex<Pinned>,
+}
+
+/// What memory needs to be freed.
+struct Context {
+    device: CUdevice,
+    context: CUcontext,
+    stream: CUstream,
+    module: CUmodule,
+}
+
+// SAFETY: the driver's handles may be used from any thread that has made the context current, which `bind` does first.
+unsafe impl Send for Context {}
+// SAFETY: as above; the driver locks what its calls share.
+unsafe impl Sync for Context {}
+// SAFETY: functions belong to the context's module, which lives as long.
+unsafe impl Send for Gpu {}
+
+impl Gpu {
+    /// Opens a GPU and loads the kernels for it, which are compiled if nobody has yet.
+    pub fn open(config: &GpuConfig) -> Result<Self, CudaError> {
+        let info = survey::device(config.device)?;
+        if info.capability < (8, 0) {
+            let (major, minor) = info.capability;
+            return Err(CudaError::TooOld { device: config.device, name: info.name, major, minor });
+        }
+        let device = driver::device(config.device)?;
+        // SAFETY: the device was given by the driver.
+        let context = unsafe { primary_ctx::retain(device) }.map_err(to("make a context"))?;
+        let mut context =
+            Context { device, context, stream: std::ptr::null_mut(), module: std::ptr::null_mut() };
+        context.bind();
+        context.stream = stream::create(stream::StreamKind::NonBlocking).map_err(to("make a stream"))?;
+        let image = compiler::kernels(&info.architecture(), config.kernel_cache.as_deref())?;
+        // SAFETY: the image is a whole one for this architecture: the compiler made it, or it was found by the hash of what
+        // made it.
+        context.module =
+            unsafe { module::load_data(image.as_ptr().cast()) }.map_err(to("load the kernels"))?;
+        let function = |kernel: &Kernel| {
+            let name = CString::new(kernel.name()).expect("names without zeros");
+            // SAFETY: the module was just loaded.
+            unsafe { module::get_function(context.module, name) }.map_err(to("find a kernel"))
+        };
+        let functions = Kernel::ALL.iter().map(function).collect::<Result<_, _>>()?;
+        let pinned = Pinned::new().map_err(to("pin memory"))?;
+        Ok(Self { context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+    }
+
+    /// Bytes of its memory that are free.
+    pub fn free_bytes(&self) -> u64 {
+        self.context.bind();
+        ok("ask for free memory", result::mem_get_info()).0 as u64
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("device", &self.context.device).finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    /// Makes this the calling thread's context.
+    fn bind(&self) {
+        // SAFETY: the context is retained as long as this lives.
+        ok("use the context", unsafe { ctx::set_current(self.context) });
+    }
+
+    fn synchronize(&self) {
+        // SAFETY: the stream is this context's.
+        ok("finish its work", unsafe { stream::synchronize(self.stream) });
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        // Errors here are those of earlier work, which somebody has told of already.
+        // SAFETY: nobody has the handles any more. Null ones are of a context that was not made to its end.
+        unsafe {
+            let _ = ctx::set_current(self.context);
+            if !self.module.is_null() {
+                let _ = module::unload(self.module);
+            }
+            if !self.stream.is_null() {
+                let _ = stream::destroy(self.stream);
+            }
+            let _ = primary_ctx::release(self.device);
+        }
+    }
+}
+
+/// Memory of a GPU.
+pub struct GpuMemory {
+    context: Arc<Context>,
+    address: u64,
+    bytes: usize,
+}
+
+impl fmt::Debug for GpuMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpuMemory").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Memory for GpuMemory {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for GpuMemory {
+    fn drop(&mut self) {
+        self.context.bind();
+        // SAFETY: the address is from `malloc_sync` and nobody else frees it. The driver waits for launches that use it.
+        let _: Result<(), DriverError> = unsafe { result::free_sync(self.address) };
+    }
+}
+
+impl Device for Gpu {
+    type Memory = GpuMemory;
+
+    fn allocate(&self, bytes: usize) -> GpuMemory {
+        self.context.bind();
+        // The driver gives no memory of no length.
+        let bytes = bytes.max(1);
+        // SAFETY: what is not initialised yet is set to zero before anybody gets it.
+        let address = ok("allocate memory", unsafe { result::malloc_sync(bytes) });
+        let memory = GpuMemory { context: Arc::clone(&self.context), address, bytes };
+        self.clear(&memory, bytes);
+        memory
+    }
+
+    fn clear(&self, memory: &GpuMemory, bytes: usize) {
+        assert!(bytes <= memory.bytes, "{bytes} bytes of {}", memory.bytes);
+        self.context.bind();
+        // SAFETY: the memory has as many bytes.
+        ok("clear memory", unsafe { result::memset_d8_async(memory.address, 0, bytes, self.context.stream) });
+    }
+
+    fn upload(&self, from: &[u8], to: &GpuMemory) {
+        assert!(from.len() <= to.bytes, "{} bytes to {}", from.len(), to.bytes);
+        self.context.bind();
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        if from.len() > Pinned::BYTES {
+            self.context.synchronize();
+            // SAFETY: the memory has as many bytes, and nothing that was launched still uses it.
+            return ok("copy to the device", unsafe { result::memcpy_htod_sync(to.address, from) });
+        }
+        if !pinned.has_room(from.len()) {
+            self.context.synchronize();
+            pinned.reset();
+        }
+        let place = pinned.put(from);
+        // SAFETY: the memory has as many bytes, and the place is not written again before the stream was waited for.
+        ok("copy to the device", unsafe {
+            result::memcpy_htod_async(to.address, place, self.context.stream)
+        });
+    }
+
+    fn download(&self, from: &GpuMemory, to: &mut [u8]) {
+        assert!(to.len() <= from.bytes, "{} bytes of {}", to.len(), from.bytes);
+        self.context.bind();
+        // SAFETY: the memory has as many bytes, and `to` is borrowed until the stream was waited for.
+        ok("copy from the device", unsafe {
+            result::memcpy_dtoh_async(to, from.address, self.context.stream)
+        });
+        self.context.synchronize();
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).reset();
+    }
+
+    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
+        /// More than any kernel has.
+        const MOST_ARGUMENTS: usize = 16;
+        self.context.bind();
+        let mut pointers = [std::ptr::null_mut::<c_void>(); MOST_ARGUMENTS];
+        for (pointer, argument) in pointers.iter_mut().zip(arguments) {
+            *pointer = std::ptr::from_ref(argument).cast_mut().cast();
+        }
+        let [x, y, threads] =
+            [grid.x, grid.y, kernel.threads()].map(|count| u32::try_from(count).expect("a grid of 32 bits"));
+        let function = self.functions[kernel as usize];
+        // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
+        // its parameter has.
+        ok("launch a kernel", unsafe {
+            let (stream, pointers) = (self.context.stream, &mut pointers[..arguments.len()]);
+            result::launch_kernel(function, (x, y, 1), (threads, 1, 1), 0, stream, pointers)
+        });
+    }
+}

@@ -1,0 +1,34 @@
+//! Memory that is kept between launches and grows with the largest of them.
+
+use super::bytes::{Number, bytes};
+use super::device::{Device, Memory};
+
+/// At least as much as was ever asked for.
+#[derive(Debug)]
+pub(super) struct Growing<D: Device> {
+    memory: Option<D::Memory>,
+}
+
+impl<D: Device> Default for Growing<D> {
+    fn default() -> Self {
+        Self { memory: None }
+    }
+}
+
+impl<D: Device> Growing<D> {
+    /// Memory of `bytes` at least, with whatever is in it.
+    pub(super) fn reserve(&mut self, device: &D, bytes: usize) -> &D::Memory {
+        if self.memory.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
+            // The old one first, so that both need not fit.
+            self.memory = None;
+        }
+        self.memory.get_or_insert_with(|| device.allocate(bytes.next_power_of_two()))
+    }
+
+    /// Memory that begins with `numbers`.
+    pub(super) fn upload<T: Number>(&mut self, device: &D, numbers: &[T]) -> &D::Memory {
+        let memory = self.reserve(device, size_of_val(numbers));
+        device.upload(bytes(numbers), memory);
+        memory
+    }
+}

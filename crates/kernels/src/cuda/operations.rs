@@ -1,0 +1,307 @@
+//! The backend's operations: shapes are checked here, then kernels are launched.
+
+use super::bytes::{bytes, bytes_mut};
+use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::matrix::{CudaMatrix, Values};
+use super::product::{Epilogue, Input};
+use super::{Cuda, CudaBuffer, CudaCache};
+use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+use crate::cpu::Arithmetic;
+use crate::kv::{KvRows, KvShape};
+
+/// Values of a head at most, and a multiple of two: see `attention.cu`.
+const MAX_HEAD_DIM: usize = 256;
+/// Numbers of a latent's change.
+const CHANGE_NUMBERS: usize = 4;
+
+impl<M: Memory> CudaBuffer<M> {
+    fn start(&self) -> Argument {
+        Argument::start(&self.memory)
+    }
+
+    /// Asserts that it has `rows` rows of `width`.
+    fn check(&self, rows: usize, width: usize) {
+        assert_eq!(self.width, width, "a buffer's width differs");
+        assert!(rows <= self.capacity, "{rows} rows of a buffer of {}", self.capacity);
+    }
+}
+
+impl<M: Memory> CudaCache<M> {
+    fn width(&self) -> usize {
+        self.shape.heads * self.shape.head_dim
+    }
+
+    /// What kernels take of its shape.
+    fn arguments(&self, layer: usize) -> [Argument; 4] {
+        let KvShape { layers, heads, head_dim, .. } = self.shape;
+        assert!(layer < layers, "layer {layer} of {layers}");
+        [layers, layer, heads, head_dim].map(Argument::count)
+    }
+}
+
+impl<D: Device> Backend for Cuda<D> {
+    type Buffer = CudaBuffer<D::Memory>;
+    type Matrix = CudaMatrix<D::Memory>;
+    type KvCache = CudaCache<D::Memory>;
+
+    fn arithmetic(&self) -> Arithmetic {
+        match self.values {
+            Values::F32 => Arithmetic::CudaF32,
+            Values::Bf16 => Arithmetic::CudaBf16,
+        }
+    }
+
+    fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer {
+        CudaBuffer { memory: self.device.allocate(4 * capacity * width), capacity, width }
+    }
+
+    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Self::Matrix {
+        CudaMatrix::pack(&self.device, self.values, weight, (outputs, inputs), |row| row)
+    }
+
+    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Self::Matrix {
+        let source = |row: usize| row % 2 * outputs + row / 2;
+        CudaMatrix::pack(&self.device, self.values, weights, (2 * outputs, inputs), source)
+    }
+
+    fn kv_cache(&self, shape: KvShape) -> Self::KvCache {
+        let head_dim = shape.head_dim;
+        assert!(
+            head_dim.is_multiple_of(2) && head_dim <= MAX_HEAD_DIM,
+            "head_dim is {head_dim}: backend cuda takes even ones up to {MAX_HEAD_DIM}"
+        );
+        CudaCache {
+            memory: self.device.allocate(self.values.bytes() * shape.blocks * shape.block_len()),
+            shape,
+        }
+    }
+
+    fn upload(&self, values: &[f32], to: &mut Self::Buffer, rows: Rows<'_>) {
+        assert_eq!(values.len(), rows.len() * to.width, "values are not [{}, {}]", rows.len(), to.width);
+        let mut scratch = self.scratch();
+        let indices = scratch.rows(&self.device, rows, to.capacity);
+        match rows {
+            Rows::First(_) => self.device.upload(bytes(values), &to.memory),
+            Rows::At(_) if values.is_empty() => {}
+            Rows::At(_) => {
+                let from = Argument::start(scratch.values.upload(&self.device, values));
+                self.run(
+                    Kernel::Scatter,
+                    Grid::of(rows.len()),
+                    &[from, to.start(), indices, Argument::count(to.width)],
+                );
+            }
+        }
+    }
+
+    fn download(&self, from: &Self::Buffer, rows: usize, to: &mut Vec<f32>) {
+        from.check(rows, from.width);
+        to.clear();
+        to.resize(rows * from.width, 0.0);
+        if !to.is_empty() {
+            self.device.download(&from.memory, bytes_mut(to));
+        }
+    }
+
+    fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>) {
+        from.check(rows.len(), to.width);
+        let indices = self.scratch().rows(&self.device, rows, to.capacity);
+        let arguments = [from.start(), to.start(), indices, Argument::count(to.width)];
+        self.run_rows(Kernel::Scatter, rows.len(), &arguments);
+    }
+
+    fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer) {
+        out.check(tokens.len(), table.width);
+        let indices = self.scratch().indices(&self.device, tokens, table.capacity);
+        let arguments = [table.start(), indices, scale.into(), out.start(), Argument::count(out.width)];
+        self.run_rows(Kernel::Embed, tokens.len(), &arguments);
+    }
+
+    fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer) {
+        out.check(rows, weight.rows);
+        let input = Input { first: x, second: None, rows: Rows::First(rows) };
+        self.multiply(&mut self.scratch(), &input, weight, Epilogue::Store, out.start());
+    }
+
+    fn largest_outputs(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, outputs: &mut Vec<u32>) {
+        outputs.clear();
+        if rows == 0 {
+            return;
+        }
+        let mut scratch = self.scratch();
+        let keys = scratch.keys.reserve(&self.device, 8 * rows);
+        self.device.clear(keys, 8 * rows);
+        let out = Argument::start(keys);
+        let input = Input { first: x, second: None, rows: Rows::First(rows) };
+        self.multiply(&mut scratch, &input, weight, Epilogue::Largest, out);
+        let scratch = &mut *scratch;
+        scratch.keys_read.resize(rows, 0);
+        let keys = scratch.keys.reserve(&self.device, 8 * rows);
+        self.device.download(keys, bytes_mut(&mut scratch.keys_read));
+        // A key of zero is that of a row without any number.
+        outputs.extend(scratch.keys_read.iter().map(|&key| if key == 0 { 0 } else { !(key as u32) }));
+    }
+
+    fn adapter(
+        &self,
+        latent: &Self::Buffer,
+        embedding: &Self::Buffer,
+        rows: Rows<'_>,
+        weight: &Self::Matrix,
+        out: &mut Self::Buffer,
+    ) {
+        out.check(rows.len(), weight.rows);
+        let input = Input { first: latent, second: Some(embedding), rows };
+        self.multiply(&mut self.scratch(), &input, weight, Epilogue::Store, out.start());
+    }
+
+    fn rms_norm(&self, x: &Self::Buffer, rows: Rows<'_>, weight: &[f32], eps: f32, out: &mut Self::Buffer) {
+        x.check(0, weight.len());
+        out.check(rows.len(), weight.len());
+        let mut scratch = self.scratch();
+        let indices = scratch.rows(&self.device, rows, x.capacity);
+        let constant = Argument::start(scratch.constants.get(&self.device, weight));
+        let width = Argument::count(weight.len());
+        let arguments = [x.start(), indices, constant, eps.into(), width, out.start()];
+        self.run_rows(Kernel::RmsNorm, rows.len(), &arguments);
+    }
+
+    fn add_rms_norm(
+        &self,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        rows: usize,
+        weight: &[f32],
+        eps: f32,
+    ) {
+        x.check(rows, weight.len());
+        residual.check(rows, weight.len());
+        let constant = Argument::start(self.scratch().constants.get(&self.device, weight));
+        let width = Argument::count(weight.len());
+        let arguments = [x.start(), residual.start(), constant, eps.into(), width];
+        self.run_rows(Kernel::AddRmsNorm, rows, &arguments);
+    }
+
+    fn add_norm_norm(
+        &self,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        rows: usize,
+        NormWeights { first, next, eps }: NormWeights<'_>,
+        out: &mut Self::Buffer,
+    ) {
+        assert_eq!(first.len(), next.len(), "two norms of one row differ in width");
+        for buffer in [&*x, residual, &*out] {
+            buffer.check(rows, first.len());
+        }
+        let mut scratch = self.scratch();
+        let [first_norm, next_norm] =
+            [first, next].map(|weight| Argument::start(scratch.constants.get(&self.device, weight)));
+        let width = Argument::count(first.len());
+        let arguments = [x.start(), residual.start(), first_norm, next_norm, eps.into(), width, out.start()];
+        self.run_rows(Kernel::AddNormNorm, rows, &arguments);
+    }
+
+    fn gated(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer) {
+        out.check(rows, weight.rows / 2);
+        let input = Input { first: x, second: None, rows: Rows::First(rows) };
+        self.multiply(&mut self.scratch(), &input, weight, Epilogue::Gate, out.start());
+    }
+
+    fn rotate_and_store(
+        &self,
+        qkv: &mut Self::Buffer,
+        bias: Option<&[f32]>,
+        rotary: &Self::Buffer,
+        rows: KvRows<'_>,
+        layer: usize,
+        cache: &mut Self::KvCache,
+    ) {
+        let width = cache.width();
+        qkv.check(rows.len(), 3 * width);
+        let positions = rows.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
+        rotary.check(positions, cache.shape.head_dim);
+        assert!(bias.is_none_or(|bias| bias.len() == 2 * width), "a bias is not [2, {width}]");
+        let mut scratch = self.scratch();
+        let bias =
+            bias.map_or(Argument::NULL, |bias| Argument::start(scratch.constants.get(&self.device, bias)));
+        let [plan, _] = scratch.plan.get(&self.device, rows, cache.shape);
+        let [layers, layer, heads, head_dim] = cache.arguments(layer);
+        let values = Argument::start(&cache.memory);
+        let arguments = [qkv.start(), bias, rotary.start(), plan, layers, layer, heads, head_dim, values];
+        let kernel = match self.values {
+            Values::F32 => Kernel::RotateAndStoreF32,
+            Values::Bf16 => Kernel::RotateAndStoreBf16,
+        };
+        self.run_rows(kernel, rows.len(), &arguments);
+    }
+
+    fn attention(
+        &self,
+        qkv: &Self::Buffer,
+        rows: KvRows<'_>,
+        layer: usize,
+        cache: &Self::KvCache,
+        out: &mut Self::Buffer,
+    ) {
+        if rows.is_empty() {
+            return;
+        }
+        qkv.check(rows.len(), 3 * cache.width());
+        out.check(rows.len(), cache.width());
+        let [plan, words] = self.scratch().plan.get(&self.device, rows, cache.shape);
+        let [layers, layer, heads, head_dim] = cache.arguments(layer);
+        let values = Argument::start(&cache.memory);
+        let arguments = [qkv.start(), plan, words, layers, layer, heads, head_dim, values, out.start()];
+        let kernel = match self.values {
+            Values::F32 => Kernel::AttentionF32,
+            Values::Bf16 => Kernel::AttentionBf16,
+        };
+        self.run(kernel, Grid { x: rows.len(), y: cache.shape.heads }, &arguments);
+    }
+
+    fn add_norm_commit(
+        &self,
+        x: &mut Self::Buffer,
+        residual: &Self::Buffer,
+        Norm { weight, eps }: Norm<'_>,
+        latent: &mut Self::Buffer,
+        rows: Rows<'_>,
+        changes: &mut Vec<LatentChange>,
+    ) {
+        changes.clear();
+        if rows.is_empty() {
+            return;
+        }
+        x.check(rows.len(), weight.len());
+        residual.check(rows.len(), weight.len());
+        latent.check(0, weight.len());
+        let scratch = &mut *self.scratch();
+        let indices = scratch.rows(&self.device, rows, latent.capacity);
+        let constant = Argument::start(scratch.constants.get(&self.device, weight));
+        let numbers = CHANGE_NUMBERS * rows.len();
+        let on_device = scratch.changes.reserve(&self.device, 4 * numbers);
+        let (width, out) = (Argument::count(weight.len()), Argument::start(on_device));
+        let arguments =
+            [x.start(), residual.start(), constant, eps.into(), width, latent.start(), indices, out];
+        self.run_rows(Kernel::AddNormCommit, rows.len(), &arguments);
+        scratch.changes_read.resize(numbers, 0.0);
+        self.device.download(on_device, bytes_mut(&mut scratch.changes_read));
+        changes.extend(scratch.changes_read.as_chunks::<CHANGE_NUMBERS>().0.iter().map(change));
+    }
+}
+
+impl<D: Device> Cuda<D> {
+    /// Runs a kernel of a block per row.
+    fn run_rows(&self, kernel: Kernel, rows: usize, arguments: &[Argument]) {
+        if rows > 0 {
+            self.run(kernel, Grid::of(rows), arguments);
+        }
+    }
+}
+
+/// A change in the order in which the kernel writes it.
+fn change(numbers: &[f32; CHANGE_NUMBERS]) -> LatentChange {
+    let [difference_squared, current_squared, previous_squared, dot] = *numbers;
+    LatentChange { difference_squared, current_squared, previous_squared, dot }
+}

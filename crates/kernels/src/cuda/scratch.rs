@@ -1,0 +1,65 @@
+//! What operations need beside their operands, kept between calls.
+
+use super::constants::Constants;
+use super::device::{Argument, Device};
+use super::growing::Growing;
+use super::plan::Plan;
+use crate::backend::Rows;
+
+/// What operations need beside their operands. Operations run in order, so each may use all of it.
+#[derive(Debug)]
+pub(super) struct Scratch<D: Device> {
+    /// Indices of rows, or tokens.
+    pub(super) indices: Growing<D>,
+    /// Rows on their way to where they belong.
+    pub(super) values: Growing<D>,
+    /// Inputs of a product as it reads them.
+    pub(super) inputs: Growing<D>,
+    /// Largest outputs by row.
+    pub(super) keys: Growing<D>,
+    pub(super) keys_read: Vec<u64>,
+    /// How latents moved.
+    pub(super) changes: Growing<D>,
+    pub(super) changes_read: Vec<f32>,
+    pub(super) constants: Constants<D>,
+    pub(super) plan: Plan<D>,
+}
+
+impl<D: Device> Default for Scratch<D> {
+    fn default() -> Self {
+        Self {
+            indices: Growing::default(),
+            values: Growing::default(),
+            inputs: Growing::default(),
+            keys: Growing::default(),
+            keys_read: Vec::new(),
+            changes: Growing::default(),
+            changes_read: Vec::new(),
+            constants: Constants::default(),
+            plan: Plan::default(),
+        }
+    }
+}
+
+impl<D: Device> Scratch<D> {
+    /// A list of rows for a kernel, null for the first ones.
+    ///
+    /// # Panics
+    /// If one of them is not among `capacity` rows.
+    pub(super) fn rows(&mut self, device: &D, rows: Rows<'_>, capacity: usize) -> Argument {
+        match rows {
+            Rows::First(count) => {
+                assert!(count <= capacity, "{count} rows of {capacity}");
+                Argument::NULL
+            }
+            Rows::At(indices) => self.indices(device, indices, capacity),
+        }
+    }
+
+    /// Indices below `limit`, such as tokens.
+    pub(super) fn indices(&mut self, device: &D, indices: &[u32], limit: usize) -> Argument {
+        let largest = indices.iter().max().map_or(0, |&index| index as usize);
+        assert!(largest < limit, "index {largest} of {limit}");
+        Argument::start(self.indices.upload(device, indices))
+    }
+}

@@ -1,0 +1,81 @@
+//! Why there is no CUDA backend.
+
+use std::path::PathBuf;
+
+use crate::cpu::WeightFormat;
+
+/// Why there is no CUDA backend.
+#[derive(Debug, thiserror::Error)]
+pub enum CudaError {
+    /// This program was built without it.
+    #[error(
+        "backend is cuda, which this program was built without: build it with `cargo build --release --features \
+         cuda`, or use backend cpu"
+    )]
+    NotBuilt,
+    /// There is no driver.
+    #[error(
+        "backend is cuda and the NVIDIA driver's library, {file}, cannot be loaded: install the driver (in a \
+         container, start it with access to the GPU), or use backend cpu"
+    )]
+    NoDriver {
+        /// The file that was looked for.
+        file: &'static str,
+    },
+    /// There is no such device.
+    #[error("cuda_device is {device} and the driver knows {count} devices: use a number below that")]
+    NoDevice {
+        /// The one asked for.
+        device: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// The device cannot run the kernels.
+    #[error("cuda_device {device} is {name} of compute capability {major}.{minor}: use one of at least 8.0")]
+    TooOld {
+        /// The one asked for.
+        device: usize,
+        /// What it is.
+        name: String,
+        /// Of its capability.
+        major: u32,
+        /// Of its capability.
+        minor: u32,
+    },
+    /// The kernels are in no cache and there is no compiler.
+    #[error(
+        "the kernels are not compiled for {architecture} yet and the run-time compiler's library, {file}, cannot be loaded: \
+         install NVRTC of CUDA 13 (part of the toolkit; from PyPI nvidia-cuda-nvrtc) where the dynamic \
+         loader finds it, or copy {cached} from a machine that has it"
+    )]
+    NoCompiler {
+        /// What they are to be compiled for.
+        architecture: String,
+        /// The file that was looked for.
+        file: &'static str,
+        /// Where compiled kernels were looked for.
+        cached: PathBuf,
+    },
+    /// The compiler refuses the kernels.
+    #[error("the kernels cannot be compiled for {architecture}: {message}")]
+    Compile {
+        /// What they are to be compiled for.
+        architecture: String,
+        /// What the compiler says.
+        message: String,
+    },
+    /// The driver refuses something.
+    #[error("the NVIDIA driver fails to {what}: {message}: see that nvidia-smi runs, or use backend cpu")]
+    Driver {
+        /// What was asked for.
+        what: &'static str,
+        /// What it says.
+        message: String,
+    },
+    /// The format has no kernels.
+    #[error("weights is {format}: with backend cuda use f32 or bf16")]
+    Weights {
+        /// The format.
+        format: WeightFormat,
+    },
+}

@@ -1,0 +1,268 @@
+//! Every operation of a backend against its plain twin, on the machine at hand.
+//!
+//! Inputs of products have few bits, so that no format but int8 rounds them: what differs is the order of sums.
+
+use crate::backend::{Backend, Norm, NormWeights, Rows};
+use crate::cpu::Arithmetic;
+use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
+use crate::plain::Plain;
+
+/// What one operation did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// The operation.
+    pub operation: &'static str,
+    /// The largest difference from the twin, relative to the twin's magnitude where that is above 1; infinite where a result is
+    /// no number.
+    pub error: f32,
+    /// What is allowed.
+    pub tolerance: f32,
+}
+
+impl Check {
+    /// Whether the error is within the tolerance.
+    pub fn is_passed(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+/// Runs every operation.
+pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
+    let exact = 2e-5;
+    let (products, keys_and_values) = match backend.arithmetic() {
+        Arithmetic::Int8 => (5e-2, exact),
+        // Keys and values are rounded too.
+        Arithmetic::CudaBf16 => (exact, 1e-2),
+        _ => (exact, exact),
+    };
+    let check = |operation, tolerance, twin: &[f32], result: &[f32]| Check {
+        operation,
+        error: largest_error(twin, result),
+        tolerance,
+    };
+    macro_rules! against_twin {
+        ($name:literal, $tolerance:expr, $operation:expr) => {
+            check($name, $tolerance, &$operation(&Plain), &$operation(backend))
+        };
+    }
+    vec![
+        against_twin!("rows", 0.0, moved),
+        against_twin!("products", products, multiplied),
+        against_twin!("gated products", products, gated),
+        against_twin!("adapter", products, adapted),
+        against_twin!("largest outputs", 0.0, largest),
+        against_twin!("norms", exact, normed),
+        against_twin!("latent changes", exact, committed),
+        against_twin!("attention", keys_and_values, attended),
+        check("a row's bits in other batches", 0.0, &alone(backend), &batched(backend)),
+    ]
+}
+
+fn largest_error(twin: &[f32], result: &[f32]) -> f32 {
+    assert_eq!(twin.len(), result.len(), "shapes differ");
+    let error = |(a, b): (&f32, &f32)| if a == b { 0.0 } else { (a - b).abs() / a.abs().max(1.0) };
+    let largest = |largest: f32, error: f32| if error.is_nan() { f32::INFINITY } else { largest.max(error) };
+    twin.iter().zip(result).map(error).fold(0.0, largest)
+}
+
+/// Multiples of 1/64 in −1..1 from a small generator.
+fn values(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 57) as f32 / 64.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn filled<B: Backend>(backend: &B, rows: usize, width: usize, seed: u64) -> B::Buffer {
+    let mut buffer = backend.buffer(rows, width);
+    backend.upload(&values(rows * width, seed), &mut buffer, Rows::First(rows));
+    buffer
+}
+
+fn download<B: Backend>(backend: &B, buffer: &B::Buffer, rows: usize) -> Vec<f32> {
+    let mut values = Vec::new();
+    backend.download(buffer, rows, &mut values);
+    values
+}
+
+fn moved<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, width) = (6, 100);
+    let mut to = filled(backend, rows, width, 1);
+    backend.scatter(&filled(backend, 3, width, 2), &mut to, Rows::At(&[4, 0, 5]));
+    backend.upload(&values(2 * width, 3), &mut to, Rows::At(&[1, 3]));
+    let mut embedded = backend.buffer(4, width);
+    backend.embed(&to, &[5, 2, 2, 0], 0.5, &mut embedded);
+    let mut out = download(backend, &to, rows);
+    out.extend(download(backend, &embedded, 4));
+    out
+}
+
+/// Rows, outputs and inputs, some of each shape that a backend may launch.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 33, 17), (2, 16, 80), (7, 5, 64), (16, 48, 560), (21, 176, 128), (64, 40, 4200), (90, 136, 96)];
+
+fn multiplied<B: Backend>(backend: &B) -> Vec<f32> {
+    let product = |(rows, outputs, inputs)| {
+        let weight = backend.matrix(&values(outputs * inputs, 3), outputs, inputs);
+        let mut out = backend.buffer(rows, outputs);
+        backend.matmul(&filled(backend, rows, inputs, 5), rows, &weight, &mut out);
+        download(backend, &out, rows)
+    };
+    SHAPES.into_iter().flat_map(product).collect()
+}
+
+fn gated<B: Backend>(backend: &B) -> Vec<f32> {
+    let product = |(rows, outputs, inputs)| {
+        // Small, so that gates do not saturate.
+        let small: Vec<f32> = values(2 * outputs * inputs, 3).iter().map(|value| value / 16.0).collect();
+        let weight = backend.gate_matrix(&small, outputs, inputs);
+        let mut out = backend.buffer(rows, outputs);
+        backend.gated(&filled(backend, rows, inputs, 5), rows, &weight, &mut out);
+        download(backend, &out, rows)
+    };
+    SHAPES.into_iter().flat_map(product).collect()
+}
+
+fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
+    let width = 80;
+    let weight = backend.matrix(&values(width * 2 * width, 1), width, 2 * width);
+    let [latent, embedding] = [3, 4].map(|seed| filled(backend, 9, width, seed));
+    let rows = [7, 0, 3, 8, 1];
+    let mut out = backend.buffer(rows.len(), width);
+    backend.adapter(&latent, &embedding, Rows::At(&rows), &weight, &mut out);
+    download(backend, &out, rows.len())
+}
+
+/// Every output but two is far below, so that no rounding decides.
+fn largest<B: Backend>(backend: &B) -> Vec<f32> {
+    let (outputs, inputs) = (300, 40);
+    let mut found = Vec::new();
+    let mut all = Vec::new();
+    for rows in [1, 9, 40, 70] {
+        let mut weight: Vec<f32> = values(outputs * inputs, 3).iter().map(|value| value / 64.0).collect();
+        for equal in [70, 200] {
+            weight[equal * inputs..][..inputs].copy_from_slice(&values(inputs, 5));
+        }
+        weight[5 * inputs] = f32::NAN;
+        let matrix = backend.matrix(&weight, outputs, inputs);
+        let mut x = filled(backend, rows, inputs, 7);
+        backend.upload(&values(inputs, 5), &mut x, Rows::At(&[rows as u32 / 2]));
+        backend.largest_outputs(&x, rows, &matrix, &mut found);
+        all.push(found[rows / 2] as f32);
+        backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[0]));
+        backend.largest_outputs(&x, rows, &matrix, &mut found);
+        all.push(found[0] as f32);
+    }
+    all
+}
+
+fn normed<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, width) = (5, 600);
+    let weight = values(width, 1);
+    let half = filled(backend, rows, width, 2);
+    let mut normed = backend.buffer(rows, width);
+    backend.rms_norm(&half, Rows::At(&[4, 2, 0, 1, 3]), &weight, 1e-6, &mut normed);
+    backend.add_rms_norm(&mut normed, &half, rows, &weight, 1e-6);
+    let mut again = backend.buffer(rows, width);
+    let weights = NormWeights { first: &weight, next: &values(width, 9), eps: 1e-6 };
+    backend.add_norm_norm(&mut normed, &half, rows, weights, &mut again);
+    let mut out = download(backend, &normed, rows);
+    out.extend(download(backend, &again, rows));
+    out
+}
+
+fn committed<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, width) = (5, 300);
+    let [mut x, residual] = [1, 2].map(|seed| filled(backend, rows, width, seed));
+    let mut latent = filled(backend, 8, width, 7);
+    let norm = Norm { weight: &values(width, 3), eps: 1e-6 };
+    let mut changes = Vec::new();
+    backend.add_norm_commit(&mut x, &residual, norm, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
+    let mut out = download(backend, &latent, 8);
+    for change in changes {
+        out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
+    }
+    out
+}
+
+const SLOTS: u32 = 3;
+
+/// A lane whose positions hold 1 to [`SLOTS`] core slots, in no regular order, in blocks from `block` on.
+fn lane(positions: usize, mut block: u32) -> KvTable {
+    let mut table = KvTable::default();
+    for slot in (0..=SLOTS).rev() {
+        for position in (0..positions).step_by(BLOCK_POSITIONS) {
+            table.set_block(slot, position, block);
+            block += 1;
+        }
+    }
+    for position in 0..positions {
+        table.set_top_slot(position, 1 + (position * position / 3) as u32 % SLOTS);
+    }
+    table
+}
+
+/// Two lanes, of which rows read earlier positions at slots that those may not have.
+fn attended<B: Backend>(backend: &B) -> Vec<f32> {
+    let mut all = Vec::new();
+    for (positions, heads, head_dim) in [(41_usize, 5, 16), (150, 3, 56)] {
+        let width = heads * head_dim;
+        let blocks = positions.div_ceil(BLOCK_POSITIONS) * (SLOTS as usize + 1);
+        let tables = [lane(positions, 0), lane(positions, blocks as u32)];
+        let shape = KvShape { blocks: 2 * blocks, layers: 2, heads, head_dim };
+        let mut cache = backend.kv_cache(shape);
+        let rotary = filled(backend, positions, head_dim, 1);
+        let bias = values(2 * width, 2);
+        for slot in 0..=SLOTS {
+            let at = |i: usize| KvRow { table: i as u32 % 2, position: i as u32 / 2, slot };
+            let rows: Vec<_> = (0..2 * positions).map(at).collect();
+            let rows = KvRows { rows: &rows, tables: &tables };
+            let mut qkv = filled(backend, rows.len(), 3 * width, 10 + u64::from(slot));
+            backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, rows, 1, &mut cache);
+            let mut out = backend.buffer(rows.len(), width);
+            backend.attention(&qkv, rows, 1, &cache, &mut out);
+            all.extend(download(backend, &out, rows.len()));
+        }
+    }
+    all
+}
+
+/// Rows of the batches that are compared with rows alone.
+const BATCHES: [usize; 7] = [2, 5, 16, 17, 64, 65, 130];
+
+/// Products of rows, `batch` at a time.
+fn products_of<B: Backend>(backend: &B, rows: usize, batch: usize) -> Vec<f32> {
+    let (outputs, inputs) = (100, 1100);
+    // Not exact in any order, so that another one shows.
+    let weight: Vec<f32> = values(outputs * inputs, 3).iter().map(|value| (3.0 * value).sin()).collect();
+    let (matrix, gate) =
+        (backend.matrix(&weight, outputs, inputs), backend.gate_matrix(&weight, outputs / 2, inputs));
+    let x: Vec<f32> = values(rows * inputs, 4).iter().map(|value| (5.0 * value).sin()).collect();
+    let product = |rows: &[f32]| {
+        let count = rows.len() / inputs;
+        let mut buffer = backend.buffer(count, inputs);
+        backend.upload(rows, &mut buffer, Rows::First(count));
+        let mut out = backend.buffer(count, outputs);
+        backend.matmul(&buffer, count, &matrix, &mut out);
+        let mut gated = backend.buffer(count, outputs / 2);
+        backend.gated(&buffer, count, &gate, &mut gated);
+        let both = [download(backend, &out, count), download(backend, &gated, count)];
+        let rows = both[0].chunks(outputs).zip(both[1].chunks(outputs / 2));
+        rows.flat_map(|(product, gated)| [product, gated].concat()).collect::<Vec<_>>()
+    };
+    x.chunks(batch * inputs).flat_map(product).collect()
+}
+
+fn alone<B: Backend>(backend: &B) -> Vec<f32> {
+    let rows = products_of(backend, *BATCHES.last().unwrap_or(&1), 1);
+    BATCHES
+        .iter()
+        .flat_map(|&batch| rows[..rows.len() / BATCHES[BATCHES.len() - 1] * batch].to_vec())
+        .collect()
+}
+
+fn batched<B: Backend>(backend: &B) -> Vec<f32> {
+    BATCHES.iter().flat_map(|&batch| products_of(backend, batch, batch)).collect()
+}

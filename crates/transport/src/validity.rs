@@ -1,0 +1,35 @@
+//! Whether a certificate is valid by its dates.
+
+use std::time::Duration;
+
+use tokio_rustls::rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, Error, KeyUsage};
+
+/// What is wrong with the dates of a certificate that is to be shown to others, with a remedy; `None` if nothing is.
+///
+/// Dates are looked at first where a certificate is verified, so no authority is needed for that, and what else fails without one
+/// does not count.
+pub(crate) fn outdated(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
+    let entity = EndEntityCert::try_from(certificate).ok()?;
+    let verified = entity.verify_for_usage(&[], &[], &[], now, KeyUsage::server_auth(), None, None);
+    let days = |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
+    match verified.err()? {
+        Error::CertExpired { time, not_after } => {
+            let days = days(not_after, time);
+            Some(format!("its certificate expired {days} days ago: nobody accepts it, so issue a new one"))
+        }
+        Error::CertNotValidYet { time, not_before } => {
+            let days = days(time, not_before);
+            Some(format!(
+                "its certificate is valid in {days} days only: look at this machine's clock, or issue another"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// What time it is.
+pub(crate) fn now() -> UnixTime {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixTime::since_unix_epoch(since.unwrap_or(Duration::ZERO))
+}

@@ -1,0 +1,311 @@
+//! The `windlass.v1.Ranks` service of rank 0: who has joined, and what became of the group.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+use windlass_proto::v1::from_rank::Message;
+use windlass_proto::v1::ranks_server::{Ranks, RanksServer};
+use windlass_proto::v1::{FromRank, RankHello, RankValues, RankWelcome, ToRank, to_rank};
+use windlass_transport::{Incoming, ServerTls};
+
+use super::hub::{Hub, RemoteRank};
+use super::{MAX_MESSAGE_BYTES, QUEUE, WINDOW_BYTES, wire};
+use crate::error::WorkerError;
+
+/// How long whoever connects may take to say who it is.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long ranks may take to leave a group that has ended.
+const GRACE: Duration = Duration::from_secs(1);
+/// More than there are ranks.
+const MAX_CONNECTIONS: usize = 1024;
+
+/// Rank 0's end of a group of processes.
+#[derive(Debug)]
+pub(crate) struct Host {
+    group: Arc<Group>,
+    server: JoinHandle<()>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(super) struct Group {
+    ranks: usize,
+    fingerprint: String,
+    /// By rank: whether it has been here.
+    taken: Mutex<Vec<bool>>,
+    joined: mpsc::Sender<Joined>,
+    fate: watch::Sender<Option<Fate>>,
+    connected: watch::Sender<usize>,
+}
+
+/// What became of the group. The first word is the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    /// Rank 0 needs it no more.
+    Ended,
+    /// A rank is lost, and why.
+    Lost(String),
+}
+
+/// A rank that has joined.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) rank: usize,
+    pub(super) to: mpsc::Sender<ToRank>,
+    pub(super) summands: mpsc::Receiver<RankValues>,
+    pub(super) parts: mpsc::Receiver<windlass_model::ranks::HeadPart>,
+    pub(super) ready: oneshot::Receiver<()>,
+}
+
+/// Where what a rank says goes.
+struct Outlets {
+    ready: Option<oneshot::Sender<()>>,
+    summands: mpsc::Sender<RankValues>,
+    parts: mpsc::Sender<windlass_model::ranks::HeadPart>,
+}
+
+/// Ranks that have all joined.
+pub(super) struct Members {
+    pub(super) hub: Hub,
+    pub(super) links: Vec<RemoteRank>,
+    pub(super) ready: Vec<oneshot::Receiver<()>>,
+}
+
+impl Host {
+    /// Lets ranks with the same `fingerprint` join from now on, and waits until all have. Must be called inside a tokio runtime.
+    pub(super) async fn gather(
+        listener: TcpListener,
+        tls: Option<ServerTls>,
+        ranks: usize,
+        fingerprint: String,
+        rank_timeout: Duration,
+    ) -> Result<(Self, Members), WorkerError> {
+        let (joined, mut arrivals) = mpsc::channel(ranks);
+        let group = Arc::new(Group {
+            ranks,
+            fingerprint,
+            taken: Mutex::new(vec![false; ranks]),
+            joined,
+            fate: watch::Sender::new(None),
+            connected: watch::Sender::new(0),
+        });
+        let service = RanksServer::new(Service(Arc::clone(&group)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let serving = Server::builder()
+            .http2_keepalive_interval(Some(rank_timeout / 2))
+            .http2_keepalive_timeout(Some(rank_timeout / 2))
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .add_service(service)
+            .serve_with_incoming(Incoming::new(listener, tls, MAX_CONNECTIONS));
+        let server = tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the ranks' server failed");
+            }
+        });
+        let host = Self { group, server };
+        let mut members = Vec::new();
+        while members.len() + 1 < ranks {
+            tokio::select! {
+                member = arrivals.recv() => members.extend(member),
+                reason = host.lost() => return Err(WorkerError::RankLost { reason }),
+            }
+        }
+        members.sort_by_key(|member: &Joined| member.rank);
+        let members = Members::new(members, &host.group);
+        Ok((host, members))
+    }
+
+    /// Waits until all members have loaded their part of the model.
+    pub(super) async fn ready(&self, ready: Vec<oneshot::Receiver<()>>) -> Result<(), WorkerError> {
+        let all = futures::future::try_join_all(ready);
+        tokio::select! {
+            ready = all => match ready {
+                Ok(_) => Ok(()),
+                Err(_) => Err(WorkerError::RankLost { reason: self.lost().await }),
+            },
+            reason = self.lost() => Err(WorkerError::RankLost { reason }),
+        }
+    }
+
+    /// Returns, with the reason, if a rank is lost; else never.
+    pub(crate) async fn lost(&self) -> String {
+        let mut fate = self.group.fate.subscribe();
+        match fate.wait_for(Option::is_some).await.map(|fate| fate.clone()) {
+            Ok(Some(Fate::Lost(reason))) => reason,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the members of a group that is over have left, as long as that may take.
+    pub(crate) async fn end(self) {
+        let mut connected = self.group.connected.subscribe();
+        let _ = timeout(GRACE, connected.wait_for(|connected| *connected == 0)).await;
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Members {
+    fn new(joined: Vec<Joined>, group: &Arc<Group>) -> Self {
+        let mut members = Self { hub: Hub::new(Arc::clone(group)), links: Vec::new(), ready: Vec::new() };
+        for Joined { rank, to, summands, parts, ready } in joined {
+            members.hub.add(rank, to.clone(), summands);
+            members.links.push(RemoteRank::new(rank, to, parts, Arc::clone(group)));
+            members.ready.push(ready);
+        }
+        members
+    }
+}
+
+impl Group {
+    /// The group is over, unless it was before.
+    fn settle(&self, fate: Fate) {
+        self.fate.send_if_modified(|settled| {
+            let is_first = settled.is_none();
+            settled.get_or_insert(fate);
+            is_first
+        });
+    }
+
+    /// A rank has no further part in the group.
+    pub(super) fn lose(&self, rank: usize, reason: &str) {
+        self.settle(Fate::Lost(format!("rank {rank} is lost: {reason}")));
+    }
+
+    /// Rank 0 needs the group no more.
+    pub(super) fn end(&self) {
+        self.settle(Fate::Ended);
+    }
+
+    /// What to say of a rank that is not there.
+    pub(super) fn reason(&self, rank: usize) -> String {
+        match &*self.fate.borrow() {
+            Some(Fate::Lost(reason)) => reason.clone(),
+            _ => format!("rank {rank} is lost"),
+        }
+    }
+
+    /// Gives whoever says hello its place.
+    fn admit(&self, hello: &RankHello) -> Result<usize, Status> {
+        let (rank, ranks) = (hello.rank as usize, self.ranks);
+        if rank == 0 || rank >= ranks {
+            let most = ranks - 1;
+            return Err(Status::failed_precondition(format!("rank is {rank}: use 1 to {most}")));
+        }
+        if hello.fingerprint != self.fingerprint {
+            return Err(Status::failed_precondition(
+                "its model, weights or arithmetic differ from those of rank 0: use the same model folder, the same \
+                 --weights and machines of one kind",
+            ));
+        }
+        if let Some(Fate::Lost(reason)) = &*self.fate.borrow() {
+            let message = format!("{reason}, and with it the group: start rank 0 anew");
+            return Err(Status::failed_precondition(message));
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut taken[rank], true) {
+            return Err(Status::already_exists(format!("rank {rank} is taken: give each rank its own")));
+        }
+        Ok(rank)
+    }
+
+    /// What is sent to a rank: what comes out of `outbox`, and how it ended if not in order.
+    fn outgoing(
+        self: Arc<Self>,
+        outbox: mpsc::Receiver<ToRank>,
+    ) -> BoxStream<'static, Result<ToRank, Status>> {
+        let messages =
+            stream::unfold(outbox, |mut outbox| async { Some((Ok(outbox.recv().await?), outbox)) });
+        let end = stream::once(async move {
+            match &*self.fate.borrow() {
+                Some(Fate::Lost(reason)) => Some(Err(Status::aborted(reason.clone()))),
+                _ => None,
+            }
+        });
+        messages.chain(end.filter_map(std::future::ready)).boxed()
+    }
+
+    /// Takes in what a rank says until it is lost or leaves.
+    async fn listen(self: Arc<Self>, rank: usize, mut incoming: Streaming<FromRank>, mut outlets: Outlets) {
+        self.connected.send_modify(|connected| *connected += 1);
+        let reason = loop {
+            match incoming.message().await {
+                Ok(Some(FromRank { message: Some(message) })) => {
+                    if let Err(reason) = outlets.take(message).await {
+                        break reason;
+                    }
+                }
+                Ok(Some(FromRank { message: None })) => break "it says what is not understood".to_owned(),
+                Ok(None) => break "it left".to_owned(),
+                Err(status) => break status.message().to_owned(),
+            }
+        };
+        // Before the outlets close, so that who finds them closed finds the reason.
+        self.lose(rank, &reason);
+        self.connected.send_modify(|connected| *connected -= 1);
+    }
+}
+
+impl Outlets {
+    async fn take(&mut self, message: Message) -> Result<(), String> {
+        // Whoever is not there any more needs nothing.
+        match message {
+            Message::Hello(_) => return Err("it said hello twice".to_owned()),
+            Message::Ready(_) => drop(self.ready.take().map(|ready| ready.send(()))),
+            Message::Summand(values) => drop(self.summands.send(values).await),
+            Message::HeadPart(part) => {
+                let part = wire::head_part(&part).map_err(|error| error.to_string())?;
+                drop(self.parts.send(part).await);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Service(Arc<Group>);
+
+#[tonic::async_trait]
+impl Ranks for Service {
+    type JoinStream = BoxStream<'static, Result<ToRank, Status>>;
+
+    async fn join(
+        &self,
+        request: Request<Streaming<FromRank>>,
+    ) -> Result<Response<Self::JoinStream>, Status> {
+        let group = &self.0;
+        let mut incoming = request.into_inner();
+        let first = timeout(HELLO_LIMIT, incoming.message()).await;
+        let first = first.map_err(|_| Status::deadline_exceeded("no hello came"))??;
+        let Some(Message::Hello(hello)) = first.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("a rank says hello first"));
+        };
+        let rank = group.admit(&hello)?;
+        tracing::info!(rank, ranks = group.ranks, "a rank has joined");
+        let (to, outbox) = mpsc::channel(QUEUE);
+        let (ready_sender, ready) = oneshot::channel();
+        let (summands_sender, summands) = mpsc::channel(QUEUE);
+        let (parts_sender, parts) = mpsc::channel(QUEUE);
+        let welcome = RankWelcome { ranks: group.ranks as u32, nccl_unique_id: Vec::new() };
+        let welcome = ToRank { message: Some(to_rank::Message::Welcome(welcome)) };
+        let outlets = Outlets { ready: Some(ready_sender), summands: summands_sender, parts: parts_sender };
+        let gone = |_| Status::failed_precondition("the group is over");
+        to.send(welcome).await.map_err(|_| Status::internal("the way to the rank is closed"))?;
+        group.joined.send(Joined { rank, to, summands, parts, ready }).await.map_err(gone)?;
+        tokio::spawn(Arc::clone(group).listen(rank, incoming, outlets));
+        Ok(Response::new(Arc::clone(group).outgoing(outbox)))
+    }
+}

@@ -1,0 +1,260 @@
+//! A rank that joins a group led by another process.
+
+use std::time::Duration;
+
+use futures::stream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status, Streaming};
+use windlass_kernels::group::Exchange;
+use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
+use windlass_model::ranks::{Follower, Order};
+use windlass_model::{LoadError, LoadProgress, ModelFolder, Network, Shard};
+use windlass_proto::v1::ranks_client::RanksClient;
+use windlass_proto::v1::to_rank::Message;
+use windlass_proto::v1::{FromRank, RankHello, RankReady, RankValues, ToRank, from_rank};
+use windlass_transport::{ClientTls, ClientTlsFiles};
+
+use super::{MAX_MESSAGE_BYTES, QUEUE, RANK_TIMEOUT, RankError, WINDOW_BYTES, fingerprint, wire};
+
+/// Between two tries to reach rank 0.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How one rank computes, and where it joins. [`RankConfig::new`] gives defaults.
+#[derive(Debug, Clone)]
+pub struct RankConfig {
+    /// `host:port` where rank 0 lets others join.
+    pub join: String,
+    /// This rank, from 1 on.
+    pub rank: usize,
+    /// The model, the same as rank 0's.
+    pub model: ModelFolder,
+    /// Threads of this rank.
+    pub threads: usize,
+    /// How weights are stored, as rank 0 does.
+    pub weights: WeightFormat,
+    /// How to know rank 0, and to be known; without it in plain text.
+    pub tls: Option<ClientTlsFiles>,
+    /// How long rank 0 may be silent before it is lost.
+    pub rank_timeout: Duration,
+    /// How long rank 0 may go on after this rank was told to end.
+    pub drain_deadline: Duration,
+}
+
+impl RankConfig {
+    /// Defaults.
+    pub fn new(join: String, rank: usize, model: ModelFolder) -> Self {
+        Self {
+            join,
+            rank,
+            model,
+            threads: 1,
+            weights: WeightFormat::default(),
+            tls: None,
+            rank_timeout: RANK_TIMEOUT,
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, RankError> {
+        let address = |reason: String| RankError::Address { join: self.join.clone(), reason };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.join))
+            .map_err(|error| address(error.to_string()))?
+            .connect_timeout(self.rank_timeout)
+            .http2_keep_alive_interval(self.rank_timeout / 2)
+            .keep_alive_timeout(self.rank_timeout / 2)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .tcp_nodelay(true);
+        match &self.tls {
+            None => Ok(endpoint),
+            Some(files) => {
+                let tls = ClientTls::load(files)?.for_grpc();
+                endpoint.tls_config(tls).map_err(|error| address(error.to_string()))
+            }
+        }
+    }
+}
+
+/// Joins the group and obeys until rank 0 ends it. `shutdown` asks to end: rank 0 is waited for, up to the drain deadline.
+/// Waits for a rank 0 that is not there yet; `progress` hears of loading.
+pub async fn serve_rank(
+    config: RankConfig,
+    progress: impl FnMut(LoadProgress) + Send + 'static,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RankError> {
+    if config.rank == 0 {
+        return Err(RankError::Rank { rank: 0 });
+    }
+    let deadline = config.drain_deadline;
+    tokio::pin!(shutdown);
+    let joined = tokio::select! {
+        joined = join(&config) => joined?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let life = take_part(config, joined, progress);
+    tokio::pin!(life);
+    tokio::select! {
+        ended = &mut life => return ended,
+        () = &mut shutdown => {}
+    }
+    tracing::info!(?deadline, "told to end: waiting for rank 0 to end the group");
+    timeout(deadline, life).await.unwrap_or(Err(RankError::NotEnded { deadline }))
+}
+
+/// A rank with a place in its group.
+struct Joined {
+    cpu: Cpu,
+    outbox: mpsc::Sender<from_rank::Message>,
+    incoming: Streaming<ToRank>,
+    /// How many there are.
+    ranks: usize,
+}
+
+/// Joins as soon as rank 0 is there.
+async fn join(config: &RankConfig) -> Result<Joined, RankError> {
+    let endpoint = config.endpoint()?;
+    let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
+    let (model, arithmetic) = (config.model.clone(), cpu.arithmetic());
+    let fingerprint = spawn_blocking(move || fingerprint(&model, arithmetic));
+    let fingerprint = fingerprint.await.map_err(|_| RankError::Stopped)??;
+    let hello = RankHello { rank: config.rank as u32, fingerprint };
+    let mut was_told = false;
+    loop {
+        match say_hello(endpoint.connect_lazy(), hello.clone()).await {
+            Ok((outbox, incoming, ranks)) => {
+                tracing::info!(rank = config.rank, ranks, join = config.join, "joined the group");
+                return Ok(Joined { cpu, outbox, incoming, ranks });
+            }
+            Err(status) if status.code() == Code::Unavailable => {
+                if !was_told {
+                    tracing::info!(reason = status.message(), "rank 0 cannot be reached yet: trying again");
+                    was_told = true;
+                }
+                sleep(RETRY_PAUSE).await;
+            }
+            Err(status) => return Err(RankError::Refused { reason: status.message().to_owned() }),
+        }
+    }
+}
+
+type Welcomed = (mpsc::Sender<from_rank::Message>, Streaming<ToRank>, usize);
+
+async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Status> {
+    let mut client = RanksClient::new(channel)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let (outbox, messages) = mpsc::channel(QUEUE);
+    let closed = |_| Status::internal("the way to rank 0 is closed");
+    outbox.send(from_rank::Message::Hello(hello)).await.map_err(closed)?;
+    let outgoing = stream::unfold(messages, |mut messages| async {
+        let message = messages.recv().await;
+        Some((FromRank { message: Some(message?) }, messages))
+    });
+    let mut incoming = client.join(outgoing).await?.into_inner();
+    match incoming.message().await?.and_then(|first| first.message) {
+        Some(Message::Welcome(welcome)) => Ok((outbox, incoming, welcome.ranks as usize)),
+        _ => Err(Status::internal("rank 0 gives no welcome")),
+    }
+}
+
+/// Loads the rank's part of the model, and obeys until the group is over.
+async fn take_part(
+    config: RankConfig,
+    Joined { cpu, outbox, incoming, ranks }: Joined,
+    progress: impl FnMut(LoadProgress) + Send + 'static,
+) -> Result<(), RankError> {
+    let (sums_sender, sums) = mpsc::channel(QUEUE);
+    let cpu = cpu.in_group(Spoke { to: outbox.clone(), sums });
+    let loading = spawn_blocking(move || load(&config, cpu, ranks, progress));
+    let follower = loading.await.map_err(|_| RankError::Stopped)??;
+    let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
+    ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
+    let (orders_sender, orders) = mpsc::channel(QUEUE);
+    let obeying = spawn_blocking(move || obey(follower, orders, &outbox));
+    let heard = hear(incoming, orders_sender, sums_sender).await;
+    // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
+    match (heard, obeying.await) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Ok(()), Err(_)) => Err(RankError::Stopped),
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn load(
+    config: &RankConfig,
+    cpu: Cpu,
+    ranks: usize,
+    mut progress: impl FnMut(LoadProgress),
+) -> Result<Follower<Cpu>, LoadError> {
+    let model = config.model.config()?;
+    let shard = Shard::all(&model, ranks)?.swap_remove(config.rank);
+    let network = Network::load_shard(cpu, &config.model.checkpoint()?, &model, shard, &mut progress)?;
+    Ok(Follower::new(network))
+}
+
+/// Obeys all orders until there are no more.
+fn obey(
+    mut follower: Follower<Cpu>,
+    mut orders: mpsc::Receiver<Order>,
+    outbox: &mpsc::Sender<from_rank::Message>,
+) {
+    while let Some(order) = orders.blocking_recv() {
+        if let Some(part) = follower.obey(&order) {
+            // Rank 0 may have gone.
+            let _ = outbox.blocking_send(from_rank::Message::HeadPart(wire::head_part_message(&part)));
+        }
+    }
+}
+
+/// Takes in what rank 0 says until it ends the group or the group is lost.
+async fn hear(
+    mut incoming: Streaming<ToRank>,
+    orders: mpsc::Sender<Order>,
+    sums: mpsc::Sender<RankValues>,
+) -> Result<(), RankError> {
+    let lost = |reason: String| RankError::Lost { reason };
+    loop {
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message.message,
+            Ok(None) => return Ok(()),
+            Err(status) if status.code() == Code::Aborted => return Err(lost(status.message().to_owned())),
+            Err(status) => return Err(lost(format!("rank 0 is lost: {}", status.message()))),
+        };
+        let taken = match message {
+            Some(Message::Order(message)) => {
+                let order = wire::order(&message).map_err(|error| lost(error.to_string()))?;
+                orders.send(order).await.is_ok()
+            }
+            Some(Message::Sum(sum)) => sums.send(sum).await.is_ok(),
+            Some(Message::Welcome(_)) | None => {
+                return Err(lost("rank 0 says what is not understood".to_owned()));
+            }
+        };
+        if !taken {
+            return Err(RankError::Stopped);
+        }
+    }
+}
+
+/// The way to rank 0, which adds up.
+struct Spoke {
+    to: mpsc::Sender<from_rank::Message>,
+    sums: mpsc::Receiver<RankValues>,
+}
+
+impl Exchange for Spoke {
+    fn all_reduce(&mut self, values: &mut [f32]) {
+        let summand = from_rank::Message::Summand(wire::values_message(values));
+        let sent = self.to.blocking_send(summand).is_ok();
+        let sum = sent.then(|| self.sums.blocking_recv()).flatten();
+        let sum = sum.unwrap_or_else(|| panic!("rank 0 is lost, and with it the group"));
+        let sum = wire::values(&sum).unwrap_or_else(|error| panic!("rank 0: {error}"));
+        assert_eq!(sum.len(), values.len(), "ranks differ in what they add up");
+        values.iter_mut().zip(sum).for_each(|(value, sum)| *value = sum);
+    }
+}

@@ -1,0 +1,176 @@
+//! Orders and values as messages, and back. Ranks of a group run the same program, so a message that makes no sense is a fault.
+
+use windlass_kernels::{KvRow, LargestOutput};
+use windlass_model::Capacity;
+use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Step};
+use windlass_proto::v1::rank_order::Step as StepMessage;
+use windlass_proto::v1::{RankCapacity, RankHeadPart, RankOrder, RankRow, RankSlot, RankTable, RankValues};
+
+/// A message that ranks of the same program do not send.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a message between ranks makes no sense: {0}")]
+pub(super) struct WireError(&'static str);
+
+pub(super) fn values_message(values: &[f32]) -> RankValues {
+    RankValues { values: values.iter().flat_map(|value| value.to_le_bytes()).collect() }
+}
+
+/// The values of a message.
+pub(super) fn values(message: &RankValues) -> Result<impl ExactSizeIterator<Item = f32>, WireError> {
+    let (values, rest) = message.values.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(WireError("values are no f32"));
+    }
+    Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)))
+}
+
+pub(super) fn order_message(order: &Order) -> RankOrder {
+    let (step, capacity) = match order.step {
+        Step::Allocate(capacity) => (StepMessage::Allocate, Some(capacity)),
+        Step::Prelude => (StepMessage::Prelude, None),
+        Step::Core => (StepMessage::Core, None),
+        Step::Coda => (StepMessage::Coda, None),
+    };
+    RankOrder {
+        step: step.into(),
+        capacity: capacity.map(|Capacity { rows, latents, blocks }| RankCapacity {
+            rows: rows as u64,
+            latents: latents as u64,
+            blocks: blocks as u64,
+        }),
+        opened: order.opened.iter().map(table_message).collect(),
+        rows: order.rows.iter().map(row_message).collect(),
+        tokens: order.tokens.clone(),
+        initial: Some(values_message(&order.initial)),
+        logits: order.logits.clone(),
+        most_likely: order.most_likely.clone(),
+    }
+}
+
+pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
+    let step = match message.step() {
+        StepMessage::Unspecified => return Err(WireError("an order has no step")),
+        StepMessage::Prelude => Step::Prelude,
+        StepMessage::Core => Step::Core,
+        StepMessage::Coda => Step::Coda,
+        StepMessage::Allocate => {
+            let capacity = message.capacity.as_ref().ok_or(WireError("an allocation has no capacity"))?;
+            Step::Allocate(Capacity {
+                rows: capacity.rows as usize,
+                latents: capacity.latents as usize,
+                blocks: capacity.blocks as usize,
+            })
+        }
+    };
+    let initial = message.initial.as_ref().ok_or(WireError("an order has no initial latents"))?;
+    Ok(Order {
+        step,
+        opened: message.opened.iter().map(table).collect(),
+        rows: message.rows.iter().map(row).collect(),
+        tokens: message.tokens.clone(),
+        initial: values(initial)?.collect(),
+        logits: message.logits.clone(),
+        most_likely: message.most_likely.clone(),
+    })
+}
+
+fn table_message(opened: &OpenedTable) -> RankTable {
+    let slot = |blocks: &Vec<Option<u32>>| RankSlot {
+        blocks: blocks.iter().map(|block| block.map_or(0, |block| block + 1)).collect(),
+    };
+    RankTable {
+        table: opened.table,
+        slots: opened.blocks.iter().map(slot).collect(),
+        top_slots: opened.top_slots.clone(),
+    }
+}
+
+fn table(message: &RankTable) -> OpenedTable {
+    let slot = |slot: &RankSlot| slot.blocks.iter().map(|block| block.checked_sub(1)).collect();
+    OpenedTable {
+        table: message.table,
+        blocks: message.slots.iter().map(slot).collect(),
+        top_slots: message.top_slots.clone(),
+    }
+}
+
+fn row_message(row: &OrderRow) -> RankRow {
+    let OrderRow { latent, kv: KvRow { table, position, slot }, block, top_slot } = *row;
+    RankRow { latent, table, position, slot, block, top_slot }
+}
+
+fn row(message: &RankRow) -> OrderRow {
+    let RankRow { latent, table, position, slot, block, top_slot } = *message;
+    OrderRow { latent, kv: KvRow { table, position, slot }, block, top_slot }
+}
+
+pub(super) fn head_part_message(part: &HeadPart) -> RankHeadPart {
+    let logits: Vec<f32> = part.most_likely.iter().map(|token| token.value).collect();
+    RankHeadPart {
+        logits: Some(values_message(&part.logits)),
+        tokens: part.most_likely.iter().map(|token| token.output).collect(),
+        token_logits: Some(values_message(&logits)),
+    }
+}
+
+pub(super) fn head_part(message: &RankHeadPart) -> Result<HeadPart, WireError> {
+    let missing = WireError("a part of the head's outputs has no logits");
+    let logits = message.logits.as_ref().ok_or_else(|| missing.clone())?;
+    let token_logits = values(message.token_logits.as_ref().ok_or(missing)?)?;
+    if token_logits.len() != message.tokens.len() {
+        return Err(WireError("tokens and their logits differ in number"));
+    }
+    let tokens = message.tokens.iter().zip(token_logits);
+    Ok(HeadPart {
+        logits: values(logits)?.collect(),
+        most_likely: tokens.map(|(&output, value)| LargestOutput { output, value }).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_arrives_as_it_was_sent() {
+        let sent = Order {
+            step: Step::Coda,
+            opened: vec![OpenedTable {
+                table: 3,
+                blocks: vec![vec![Some(0), None], vec![], vec![Some(7)]],
+                top_slots: vec![1, 0, 2],
+            }],
+            rows: vec![OrderRow {
+                latent: 1,
+                kv: KvRow { table: 2, position: 3, slot: 4 },
+                block: 0,
+                top_slot: 5,
+            }],
+            tokens: vec![9],
+            initial: vec![0.5, f32::MIN_POSITIVE, -0.0],
+            logits: vec![0],
+            most_likely: vec![1, 2],
+        };
+        assert_eq!(order(&order_message(&sent)), Ok(sent));
+        let capacity = Capacity { rows: 1, latents: 2, blocks: 3 };
+        let sent = Order { step: Step::Allocate(capacity), ..Order::default() };
+        assert_eq!(order(&order_message(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn a_part_of_the_head_arrives_to_the_bit() {
+        let sent = HeadPart {
+            logits: vec![1.0, f32::INFINITY],
+            most_likely: vec![LargestOutput { output: 5, value: -1e-40 }],
+        };
+        assert_eq!(head_part(&head_part_message(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn messages_without_sense_are_refused() {
+        let unspecified = RankOrder::default();
+        assert_eq!(order(&unspecified), Err(WireError("an order has no step")));
+        let odd = RankValues { values: vec![0; 5] };
+        assert_eq!(values(&odd).err(), Some(WireError("values are no f32")));
+    }
+}
