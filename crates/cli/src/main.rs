@@ -16,6 +16,7 @@ mod policy_argument;
 mod process;
 mod puzzles;
 mod report;
+mod split;
 mod table;
 mod text_files;
 

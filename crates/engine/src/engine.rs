@@ -1,24 +1,22 @@
 //! The engine: plan, run, apply, tick after tick. Here: who is served, and from which memory.
 
-mod run;
-
-use std::time::Duration;
+mod turns;
 
 use windlass_model::{Capacity, Runner};
 
+use crate::batch::Batch;
 use crate::clock::Clock;
-use crate::config::{EngineConfig, EngineConfigError};
+use crate::config::{EngineConfig, EngineConfigError, Schedule};
 use crate::cost::Costs;
 use crate::event::{Event, FinishReason, Usage};
-use crate::lane::{Grouping, Lane, Span};
-use crate::launch::{LaunchRecord, Phase};
+use crate::lane::Lane;
+use crate::launch::LaunchRecord;
 use crate::load::Load;
 use crate::memory::Memory;
 use crate::request::{InvalidRequest, Request, RequestId, RequestLimits};
-use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
+use crate::shared::{Buffers, Shared};
 use crate::waiting::Waiting;
-use run::Work;
 
 /// Why a request was not accepted. Nothing of it stays behind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,22 +34,25 @@ pub enum SubmitError {
 
 /// Serves many sequences on one model.
 pub struct Engine<R: Runner> {
-    runner: R,
-    config: EngineConfig,
-    clock: Box<dyn Clock>,
-    scheduler: Scheduler,
-    costs: Costs,
+    shared: Shared<R>,
     waiting: Waiting,
     /// Requests that came with all their tokens: the next tick says so.
     complete: Vec<(RequestId, FinishReason, Usage)>,
-    /// In order of admission.
-    lanes: Vec<Lane>,
-    memory: Memory,
+    /// As many as it takes to keep the model busy.
+    batches: Vec<Batch>,
+    /// Batches by when a launch of theirs was last started or collected, that longest ago first.
+    order: Vec<usize>,
+    /// Whether a batch waits for K/V blocks.
+    lacks_blocks: bool,
     /// Requests accepted so far.
     arrivals: u64,
-    counters: Load,
-    launches: Vec<LaunchRecord>,
-    work: Work,
+}
+
+/// Where a lane is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    batch: usize,
+    lane: usize,
 }
 
 impl<R: Runner> Engine<R> {
@@ -70,8 +71,8 @@ impl<R: Runner> Engine<R> {
     /// stays: counters, measured costs and kept prompts are those of a new engine.
     pub fn reconfigure(self, config: EngineConfig) -> Result<Self, EngineConfigError> {
         assert!(self.is_idle(), "an engine is reconfigured while it serves");
-        config.validate(self.runner.config())?;
-        let Self { mut runner, config: before, clock, .. } = self;
+        let Shared { mut runner, config: before, clock, .. } = self.shared;
+        config.validate(runner.config())?;
         let capacity = config.capacity(runner.config());
         if capacity != before.capacity(runner.config()) {
             runner.allocate(capacity);
@@ -81,123 +82,139 @@ impl<R: Runner> Engine<R> {
 
     fn assemble(runner: R, config: EngineConfig, clock: Box<dyn Clock>) -> Self {
         let Capacity { latents, blocks, .. } = config.capacity(runner.config());
+        // The schedules that are there for comparison know all rows that there are.
+        let batches = if config.schedule == Schedule::Depth { runner.launches_under_way() } else { 1 };
         Self {
-            scheduler: Scheduler::new(&config),
-            costs: Costs::default(),
             waiting: Waiting::default(),
             complete: Vec::new(),
-            lanes: Vec::with_capacity(config.max_lanes),
-            memory: Memory::new(&config, blocks, latents),
+            batches: (0..batches).map(|_| Batch::new(&config)).collect(),
+            order: (0..batches).collect(),
+            lacks_blocks: false,
             arrivals: 0,
-            counters: Load::default(),
-            launches: Vec::new(),
-            work: Work::default(),
-            runner,
-            config,
-            clock,
+            shared: Shared {
+                memory: Memory::new(&config, blocks, latents),
+                costs: Costs::default(),
+                counters: Load::default(),
+                // A tick collects the core of every batch and one coda at most, each with what came before or after it.
+                launches: Vec::with_capacity(2 * batches + 2),
+                buffers: Buffers::default(),
+                runner,
+                config,
+                clock,
+            },
         }
     }
 
     /// What requests are checked against.
     pub fn limits(&self) -> RequestLimits<'_> {
-        RequestLimits {
-            model: self.runner.config(),
-            max_depth: self.config.max_depth,
-            max_prompt: self.config.prefill_positions,
-        }
+        let EngineConfig { max_depth, prefill_positions, .. } = self.shared.config;
+        RequestLimits { model: self.shared.runner.config(), max_depth, max_prompt: prefill_positions }
     }
 
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
     pub fn submit(&mut self, id: RequestId, request: Request) -> Result<(), SubmitError> {
+        let Shared { runner, config, clock, memory, .. } = &self.shared;
         request.validate(self.limits())?;
-        if let Some(reason) = request.end_of_emitted(&self.runner.config().stop_tokens) {
-            let sequence = Sequence::new(id, request, self.arrivals, self.clock.now());
+        if let Some(reason) = request.end_of_emitted(&runner.config().stop_tokens) {
+            let sequence = Sequence::new(id, request, self.arrivals, clock.now());
             self.complete.push((id, reason, sequence.usage()));
             return Ok(());
         }
-        request.validate_memory(self.memory.blocks.total())?;
-        if self.waiting.len() >= self.config.max_waiting {
-            return Err(SubmitError::QueueFull { limit: self.config.max_waiting });
+        request.validate_memory(memory.blocks.total())?;
+        if self.waiting.len() >= config.max_waiting {
+            return Err(SubmitError::QueueFull { limit: config.max_waiting });
         }
         self.arrivals += 1;
-        self.waiting.push(Sequence::new(id, request, self.arrivals, self.clock.now()));
+        self.waiting.push(Sequence::new(id, request, self.arrivals, clock.now()));
         Ok(())
     }
 
-    /// Forgets a request and frees all it holds. One that is unknown or over is left alone.
+    /// Forgets a request and frees all it holds: at once, or where a launch with it is under way once that is done. One that is
+    /// unknown or over is left alone.
     pub fn cancel(&mut self, id: RequestId) {
         self.waiting.remove(id);
         self.complete.retain(|(complete, ..)| *complete != id);
-        if let Some(index) = self.lanes.iter().position(|lane| lane.sequence.id == id) {
-            self.close(index);
+        for batch in &mut self.batches {
+            if let Some(lane) = batch.position(id) {
+                batch.end(lane, &mut self.shared.memory);
+            }
         }
     }
 
     /// Whether nothing runs and nothing waits.
     pub fn is_idle(&self) -> bool {
-        self.lanes.is_empty() && self.waiting.is_empty() && self.complete.is_empty()
+        self.lanes() == 0 && self.waiting.is_empty() && self.complete.is_empty()
     }
 
-    /// Advances every row in flight by one core iteration and appends what came of it to `events`.
+    /// Advances rows by one core iteration and appends what came of them to `events`.
+    ///
+    /// Every batch that has no launch under way starts one; then launches are collected until one of the batches is free
+    /// again. A single batch does all of that in one tick: prelude, core, coda.
     pub fn tick(&mut self, events: &mut Vec<Event>) {
-        let mut work = std::mem::take(&mut self.work);
-        self.launches.clear();
+        self.shared.launches.clear();
         let complete = self.complete.drain(..);
         events.extend(complete.map(|(id, reason, usage)| Event::Finished(id, reason, usage)));
         self.end_late(events);
+        self.level();
         self.admit();
-        self.plan(&mut work);
-        self.run_core(&mut work);
-        self.advance(&mut work);
-        self.run_coda(&mut work);
-        self.apply(&mut work, events);
-        self.work = work;
-        if self.lanes.is_empty() {
-            assert!(self.memory.is_whole(), "memory leaked from lanes that are gone");
+        self.start();
+        self.collect(events);
+        if self.lanes() == 0 {
+            assert!(self.shared.memory.is_whole(), "memory leaked from lanes that are gone");
         }
     }
 
-    /// What ran in the last tick.
+    /// What was collected in the last tick.
     pub fn launches(&self) -> &[LaunchRecord] {
-        &self.launches
+        &self.shared.launches
     }
 
     /// How busy the engine is.
     pub fn load(&self) -> Load {
+        let Shared { memory, counters, .. } = &self.shared;
         let waiting = self.waiting.iter().map(|sequence| sequence.owed_from(0));
-        let running = self.lanes.iter().map(Lane::owed_core_iterations);
+        let running = || self.batches.iter().flat_map(|batch| &batch.lanes).filter(|lane| !lane.is_over);
         Load {
-            running: self.lanes.len(),
+            running: running().count(),
             waiting: self.waiting.len(),
-            rows: self.memory.latents.used(),
-            blocks_used: self.memory.blocks.used(),
-            blocks_cached: self.memory.blocks.cached(),
-            blocks_total: self.memory.blocks.total(),
-            queued_core_iterations: waiting.chain(running).sum(),
-            ..self.counters.clone()
+            rows: memory.latents.used(),
+            blocks_used: memory.blocks.used(),
+            blocks_cached: memory.blocks.cached(),
+            blocks_total: memory.blocks.total(),
+            queued_core_iterations: waiting.chain(running().map(Lane::owed_core_iterations)).sum(),
+            ..counters.clone()
         }
     }
 
     /// Ends requests whose deadline has passed.
     fn end_late(&mut self, events: &mut Vec<Event>) {
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         while let Some(sequence) = self.waiting.pop_late(now) {
             events.push(Event::Finished(sequence.id, FinishReason::Timeout, sequence.usage()));
         }
-        while let Some(index) = self.lanes.iter().position(|lane| lane.sequence.is_late(now)) {
-            let sequence = self.close(index);
-            events.push(Event::Finished(sequence.id, FinishReason::Timeout, sequence.usage()));
+        for batch in &mut self.batches {
+            let late = |lane: &Lane| !lane.is_over && lane.sequence.is_late(now);
+            while let Some(lane) = batch.lanes.iter().position(late) {
+                let sequence = &batch.lanes[lane].sequence;
+                events.push(Event::Finished(sequence.id, FinishReason::Timeout, sequence.usage()));
+                batch.end(lane, &mut self.shared.memory);
+            }
         }
     }
 
     /// Opens lanes for waiting sequences in their turn, as long as the next one fits; one of lower priority makes room.
     fn admit(&mut self) {
+        // What comes free is for lanes that run.
+        if self.lacks_blocks {
+            return;
+        }
         while let Some(priority) = self.waiting.first().map(|sequence| sequence.request.priority) {
             if self.open_first() {
                 continue;
             }
-            match self.last_lane().filter(|&lane| self.lanes[lane].sequence.request.priority < priority) {
-                Some(lane) => self.preempt(lane),
+            match self.last_free_lane().filter(|&place| self.lane(place).sequence.request.priority < priority)
+            {
+                Some(place) => self.preempt(place),
                 None => return,
             }
         }
@@ -205,68 +222,29 @@ impl<R: Runner> Engine<R> {
 
     /// Opens a lane for the first waiting sequence, if there is memory.
     fn open_first(&mut self) -> bool {
-        let grouping = self.grouping();
-        let first = self.waiting.first();
-        let place = first.and_then(|first| self.memory.place(first, grouping, self.lanes.is_empty()));
+        let (grouping, is_first, batch) = (self.shared.grouping(), self.lanes() == 0, self.smallest_batch());
+        let Shared { runner, memory, counters, .. } = &mut self.shared;
+        let place = self.waiting.first().and_then(|first| memory.place(first, grouping, is_first));
         let Some(place) = place else { return false };
         let sequence = self.waiting.pop_first().expect("the first was placed");
         if sequence.generated() == 0 && sequence.prefix_granularity(grouping.segment).is_some() {
-            self.counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
-            self.counters.prefix_hit_positions_total += place.reused as u64;
+            counters.prefix_query_positions_total += sequence.request.prompt.len() as u64;
+            counters.prefix_hit_positions_total += place.reused as u64;
         }
-        self.runner.open(place.table as u32, &self.memory.tables[place.table]);
-        self.lanes.push(Lane::open(sequence, place, grouping));
+        runner.open(place.table as u32, &memory.tables[place.table]);
+        self.batches[batch].lanes.push(Lane::open(sequence, place, grouping));
         true
     }
 
-    /// Fills the plan. Lanes that come last make room until there are blocks for it; a lane alone always has room, since its
-    /// request was accepted.
-    fn plan(&mut self, work: &mut Work) {
-        self.scheduler.next_turn();
-        loop {
-            self.scheduler.plan(&self.lanes, &mut work.plan);
-            let tables = &self.memory.tables;
-            let missing = |span: &Span| {
-                let lane = &self.lanes[span.lane];
-                lane.blocks_missing(*span, &tables[lane.table])
-            };
-            if work.plan.iter().map(missing).sum::<usize>() <= self.memory.blocks.available() {
-                return;
-            }
-            assert!(self.lanes.len() > 1, "an accepted request does not fit alone");
-            let last = self.last_lane().expect("several are open");
-            self.preempt(last);
-        }
-    }
-
-    /// The lane that comes last: of the lowest priority, the youngest.
-    fn last_lane(&self) -> Option<usize> {
-        (0..self.lanes.len()).max_by_key(|&lane| self.lanes[lane].sequence.turn())
+    /// Lanes that are open.
+    fn lanes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.lanes.len()).sum()
     }
 
     /// Takes a lane away; its sequence waits to be replayed.
-    fn preempt(&mut self, index: usize) {
-        self.counters.preemptions_total += 1;
-        let sequence = self.close(index);
-        self.waiting.push(sequence);
-    }
-
-    fn close(&mut self, index: usize) -> Sequence {
-        self.memory.close(self.lanes.remove(index))
-    }
-
-    fn grouping(&self) -> Grouping {
-        Grouping {
-            segment: self.config.prefill_segment,
-            most: self.config.prefill_positions,
-            vocabulary: self.runner.config().vocabulary,
-        }
-    }
-
-    /// Notes a launch that began at `start` and has just ended.
-    fn record(&mut self, phase: Phase, rows: usize, start: Duration) {
-        let launch = LaunchRecord { phase, rows: rows as u32, start, end: self.clock.now() };
-        self.costs.observe(&launch);
-        self.launches.push(launch);
+    fn preempt(&mut self, Place { batch, lane }: Place) {
+        let Shared { memory, counters, .. } = &mut self.shared;
+        counters.preemptions_total += 1;
+        self.waiting.push(memory.close(self.batches[batch].lanes.remove(lane)));
     }
 }

@@ -22,12 +22,14 @@ pub(crate) struct Lane {
     pub(crate) table: usize,
     /// While positions move together one row for each of the largest group, in decode one.
     latents: Vec<u32>,
-    pub(crate) stage: Stage,
+    pub(crate) progress: Progress,
+    /// Whether nobody waits for it any more. It stays until nothing of it is under way.
+    pub(crate) is_over: bool,
 }
 
-/// What a lane's positions in flight are doing.
+/// How far a lane's positions in flight are.
 #[derive(Debug)]
-pub(crate) enum Stage {
+pub(crate) enum Progress {
     /// A group of settled positions moves depth by depth: all have completed `depth` or are done, those before `next` one
     /// more.
     Settled {
@@ -81,8 +83,8 @@ impl Lane {
     /// A lane for a sequence, in the memory taken for it.
     pub(crate) fn open(sequence: Sequence, place: Place, grouping: Grouping) -> Self {
         let Place { table, latents, reused } = place;
-        let stage = Stage::after(&sequence, reused, grouping);
-        Self { sequence, table, latents, stage }
+        let progress = Progress::after(&sequence, reused, grouping);
+        Self { sequence, table, latents, progress, is_over: false }
     }
 
     /// Gives all memory back; what is left is the sequence.
@@ -94,34 +96,34 @@ impl Lane {
 
     /// Iterations completed by the positions that run next.
     pub(crate) fn depth(&self) -> Depth {
-        match self.stage {
-            Stage::Settled { depth, .. } | Stage::Decode { depth, .. } => depth,
+        match self.progress {
+            Progress::Settled { depth, .. } | Progress::Decode { depth, .. } => depth,
         }
     }
 
     /// Whether the lane's one row iterates or waits to leave.
     pub(crate) fn decodes(&self) -> bool {
-        matches!(self.stage, Stage::Decode { .. })
+        matches!(self.progress, Progress::Decode { .. })
     }
 
     /// Ticks that the lane's row has waited to leave, if it does.
     pub(crate) fn leaving(&self) -> Option<u32> {
-        match self.stage {
-            Stage::Decode { leaving, .. } => leaving,
-            Stage::Settled { .. } => None,
+        match self.progress {
+            Progress::Decode { leaving, .. } => leaving,
+            Progress::Settled { .. } => None,
         }
     }
 
     /// Whether the lane decodes and its row has begun to iterate.
     pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self.stage, Stage::Decode { depth, .. } if depth > 0)
+        matches!(self.progress, Progress::Decode { depth, .. } if depth > 0)
     }
 
     /// The row of the latent buffer that belongs to `position`.
     pub(crate) fn latent(&self, position: usize) -> u32 {
-        match &self.stage {
-            Stage::Settled { group, .. } => self.latents[position - group.start],
-            Stage::Decode { .. } => self.latents[0],
+        match &self.progress {
+            Progress::Settled { group, .. } => self.latents[position - group.start],
+            Progress::Decode { .. } => self.latents[0],
         }
     }
 
@@ -161,8 +163,10 @@ impl Lane {
 
     /// Goes on with what follows the group that is done, and frees the rows that are not needed any more.
     pub(crate) fn finish_group(&mut self, latents: &mut Pool, grouping: Grouping) {
-        let Stage::Settled { group, .. } = &self.stage else { panic!("a lane that decodes has no group") };
-        self.stage = Stage::after(&self.sequence, group.end, grouping);
+        let Progress::Settled { group, .. } = &self.progress else {
+            panic!("a lane that decodes has no group")
+        };
+        self.progress = Progress::after(&self.sequence, group.end, grouping);
         if self.decodes() {
             self.latents.drain(1..).for_each(|row| latents.release(row));
         }
@@ -172,14 +176,14 @@ impl Lane {
     pub(crate) fn push(&mut self, token: u32, depth: Depth, grouping: Grouping) {
         self.sequence.push(token, depth);
         if self.decodes() {
-            self.stage = Stage::after(&self.sequence, self.sequence.settled(), grouping);
+            self.progress = Progress::after(&self.sequence, self.sequence.settled(), grouping);
         }
     }
 
     /// Whether the lane's row leaves, now that its `logits` are known.
     pub(crate) fn settle_probe(&mut self, logits: &[f32]) -> bool {
-        match &mut self.stage {
-            Stage::Decode { depth, exit, leaving: None } => exit.after_probe(*depth, logits),
+        match &mut self.progress {
+            Progress::Decode { depth, exit, leaving: None } => exit.after_probe(*depth, logits),
             _ => true,
         }
     }
@@ -196,27 +200,27 @@ impl Lane {
 
     /// The depth of the row that leaves, its criterion's last value, and all of them if they were kept.
     pub(crate) fn exit_record(&mut self) -> (Depth, Option<f64>, Vec<f64>) {
-        match &mut self.stage {
-            Stage::Settled { .. } => (self.sequence.request.depth.max(), None, Vec::new()),
-            Stage::Decode { depth, exit, .. } => (*depth, exit.value, std::mem::take(&mut exit.values)),
+        match &mut self.progress {
+            Progress::Settled { .. } => (self.sequence.request.depth.max(), None, Vec::new()),
+            Progress::Decode { depth, exit, .. } => (*depth, exit.value, std::mem::take(&mut exit.values)),
         }
     }
 
     /// Core iterations still owed at most.
     pub(crate) fn owed_core_iterations(&self) -> u64 {
-        match &self.stage {
-            Stage::Settled { group, depth, next, .. } => {
+        match &self.progress {
+            Progress::Settled { group, depth, next, .. } => {
                 let done = group.len() as u64 * u64::from(*depth) + (*next - group.start) as u64;
                 self.sequence.owed_from(group.start).saturating_sub(done)
             }
-            Stage::Decode { depth, .. } => {
+            Progress::Decode { depth, .. } => {
                 self.sequence.owed_from(self.sequence.settled()).saturating_sub(u64::from(*depth))
             }
         }
     }
 }
 
-impl Stage {
+impl Progress {
     /// What a lane does whose positions before `done` are done.
     fn after(sequence: &Sequence, done: usize, grouping: Grouping) -> Self {
         if done < sequence.settled() {

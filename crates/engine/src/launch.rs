@@ -15,7 +15,7 @@ pub enum Phase {
     Sample,
 }
 
-/// One launch of the last tick. Times are the engine's clock's.
+/// One launch that was collected in the last tick. Times are the engine's clock's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LaunchRecord {
     /// What ran.
@@ -24,6 +24,6 @@ pub struct LaunchRecord {
     pub rows: u32,
     /// When it began.
     pub start: Duration,
-    /// When its results were there.
+    /// When its results were there; where others were under way beside it, when they would have been there without these.
     pub end: Duration,
 }

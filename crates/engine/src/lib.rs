@@ -1,9 +1,11 @@
 //! Continuous batching over depth.
 //!
-//! [`Engine::tick`] advances every row in flight by one core iteration: plan, run, apply. The engine owns lanes, rows,
+//! [`Engine::tick`] advances every row in flight by one core iteration: plan, run, apply. Where it takes several launches to
+//! keep the model busy, lanes are dealt to as many batches, and a tick does so with the rows of the next. The engine owns lanes, rows,
 //! K/V blocks, exit criteria and sampling; it knows no async, no network, no text, and of time only what a [`Clock`] says. What a request gets is
 //! a function of the request alone: never of what it is batched with, of chunk sizes or of arrival.
 
+mod batch;
 mod blocks;
 mod clock;
 mod coalesce;
@@ -24,6 +26,7 @@ mod request;
 mod sampler;
 mod scheduler;
 mod sequence;
+mod shared;
 mod waiting;
 
 pub use clock::{Clock, MonotonicClock};

@@ -7,7 +7,7 @@ use windlass_model::Depth;
 use crate::coalesce::{Coalescer, Waiting};
 use crate::config::{EngineConfig, Schedule};
 use crate::cost::Costs;
-use crate::lane::{Lane, Span, Stage};
+use crate::lane::{Lane, Progress, Span};
 
 /// Shares a tick's rows among lanes.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Scheduler {
         }
         budget += usize::from(prefills);
         for &index in &self.order {
-            let Stage::Settled { group, next, .. } = &lanes[index].stage else { continue };
+            let Progress::Settled { group, next, .. } = &lanes[index].progress else { continue };
             let count = (group.end - next).min(self.prefill_chunk).min(budget);
             if count > 0 && (self.schedule == Schedule::Lockstep || may_run(&lanes[index])) {
                 plan.push(Span { lane: index, from: *next, count });

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{config, tiny, tiny_ranks};
+use common::{config, cpus, tiny, tiny_on_stages, tiny_ranks};
 use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
 use windlass_kernels::CpuConfig;
 use windlass_model::{DepthPolicy, KvPolicy, Runner};
@@ -15,6 +15,11 @@ fn steady() -> EngineConfig {
 #[test]
 fn a_steady_tick_allocates_nothing() {
     check(tiny(steady()));
+}
+
+#[test]
+fn a_steady_tick_over_stages_allocates_nothing() {
+    check(tiny_on_stages(cpus(2), steady()));
 }
 
 /// Nothing on the engine's own thread, which is rank 0.
@@ -38,7 +43,7 @@ fn check<R: Runner>(mut engine: Engine<R>) {
             events.clear();
         }
     };
-    run(100);
+    run(300);
     let allocated = allocation_counter::measure(|| run(200));
     assert_eq!(allocated.count_total, 0, "{allocated:?}");
 }

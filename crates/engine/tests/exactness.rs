@@ -13,7 +13,9 @@ use std::ops::Range;
 
 use common::choices::Choices;
 use common::visits::{together, visits};
-use common::{alone, config, engine, goldens_folder, network, same, tiny, tiny_on, tiny_ranks};
+use common::{
+    alone, config, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages, tiny_ranks,
+};
 use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelFolder, Runner};
@@ -22,16 +24,21 @@ fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Runs schedules on engines of one kind, and compares every answer with that of the same request alone.
-fn check<R: Runner>(schedules: Range<u64>, tiny: impl Fn(EngineConfig) -> Engine<R>) {
+/// Runs schedules on engines that `engine` makes, and compares every answer with that of the same request alone, on one that
+/// `single` makes.
+fn check<R: Runner, S: Runner>(
+    schedules: Range<u64>,
+    single: impl Fn(EngineConfig) -> Engine<S>,
+    engine: impl Fn(EngineConfig) -> Engine<R>,
+) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
     let mut single = [None, Some(16), Some(32)]
-        .map(|prefill_segment| (prefill_segment, tiny(EngineConfig { prefill_segment, ..config() })));
+        .map(|prefill_segment| (prefill_segment, single(EngineConfig { prefill_segment, ..config() })));
     let (mut compared, mut preempted, mut reused) = (0, 0, 0);
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
-        let mut engine = tiny(config.clone());
+        let mut engine = engine(config.clone());
         let visits = visits(&mut choices);
         let mut answers = together(&mut engine, &visits);
         preempted += engine.load().preemptions_total;
@@ -65,20 +72,34 @@ fn check<R: Runner>(schedules: Range<u64>, tiny: impl Fn(EngineConfig) -> Engine
 #[test]
 fn answers_do_not_depend_on_the_schedule() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
-    check(first..first + environment("WINDLASS_SCHEDULES", 200), tiny);
+    let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
+    check(schedules, tiny, tiny);
+}
+
+#[test]
+fn answers_do_not_depend_on_the_number_of_stages() {
+    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
+    for stages in [2, 3] {
+        let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
+        check(schedules, tiny, |config| tiny_on_stages(cpus(stages), config));
+    }
 }
 
 #[test]
 fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
-        check(0..40, |config| tiny_on(Cpu::with(CpuConfig { weights, ..CpuConfig::new(2) }), config));
+        let cpu = |threads| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
+        let whole = |config| tiny_on(cpu(2), config);
+        check(0..40, whole, whole);
+        check(0..40, whole, |config| tiny_on_stages(vec![cpu(1), cpu(2)], config));
     }
 }
 
 #[test]
 fn answers_do_not_depend_on_the_schedule_on_several_ranks() {
     for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::F32), (2, WeightFormat::Int8)] {
-        check(0..40, |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config));
+        let split = |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config);
+        check(0..40, split, split);
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{alone, config, goldens_folder, network, tiny, tiny_on, tiny_ranks};
+use common::{alone, config, cpus, goldens_folder, network, tiny, tiny_on, tiny_on_stages, tiny_ranks};
 use windlass_engine::{Engine, Request, TokenOutput};
 use windlass_kernels::{Cpu, CpuConfig, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
@@ -41,6 +41,14 @@ fn the_engine_generates_what_was_recorded() {
     let (agreed, all) = agreeing_tokens(tiny(config()), 1);
     println!("{agreed} of {all} tokens agreed");
     assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+}
+
+#[test]
+fn any_number_of_stages_generates_what_was_recorded() {
+    for stages in 2..=4 {
+        let (agreed, all) = agreeing_tokens(tiny_on_stages(cpus(stages), config()), 5);
+        assert!(agreed * 100 >= all * 99, "only {agreed} of {all} tokens could be compared");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use windlass_wording::plain;
 
 use crate::depth::DepthError;
 use crate::shard::RanksError;
+use crate::stages::TooManyStages;
 
 /// A JSON file of the model that cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +61,9 @@ pub enum LoadError {
     /// The model cannot be split over so many ranks.
     #[error(transparent)]
     Ranks(#[from] RanksError),
+    /// It cannot be cut into so many stages.
+    #[error(transparent)]
+    Stages(#[from] TooManyStages),
     /// A file cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Io {

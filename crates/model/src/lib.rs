@@ -21,6 +21,7 @@ pub mod random;
 pub mod ranks;
 pub mod runner;
 pub mod shard;
+pub mod stages;
 pub mod synthetic;
 pub mod weights;
 
@@ -35,6 +36,7 @@ pub use kv::KvPolicy;
 pub use network::{Capacity, Launch, Network, Workspace};
 pub use oracle::{Oracle, OracleRequest, OracleToken};
 pub use ranks::Ranks;
-pub use runner::{Local, Runner, Wanted};
+pub use runner::{Busy, Local, Part, Runner, Wanted};
 pub use shard::{RanksError, Shard};
+pub use stages::Ring;
 pub use weights::{LayerWeights, LoadProgress, Weights};

@@ -4,6 +4,9 @@
 //! business; the network only knows where each row's latent, embedding and K/V live.
 
 mod layer;
+mod part;
+
+use std::ops::Range;
 
 use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LargestOutput, LatentChange, Rows};
 
@@ -14,24 +17,40 @@ use crate::shard::Shard;
 use crate::synthetic;
 use crate::weights::{LoadProgress, Weights};
 use layer::{Finish, Layer, Scratch};
+use part::Parts;
 
-/// A model's weights, or a rank's shard of them, on a device. Immutable; what changes is in [`Workspace`].
+/// A model's weights, a rank's shard of them, or those of a stage's part, on a device. Immutable; what changes is in
+/// [`Workspace`].
 pub struct Network<B: Backend> {
     backend: B,
     config: ModelConfig,
     shard: Shard,
-    /// `[vocabulary, hidden]`.
-    embedding: B::Buffer,
-    /// `[shard's vocabulary, hidden]`.
-    head: B::Matrix,
-    /// Onto the core's input from a latent and an embedding, `[hidden, 2 · hidden]`.
-    adapter: B::Matrix,
-    final_norm: Vec<f32>,
-    prelude: Vec<Layer<B>>,
+    /// Which of the core's layers are here.
+    layers: Range<usize>,
+    /// What stands before the first core layer, if that is here.
+    entrance: Option<Entrance<B>>,
     core: Vec<Layer<B>>,
-    coda: Vec<Layer<B>>,
+    /// What stands behind the last core layer, if that is here.
+    exit: Option<Exit<B>>,
     /// `[context, head_dim]`, a cosine and a sine per pair.
     rotary: B::Buffer,
+}
+
+/// What stands before the first core layer.
+struct Entrance<B: Backend> {
+    /// `[vocabulary, hidden]`.
+    embedding: B::Buffer,
+    prelude: Vec<Layer<B>>,
+    /// Onto the core's input from a latent and an embedding, `[hidden, 2 · hidden]`.
+    adapter: B::Matrix,
+}
+
+/// What stands behind the last core layer.
+struct Exit<B: Backend> {
+    final_norm: Vec<f32>,
+    coda: Vec<Layer<B>>,
+    /// `[shard's vocabulary, hidden]`.
+    head: B::Matrix,
 }
 
 /// How much a [`Workspace`] holds.
@@ -51,14 +70,22 @@ impl Capacity {
 
     /// Bytes of a shard's workspace of this capacity.
     pub fn bytes(&self, config: &ModelConfig, shard: &Shard) -> u64 {
+        self.part_bytes(config, shard, &(0..config.core_layers))
+    }
+
+    /// The same of the part of a network that has these core layers.
+    pub fn part_bytes(&self, config: &ModelConfig, shard: &Shard, core: &Range<usize>) -> u64 {
         let (hidden, width) = (config.hidden, shard.heads.len() * config.head_dim);
-        let row = (3 * hidden + 4 * width + shard.columns.len() + shard.vocabulary.len()) as u64;
-        let block = shard.kv_shape(config, 1).block_len() as u64;
+        let (is_first, is_last) = ends(config, core);
+        let head = if is_last { shard.vocabulary.len() } else { 0 };
+        let row = 3 * hidden + 4 * width + shard.columns.len() + head;
+        let latent = hidden * (usize::from(is_first || is_last) + usize::from(is_first));
+        let block = part_kv_shape(config, shard, core, 1).block_len();
         let Self { rows, latents, blocks } = *self;
-        let values = [(rows, row), (latents, 2 * hidden as u64), (blocks, block)];
-        values
-            .iter()
-            .fold(0, |sum, (count, size)| (*count as u64).saturating_mul(4 * size).saturating_add(sum))
+        let values = [(rows, row), (latents, latent), (blocks, block)];
+        values.iter().fold(0, |sum, (count, size)| {
+            (*count as u64).saturating_mul(4 * *size as u64).saturating_add(sum)
+        })
     }
 }
 
@@ -109,34 +136,36 @@ impl<B: Backend> Network<B> {
         shard: Shard,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let pack = |layer| Layer::new(&backend, layer, config, &shard);
-        let weights = Weights::load_with(checkpoint, config, progress, pack)?;
-        Ok(Self::assemble(backend, config, shard, weights))
+        let parts = Parts::one(backend, config, shard);
+        let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
+        Ok(parts.assemble(config, weights).remove(0))
+    }
+
+    /// The whole in parts, one for each of `devices`: a backend with the core layers that it gets, which follow on each other.
+    /// What stands before the core comes with its first layer, what stands behind it with its last.
+    pub fn load_parts(
+        devices: Vec<(B, Range<usize>)>,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Vec<Self>, LoadError> {
+        let parts = Parts::new(devices, config, Shard::whole(config));
+        let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
+        Ok(parts.assemble(config, weights))
     }
 
     /// A rank's part of a network of any shape with random weights, packed layer by layer: for measurements.
     pub fn synthetic(backend: B, config: &ModelConfig, shard: Shard, seed: u64) -> Self {
-        let weights = synthetic::weights(config, seed, |layer| Layer::new(&backend, layer, config, &shard));
-        Self::assemble(backend, config, shard, weights)
+        let parts = Parts::one(backend, config, shard);
+        let weights = synthetic::weights(config, seed, parts.packer(config));
+        parts.assemble(config, weights).remove(0)
     }
 
-    fn assemble(backend: B, config: &ModelConfig, shard: Shard, weights: Weights<Layer<B>>) -> Self {
-        let hidden = config.hidden;
-        let head = weights.head.as_ref().unwrap_or(&weights.wte);
-        let head = &head[shard.vocabulary.start * hidden..shard.vocabulary.end * hidden];
-        Self {
-            head: backend.matrix(head, shard.vocabulary.len(), hidden),
-            adapter: backend.matrix(&weights.adapter, hidden, 2 * hidden),
-            embedding: upload(&backend, &weights.wte, hidden),
-            rotary: upload(&backend, &rotary_table(config), config.head_dim),
-            final_norm: weights.ln_f,
-            prelude: weights.prelude,
-            core: weights.core,
-            coda: weights.coda,
-            config: config.clone(),
-            shard,
-            backend,
-        }
+    /// The whole of such a network in parts.
+    pub fn synthetic_parts(devices: Vec<(B, Range<usize>)>, config: &ModelConfig, seed: u64) -> Vec<Self> {
+        let parts = Parts::new(devices, config, Shard::whole(config));
+        let weights = synthetic::weights(config, seed, parts.packer(config));
+        parts.assemble(config, weights)
     }
 
     /// What decides the bits of products.
@@ -149,33 +178,51 @@ impl<B: Backend> Network<B> {
         &self.config
     }
 
+    /// Whether what stands before the core is here.
+    pub(crate) fn is_first(&self) -> bool {
+        self.entrance.is_some()
+    }
+
+    /// Whether what stands behind the core is here.
+    pub(crate) fn is_last(&self) -> bool {
+        self.exit.is_some()
+    }
+
+    /// Gives the device back.
+    pub(crate) fn into_backend(self) -> B {
+        self.backend
+    }
+
     /// Memory for `capacity`.
     pub fn workspace(&self, capacity: Capacity) -> Workspace<B> {
-        let Self { config, shard, backend, .. } = self;
+        let Self { config, shard, layers, backend, .. } = self;
+        let only_if = |is_here: bool, count: usize| if is_here { count } else { 0 };
+        let Capacity { rows, latents, blocks } = capacity;
         Workspace {
-            latents: backend.buffer(capacity.latents, config.hidden),
-            embeddings: backend.buffer(capacity.latents, config.hidden),
-            cache: backend.kv_cache(shard.kv_shape(config, capacity.blocks)),
-            x: backend.buffer(capacity.rows, config.hidden),
-            scratch: Scratch::new(backend, config, shard, capacity.rows),
-            logits: backend.buffer(capacity.rows, shard.vocabulary.len()),
+            latents: backend.buffer(only_if(self.is_first() || self.is_last(), latents), config.hidden),
+            embeddings: backend.buffer(only_if(self.is_first(), latents), config.hidden),
+            cache: backend.kv_cache(part_kv_shape(config, shard, layers, blocks)),
+            x: backend.buffer(rows, config.hidden),
+            scratch: Scratch::new(backend, config, shard, rows),
+            logits: backend.buffer(only_if(self.is_last(), rows), shard.vocabulary.len()),
         }
     }
 
     /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
     pub fn prelude(&self, workspace: &mut Workspace<B>, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
-        let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
+        let Entrance { embedding, prelude, .. } = self.entrance();
+        self.set_latents(workspace, initial, launch.latents);
+        let Workspace { embeddings, cache, x, scratch, .. } = workspace;
         let scale = (self.config.hidden as f32).sqrt();
-        self.backend.upload(initial, latents, launch.rows());
-        self.backend.embed(&self.embedding, tokens, scale, x);
-        Layer::forward_all(&self.prelude, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
+        self.backend.embed(embedding, tokens, scale, x);
+        Layer::forward_all(prelude, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
         self.backend.scatter(x, embeddings, launch.rows());
     }
 
     /// One core iteration of every row, at whatever depth each is. Replaces `changes` by how far each latent moved.
     pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
-        let Workspace { latents, embeddings, cache, x, scratch, .. } = workspace;
-        self.backend.adapter(latents, embeddings, launch.rows(), &self.adapter, x);
+        self.begin_core(workspace, launch);
+        let Workspace { latents, cache, x, scratch, .. } = workspace;
         let finish = Finish::Commit { latents, rows: launch.rows(), changes };
         Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0, finish);
     }
@@ -189,23 +236,26 @@ impl<B: Backend> Network<B> {
         wanted: &[u32],
         logits: &mut Vec<f32>,
     ) {
+        let Exit { final_norm, coda, head } = self.exit();
         let Workspace { latents, cache, x, scratch, logits: on_device, .. } = workspace;
         let eps = self.config.norm_eps as f32;
-        self.backend.rms_norm(latents, launch.rows(), &self.final_norm, eps, x);
-        Layer::forward_all(&self.coda, self, x, scratch, cache, launch.kv, self.prelude.len(), Finish::Keep);
+        self.backend.rms_norm(latents, launch.rows(), final_norm, eps, x);
+        let before = self.entrance.as_ref().map_or(0, |entrance| entrance.prelude.len());
+        Layer::forward_all(coda, self, x, scratch, cache, launch.kv, before, Finish::Keep);
         let normed = scratch.normed();
-        self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, eps, normed);
-        self.backend.matmul(normed, wanted.len(), &self.head, on_device);
+        self.backend.rms_norm(x, Rows::At(wanted), final_norm, eps, normed);
+        self.backend.matmul(normed, wanted.len(), head, on_device);
         self.backend.download(on_device, wanted.len(), logits);
     }
 
     /// The most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
     /// logits to keep: of a shard, the most likely of its part of the vocabulary. Replaces `tokens`.
     pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<LargestOutput>) {
+        let Exit { final_norm, head, .. } = self.exit();
         let Workspace { x, scratch, .. } = workspace;
         let normed = scratch.normed();
-        self.backend.rms_norm(x, Rows::At(wanted), &self.final_norm, self.config.norm_eps as f32, normed);
-        self.backend.largest_outputs(normed, wanted.len(), &self.head, tokens);
+        self.backend.rms_norm(x, Rows::At(wanted), final_norm, self.config.norm_eps as f32, normed);
+        self.backend.largest_outputs(normed, wanted.len(), head, tokens);
         for token in tokens {
             token.output += self.shard.vocabulary.start as u32;
         }
@@ -222,9 +272,21 @@ impl<B: Backend> Network<B> {
 /// The shape of a cache of `blocks` blocks: prelude and coda layers share blocks of slot 0, core layers fill those of the
 /// other slots, so a block has room for the larger of the two.
 pub fn kv_shape(config: &ModelConfig, blocks: usize) -> KvShape {
-    let ends = config.prelude_layers + config.coda_layers;
-    let layers = config.core_layers.max(ends);
-    KvShape { blocks, layers, heads: config.heads, head_dim: config.head_dim }
+    part_kv_shape(config, &Shard::whole(config), &(0..config.core_layers), blocks)
+}
+
+/// The same for a rank's shard of the part of a network that has these core layers: keys and values of the shard's heads alone.
+fn part_kv_shape(config: &ModelConfig, shard: &Shard, core: &Range<usize>, blocks: usize) -> KvShape {
+    let (is_first, is_last) = ends(config, core);
+    let prelude = if is_first { config.prelude_layers } else { 0 };
+    let coda = if is_last { config.coda_layers } else { 0 };
+    let layers = core.len().max(prelude + coda);
+    KvShape { blocks, layers, heads: shard.heads.len(), head_dim: config.head_dim }
+}
+
+/// Whether these core layers have the first and the last among them.
+fn ends(config: &ModelConfig, core: &Range<usize>) -> (bool, bool) {
+    (core.start == 0, core.end == config.core_layers)
 }
 
 fn upload<B: Backend>(backend: &B, values: &[f32], width: usize) -> B::Buffer {

@@ -161,6 +161,10 @@ impl<B: Backend> Runner for Ranks<B> {
         self.first.start_core(launch);
     }
 
+    fn next_done(&mut self) -> Part {
+        self.first.next_done()
+    }
+
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
         self.first.finish_core(changes);
     }

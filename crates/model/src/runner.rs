@@ -1,5 +1,7 @@
 //! What the engine runs rows on: a model on some device or devices, with all memory that its launches write.
 
+use std::time::Duration;
+
 use windlass_kernels::{Arithmetic, Backend, KvTable, LargestOutput, LatentChange};
 
 use crate::config::ModelConfig;
@@ -7,9 +9,9 @@ use crate::network::{Capacity, Launch, Network, Workspace};
 
 /// A model that runs launches.
 ///
-/// Launches take effect in the order in which they are started, and what came of them is collected in the same order. Up to
-/// [`Runner::launches_under_way`] of core and coda may be started and not collected; rows of a launch that is under way take no
-/// part in another.
+/// Launches are collected in the order in which [`Runner::next_done`] tells of them. Up to [`Runner::launches_under_way`] of
+/// core and coda may be started and not collected. Rows of a launch that is under way take no part in another, but what a
+/// prelude reads in goes on with the next core launch.
 pub trait Runner: Send + 'static {
     /// The model's sizes.
     fn config(&self) -> &ModelConfig;
@@ -34,13 +36,39 @@ pub trait Runner: Send + 'static {
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>);
     /// Starts one core iteration of every row, at whatever depth each is.
     fn start_core(&mut self, launch: Launch<'_>);
-    /// Waits for the core launch that was started first. Replaces `changes` by how far each of its rows' latents moved.
+    /// Waits until one of the launches under way is done, and says of which part it is: the one of that part which was started
+    /// first. It is collected next.
+    fn next_done(&mut self) -> Part;
+    /// Collects a core launch that is done. Replaces `changes` by how far each of its rows' latents moved.
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>);
     /// Starts the coda on the rows' latents, and the head on some of them.
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>);
-    /// Waits for the coda launch that was started first. Replaces `logits` by those of the rows that wanted them,
+    /// Collects a coda launch that is done. Replaces `logits` by those of the rows that wanted them,
     /// `[rows, vocabulary]`, and `most_likely` by the tokens of those that wanted these.
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>);
+    /// How long the launch that was collected last kept devices busy; none where that is the time from its start to its end,
+    /// since nothing else was under way.
+    fn busy(&self) -> Option<Busy> {
+        None
+    }
+}
+
+/// A part of the model whose launches are started and collected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// One iteration.
+    Core,
+    /// Coda and head.
+    Coda,
+}
+
+/// How long a launch kept devices busy, all of them together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// With the prelude of rows that entered.
+    pub prelude: Duration,
+    /// With the rest of it.
+    pub launch: Duration,
 }
 
 /// What rows of a coda launch want of the head, as indices into the launch; a row that is in neither list only leaves K/V behind.
@@ -63,6 +91,8 @@ impl Wanted<'_> {
 pub struct Local<B: Backend> {
     network: Network<B>,
     workspace: Workspace<B>,
+    /// The launch that was started last.
+    done: Part,
     /// What the last launches left, until it is collected.
     changes: Vec<LatentChange>,
     pub(crate) logits: Vec<f32>,
@@ -73,7 +103,14 @@ impl<B: Backend> Local<B> {
     /// Runs `network`, once memory is allocated.
     pub fn new(network: Network<B>) -> Self {
         let workspace = network.workspace(Capacity::NOTHING);
-        Self { network, workspace, changes: Vec::new(), logits: Vec::new(), most_likely: Vec::new() }
+        Self {
+            network,
+            workspace,
+            done: Part::Core,
+            changes: Vec::new(),
+            logits: Vec::new(),
+            most_likely: Vec::new(),
+        }
     }
 }
 
@@ -101,6 +138,11 @@ impl<B: Backend> Runner for Local<B> {
 
     fn start_core(&mut self, launch: Launch<'_>) {
         self.network.core(&mut self.workspace, launch, &mut self.changes);
+        self.done = Part::Core;
+    }
+
+    fn next_done(&mut self) -> Part {
+        self.done
     }
 
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
@@ -110,6 +152,7 @@ impl<B: Backend> Runner for Local<B> {
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
         self.network.coda(&mut self.workspace, launch, wanted.logits, &mut self.logits);
         self.network.most_likely(&mut self.workspace, wanted.most_likely, &mut self.most_likely);
+        self.done = Part::Coda;
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
@@ -150,6 +193,14 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
 
     fn start_core(&mut self, launch: Launch<'_>) {
         (**self).start_core(launch);
+    }
+
+    fn next_done(&mut self) -> Part {
+        (**self).next_done()
+    }
+
+    fn busy(&self) -> Option<Busy> {
+        (**self).busy()
     }
 
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {

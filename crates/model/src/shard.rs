@@ -2,10 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_kernels::KvShape;
-
 use crate::config::ModelConfig;
-use crate::network::kv_shape;
 use crate::weights::LayerWeights;
 
 /// Columns and vocabulary rows are dealt in units of so many, where there are enough: what matrix units and vectors work on.
@@ -51,11 +48,6 @@ impl Shard {
             vocabulary: part(config.vocabulary, unit(config.vocabulary), rank, ranks),
         };
         Ok((0..ranks).map(shard).collect())
-    }
-
-    /// The shape of a cache of `blocks` blocks, with keys and values of the shard's heads alone.
-    pub(crate) fn kv_shape(&self, config: &ModelConfig, blocks: usize) -> KvShape {
-        KvShape { heads: self.heads.len(), ..kv_shape(config, blocks) }
     }
 
     /// The part of a whole layer's weights.

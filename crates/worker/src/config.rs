@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
 use windlass_kernels::{GpuConfig, WeightFormat};
-use windlass_model::{LoadError, ModelConfig, ModelFolder, Shard};
+use windlass_model::{LoadError, ModelConfig, ModelFolder, Shard, stages};
 use windlass_transport::ServerTlsFiles;
 
 use crate::error::WorkerError;
+use crate::memory;
 use crate::simulated::SimulatedCost;
 
 /// What computes a worker's answers.
@@ -38,8 +39,11 @@ pub struct WorkerConfig {
     /// How long a rank may be silent before it is lost, where the other ranks are processes of their own; none where all ranks
     /// are in this process.
     pub rank_timeout: Option<Duration>,
-    /// Threads of the CPU backend; ranks in one process share them.
+    /// Threads of the CPU backend; ranks in one process and stages share them.
     pub threads: usize,
+    /// Parts that the model is cut into, each with threads of its own; 1 leaves it whole. Changes when answers come, never what
+    /// they are.
+    pub stages: usize,
     /// How weights are stored. Must be the same for all workers of one model.
     pub weights: WeightFormat,
     /// Seed of the initial latents of requests that bring none. Must be the same for all workers of one model.
@@ -68,6 +72,7 @@ impl WorkerConfig {
             tp: 1,
             rank_timeout: None,
             threads: available_parallelism().map_or(1, usize::from),
+            stages: 1,
             latent_seed: 0,
             inbox: 1024,
             drain_deadline: Duration::from_secs(30),
@@ -83,11 +88,15 @@ impl WorkerConfig {
             return Ok(());
         }
         let model = self.model.config()?;
-        let needed = self.workspace_bytes(&model)?;
-        match machine_memory().filter(|total| needed > *total) {
-            Some(total) => Err(WorkerError::Memory { needed, total }),
-            None => Ok(()),
+        let (threads, stages, tp) = (self.threads, self.stages, self.tp);
+        stages::check(&model, stages).map_err(LoadError::from)?;
+        if stages > 1 && tp > 1 {
+            return Err(WorkerError::StagesOfRanks { stages, tp });
         }
+        if threads < stages {
+            return Err(WorkerError::Threads { threads, stages });
+        }
+        memory::check(self.workspace_bytes(&model)?)
     }
 
     /// Bytes of what the ranks in this process write.
@@ -122,11 +131,4 @@ impl WorkerConfig {
             None => Ok(()),
         }
     }
-}
-
-/// Bytes of memory this machine has, where it says so.
-fn machine_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }

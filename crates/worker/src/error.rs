@@ -36,6 +36,22 @@ pub enum WorkerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// A stage is one device.
+    #[error("stages is {stages} and tp is {tp}: set one of them to 1")]
+    StagesOfRanks {
+        /// The setting.
+        stages: usize,
+        /// The other setting.
+        tp: usize,
+    },
+    /// Each stage computes on a thread of its own.
+    #[error("threads is {threads}: use at least stages, which is {stages}")]
+    Threads {
+        /// The setting.
+        threads: usize,
+        /// How many stages there are.
+        stages: usize,
+    },
     /// A limit makes no sense.
     #[error(transparent)]
     Limits(#[from] EngineConfigError),

@@ -16,6 +16,7 @@ mod error;
 mod generation;
 mod group;
 mod heartbeats;
+mod memory;
 mod notice;
 pub mod registration;
 mod seeds;

@@ -16,7 +16,7 @@ use windlass_engine::{Engine, MonotonicClock, block_bytes};
 #[cfg(not(feature = "cuda"))]
 use windlass_kernels::CudaError;
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig, GpuConfig};
-use windlass_model::{LoadProgress, ModelConfig, Ranks, Runner};
+use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Ranks, Runner, stages};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -29,6 +29,7 @@ use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
 use crate::error::WorkerError;
 use crate::group::{self, Host};
+use crate::memory;
 use crate::served_model::{self, ServedModel};
 use crate::service::{ServiceLimits, WorkerService};
 use crate::simulated::{SimulatedCost, SimulatedEngine};
@@ -63,6 +64,9 @@ impl Worker {
             WorkerBackend::Cuda(gpu) => Self::load_on_gpu(config, gpu, progress),
             WorkerBackend::Cpu => {
                 let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
+                if config.stages > 1 {
+                    return Self::load_stages(cpu, config, progress);
+                }
                 Self::load_on(Cpu::group(cpu, config.tp), config, progress)
             }
         }
@@ -100,6 +104,19 @@ impl Worker {
     ) -> Result<Self, WorkerError> {
         let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
         Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?)
+    }
+
+    fn load_stages(
+        cpu: CpuConfig,
+        config: &WorkerConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
+        let backends = cpu.split(config.stages).map(Cpu::with).collect();
+        let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
+        memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
+        let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;
+        Self::start(config, stages::runner(parts))
     }
 
     /// The same with all ranks but the first in processes of their own, which join at `ranks`: waits until they have, and have

@@ -7,6 +7,7 @@ mod measure;
 mod memory;
 mod mode;
 mod outcome;
+mod pipeline;
 mod progress;
 mod rates;
 mod report;
@@ -22,6 +23,7 @@ use clap::{Args, Subcommand};
 use cluster::ClusterArguments;
 use engine::EngineArguments;
 pub(crate) use memory::free_memory;
+use pipeline::PipelineArguments;
 
 /// Measures this machine, without a server
 #[derive(Debug, Args)]
@@ -34,12 +36,14 @@ pub(crate) struct BenchArguments {
 enum BenchCommand {
     Engine(Box<EngineArguments>),
     Cluster(ClusterArguments),
+    Pipeline(Box<PipelineArguments>),
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &BenchArguments) -> Result<()> {
     match &arguments.command {
         BenchCommand::Engine(arguments) => engine::run(arguments),
+        BenchCommand::Pipeline(arguments) => pipeline::run(arguments),
         BenchCommand::Cluster(arguments) => crate::on_runtime(cluster::run(arguments)),
     }
 }

@@ -12,15 +12,13 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-#[cfg(feature = "cuda")]
-use windlass_kernels::cuda::Cuda;
-use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Ranks, Runner, Shard};
+use windlass_kernels::{CpuConfig, WeightFormat};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner};
 
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
-use crate::load_bar::LoadBar;
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
+use crate::split::Split;
 use crate::text_files::tokenizer;
 use output::{Fields, Output};
 
@@ -81,6 +79,9 @@ pub(crate) struct GenerateArguments {
     /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads; the answer is the same
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES", default_value_t = 1)]
+    stages: usize,
     /// Write one JSON object per token instead of the text (or of the ids, where the folder has no tokenizer): token,
     /// text, depth, logprob; numbers that JSON lacks, as NaN, are null
     #[arg(long)]
@@ -105,31 +106,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    Shard::all(&config, arguments.tp)?;
-    match arguments.device.gpu(arguments.tp)? {
-        None => {
-            let threads = thread_count(arguments.threads)?;
-            let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            run_on(Cpu::group(cpu, arguments.tp), arguments, (&folder, &config), tokenizer, request)
-        }
-        #[cfg(feature = "cuda")]
-        Some(gpu) => {
-            let cuda = Cuda::open(&gpu, arguments.weights)?;
-            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
-        }
-        #[cfg(not(feature = "cuda"))]
-        Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
-    }
-}
-
-fn run_on<B: Backend>(
-    ranks: Vec<B>,
-    arguments: &GenerateArguments,
-    (folder, config): (&ModelFolder, &ModelConfig),
-    tokenizer: Option<Arc<Tokenizer>>,
-    request: Request,
-) -> Result<()> {
-    let mut engine = engine(folder, config, &request, ranks)?;
+    let runner = arguments.runner(&folder, &config)?;
+    let mut engine = engine(&config, &request, runner)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -166,6 +144,23 @@ impl GenerateArguments {
     /// Whether to write JSON; what only JSON can show asks for it too.
     fn as_json(&self) -> bool {
         self.json || self.logits || self.exit_values || self.logprobs.is_some()
+    }
+
+    /// The model, on what was asked for.
+    fn runner(&self, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
+        match self.device.gpu(self.tp, self.stages)? {
+            None => {
+                let cpu = CpuConfig { weights: self.weights, ..CpuConfig::new(thread_count(self.threads)?) };
+                Split { tp: self.tp, stages: self.stages }.load(cpu, folder, model)
+            }
+            #[cfg(feature = "cuda")]
+            Some(gpu) => {
+                let cuda = windlass_kernels::cuda::Cuda::open(&gpu, self.weights)?;
+                crate::split::load_on(vec![cuda], folder, model)
+            }
+            #[cfg(not(feature = "cuda"))]
+            Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
+        }
     }
 
     fn request(
@@ -209,15 +204,11 @@ impl GenerateArguments {
 }
 
 /// An engine with memory for exactly one request.
-fn engine<B: Backend>(
-    folder: &ModelFolder,
+fn engine(
     config: &ModelConfig,
     request: &Request,
-    ranks: Vec<B>,
-) -> Result<Engine<Ranks<B>>> {
-    let mut bar = LoadBar::default();
-    let mut progress = |progress| bar.update(progress);
-    let ranks = Ranks::load(ranks, &folder.checkpoint()?, config, &mut progress)?;
+    runner: Box<dyn Runner>,
+) -> Result<Engine<Box<dyn Runner>>> {
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,
@@ -229,5 +220,5 @@ fn engine<B: Backend>(
         prefix_cache: false,
         ..EngineConfig::new(config, request.depth.max())
     };
-    Ok(Engine::new(ranks, limits, Box::new(MonotonicClock::start()))?)
+    Ok(Engine::new(runner, limits, Box::new(MonotonicClock::start()))?)
 }

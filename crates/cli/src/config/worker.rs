@@ -59,6 +59,10 @@ pub(crate) struct WorkerOptions {
     /// Threads of the computation; ranks in one process share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads: rows go round them in several
+    /// launches at a time. 1 leaves it whole. Changes when answers come, never what they are [default: 1]
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES")]
+    pub(crate) stages: Option<usize>,
     /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
     /// same for all workers of one model, since answers depend on it [default: f32]
     #[arg(long, value_name = "f32|bf16|int8", env = "WINDLASS_WEIGHTS")]
@@ -168,6 +172,7 @@ impl WorkerOptions {
             tp_listen: self.tp_listen.or(other.tp_listen),
             rank_timeout_ms: self.rank_timeout_ms.or(other.rank_timeout_ms),
             threads: self.threads.or(other.threads),
+            stages: self.stages.or(other.stages),
             weights: self.weights.or(other.weights),
             max_lanes: self.max_lanes.or(other.max_lanes),
             max_rows: self.max_rows.or(other.max_rows),
@@ -222,6 +227,7 @@ impl WorkerOptions {
         set(&mut config.tp, self.tp);
         config.rank_timeout = tp_listen.as_ref().map(|_| rank_timeout(self.rank_timeout_ms)).transpose()?;
         config.threads = thread_count(self.threads)?;
+        set(&mut config.stages, self.stages);
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
         set(&mut config.engine.max_lanes, self.max_lanes);
         set(&mut config.engine.max_rows, self.max_rows);
@@ -482,6 +488,16 @@ mod tests {
                 "coalesce_limit is set, and coalesce is off: leave it out",
             ),
             (WorkerOptions { threads: Some(0), ..demo() }, "threads is 0: use 1 to 1024"),
+            (
+                WorkerOptions { stages: Some(2), threads: Some(1), ..demo() },
+                "threads is 1: use at least stages, which is 2",
+            ),
+            (
+                WorkerOptions { stages: Some(2), tp: Some(2), threads: Some(2), ..demo() },
+                "stages is 2 and tp is 2: set one of them to 1",
+            ),
+            (WorkerOptions { stages: Some(0), ..demo() }, "stages is 0: use 1 to"),
+            (WorkerOptions { stages: Some(99), ..demo() }, "stages is 99: use 1 to"),
             (WorkerOptions { tp: Some(0), ..demo() }, "tp is 0: use 1 to 4,"),
             (WorkerOptions { tp: Some(5), ..demo() }, "tp is 5: use 1 to 4,"),
             (

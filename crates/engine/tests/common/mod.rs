@@ -12,7 +12,7 @@ use windlass_engine::{
     TokenOutput, Usage,
 };
 use windlass_kernels::{Backend, Cpu, CpuConfig};
-use windlass_model::{Local, ModelFolder, Network, Ranks, Runner};
+use windlass_model::{Local, ModelFolder, Network, Ranks, Ring, Runner};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -54,6 +54,27 @@ pub fn tiny(config: EngineConfig) -> Engine<Local<Cpu>> {
 pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<Local<B>> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     engine(network(backend, &folder), config)
+}
+
+/// The same on a ring of stages of uneven sizes, one for each backend.
+pub fn tiny_on_stages<B: Backend>(backends: Vec<B>, config: EngineConfig) -> Engine<Ring> {
+    Engine::new(ring(backends, goldens_folder()), config, Box::new(MonotonicClock::start())).unwrap()
+}
+
+/// A model on a ring of stages, the last of which has all core layers that are more than one for each.
+pub fn ring<B: Backend>(backends: Vec<B>, folder: &Path) -> Ring {
+    let folder = ModelFolder::open(folder).unwrap();
+    let config = folder.config().unwrap();
+    let (stages, layers) = (backends.len(), config.core_layers);
+    let end = |stage: usize| if stage + 1 == stages { layers } else { stage + 1 };
+    let devices = backends.into_iter().enumerate().map(|(stage, backend)| (backend, stage..end(stage)));
+    let checkpoint = folder.checkpoint().unwrap();
+    Ring::new(Network::load_parts(devices.collect(), &checkpoint, &config, &mut |_| {}).unwrap())
+}
+
+/// As many backends of one thread.
+pub fn cpus(count: usize) -> Vec<Cpu> {
+    (0..count).map(|_| Cpu::new(1)).collect()
 }
 
 /// The same on ranks.

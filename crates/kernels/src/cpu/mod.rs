@@ -45,6 +45,12 @@ impl CpuConfig {
     pub fn new(threads: usize) -> Self {
         Self { threads, isa: Isa::detect(), weights: WeightFormat::default() }
     }
+
+    /// The same for `parts` devices that share these threads, as evenly as can be, each with one at least.
+    pub fn split(self, parts: usize) -> impl Iterator<Item = Self> {
+        let threads = move |part| (self.threads / parts + usize::from(part < self.threads % parts)).max(1);
+        (0..parts).map(move |part| Self { threads: threads(part), ..self })
+    }
 }
 
 /// Runs on this machine's cores.

@@ -4,11 +4,12 @@ use tonic::Code;
 use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
 use windlass_proto::v1::{
-    GenerateTaskRequest, GenerationParameters, HealthRequest, InfoRequest, TokenizerRequest, depth_policy,
+    GenerateTaskRequest, GenerationParameters, HealthRequest, InfoRequest, Sampling, TokenizerRequest,
+    depth_policy,
 };
 use windlass_worker::{Worker, WorkerConfig};
 
-use crate::server::{Server, config, task};
+use crate::server::{Server, collect, config, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_tells_its_model_its_kv_plan_and_its_tokenizer() {
@@ -53,6 +54,20 @@ async fn the_fingerprint_names_all_that_answers_depend_on_and_nothing_else() {
     fingerprints.sort_unstable();
     fingerprints.dedup();
     assert_eq!(fingerprints.len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_any_number_of_stages_serve_one_model_and_give_one_answer() {
+    let answers = [(1, 1), (2, 2), (2, 3)].map(async |(stages, threads)| {
+        let server = Server::start(&WorkerConfig { stages, threads, ..config() }).await;
+        let info = server.client().info(InfoRequest {}).await.unwrap().into_inner();
+        let sampling = Some(Sampling { seed: Some(3), ..Sampling::default() });
+        let parameters = GenerationParameters { sampling, ..GenerationParameters::default() };
+        let stream = server.client().generate(task(parameters)).await.unwrap().into_inner();
+        (info, collect(stream).await)
+    });
+    let [whole, two, uneven] = futures::future::join_all(answers).await.try_into().unwrap();
+    assert!(two == whole && uneven == whole, "{whole:?} {two:?} {uneven:?}");
 }
 
 type Spoil = fn(&mut WorkerConfig);

@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
-use windlass_model::{ModelConfig, ModelFolder, Ranks, Runner, Shard};
+use windlass_kernels::{CpuConfig, GpuConfig, WeightFormat};
+use windlass_model::{ModelConfig, ModelFolder, Runner, Shard};
 #[cfg(feature = "cuda")]
 use windlass_worker::DevicePlan;
 
@@ -25,8 +25,8 @@ use super::trace::Trace;
 use super::workload::Workload;
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
-use crate::load_bar::LoadBar;
 use crate::policy_argument::KvArgument;
+use crate::split::Split;
 
 /// What the share means; the same words in help, table and JSON.
 macro_rules! share_definition {
@@ -82,6 +82,10 @@ pub(crate) struct EngineArguments {
     /// Threads of the computation; ranks share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     threads: Option<usize>,
+    /// Stages that the model is cut into, each with a part of its layers and of the threads. Lockstep and homogeneous have one
+    /// launch under way even so. Times of phases are those of all stages together
+    #[arg(long, value_name = "N", env = "WINDLASS_STAGES", default_value_t = 1)]
+    stages: usize,
     /// Sequences served at once; several, separated by commas, are measured one after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16", value_parser = value_parser!(u32).range(1..=65_536))]
     lanes: Vec<u32>,
@@ -140,18 +144,18 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
         (None, folder) => folder.config()?,
     };
     let cells = arguments.cells(&model)?;
+    let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
     let threads = thread_count(arguments.threads)?;
-    match arguments.device.gpu(arguments.tp)? {
+    match arguments.device.gpu(arguments.tp, arguments.stages)? {
         None => {
             let shards = Shard::all(&model, arguments.tp)?;
             for cell in &cells {
                 memory::check(&model, &shards, arguments.weights, &cell.config)?;
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
-            measured.run(Cpu::group(cpu, arguments.tp), threads, cpu.isa.to_string())
+            measured.run(arguments.runner(cpu, &folder, &model)?, threads, cpu.isa.to_string())
         }
-        Some(gpu) => on_gpu(&gpu, &Measured { arguments, folder: &folder, model: &model, cells: &cells }),
+        Some(gpu) => on_gpu(&gpu, &measured),
     }
 }
 
@@ -170,7 +174,8 @@ fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
     }
     let info = cuda.device().info();
     let instructions = format!("{} ({})", info.name, info.architecture());
-    measured.run(vec![cuda], 1, instructions)
+    let Measured { arguments, folder, model, .. } = *measured;
+    measured.run(arguments.gpu_runner(cuda, folder, model)?, 1, instructions)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -188,18 +193,17 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     /// Measures every cell under every mode, and reports.
-    fn run<B: Backend>(&self, backends: Vec<B>, threads: usize, instructions: String) -> Result<()> {
+    fn run(&self, runner: Box<dyn Runner>, threads: usize, instructions: String) -> Result<()> {
         let Self { arguments, folder, model, cells } = *self;
         let modes = arguments.modes()?;
         let mut trace = arguments.trace()?;
-        let ranks = arguments.ranks(backends, folder, model)?;
         let machine = Machine {
             threads,
             cores: available_parallelism().map_or(1, usize::from),
             instructions,
-            arithmetic: ranks.arithmetic().to_string(),
+            arithmetic: runner.arithmetic().to_string(),
         };
-        let mut engine = Engine::new(ranks, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+        let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
         let settings = arguments.settings(folder, model);
         let rounds = arguments.rounds as usize;
         let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
@@ -302,18 +306,25 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn ranks<B: Backend>(
+    fn runner(&self, cpu: CpuConfig, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
+        let split = Split { tp: self.tp, stages: self.stages };
+        if self.shape.is_some() {
+            return split.synthetic(cpu, model, self.seed);
+        }
+        split.load(cpu, folder, model)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn gpu_runner(
         &self,
-        backends: Vec<B>,
+        cuda: windlass_kernels::cuda::Cuda,
         folder: &ModelFolder,
         model: &ModelConfig,
-    ) -> Result<Ranks<B>> {
+    ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return Ok(Ranks::synthetic(backends, model, self.seed)?);
+            return Ok(Box::new(windlass_model::Ranks::synthetic(vec![cuda], model, self.seed)?));
         }
-        let mut bar = LoadBar::default();
-        let mut progress = |progress| bar.update(progress);
-        Ok(Ranks::load(backends, &folder.checkpoint()?, model, &mut progress)?)
+        crate::split::load_on(vec![cuda], folder, model)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -327,6 +338,7 @@ impl EngineArguments {
             prompt: self.prompt as usize,
             kv: self.kv.0,
             max_rows: self.max_rows as usize,
+            stages: self.stages,
             coalesce: match self.coalesce {
                 Coalesce::Off => "off".to_owned(),
                 Coalesce::Auto => "auto".to_owned(),

@@ -56,10 +56,10 @@ impl Outcome {
         self.core_rows as f64 / f64::from(self.ticks.max(1))
     }
 
-    /// Time outside of all launches.
+    /// Time outside of all launches; none where stages computed side by side for longer than all of it took.
     pub(super) fn rest_seconds(&self) -> f64 {
         let PhaseSeconds { prelude, core, coda, sampling } = self.phases;
-        self.seconds - prelude - core - coda - sampling
+        (self.seconds - prelude - core - coda - sampling).max(0.0)
     }
 
     /// Counts a launch of the current tick.

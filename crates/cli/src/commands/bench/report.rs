@@ -51,6 +51,8 @@ pub(super) struct Settings {
     pub(super) prompt: usize,
     pub(super) kv: KvPolicy,
     pub(super) max_rows: usize,
+    /// Parts that the model is cut into.
+    pub(super) stages: usize,
     pub(super) coalesce: String,
     pub(super) rounds: usize,
 }

@@ -1,0 +1,103 @@
+//! Behind the coda: probes are settled, tokens drawn, and what is done ends.
+
+use windlass_model::Runner;
+
+use super::{Batch, UnderWay, Wants};
+use crate::event::{Event, FinishReason, TokenOutput};
+use crate::lane::{Progress, Span};
+use crate::launch::Phase;
+use crate::memory::Memory;
+use crate::sequence::Sequence;
+use crate::shared::{Buffers, Shared};
+
+impl Batch {
+    /// Collects the coda launch, which is done: logits, `[rows, vocabulary]`, or the most likely token for the rows that want
+    /// them. Settles probes, draws tokens, ends what is done.
+    pub(crate) fn collect_coda<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
+        let UnderWay { start, .. } = self.under_way.take().expect("a coda launch is under way");
+        let Buffers { logits, most_likely, .. } = &mut shared.buffers;
+        shared.runner.finish_coda(logits, most_likely);
+        let busy = shared.runner.busy().map(|busy| busy.launch);
+        let rows = self.departures.iter().map(|departure| departure.span.count).sum();
+        shared.record(Phase::Coda, rows, start, busy);
+        let start = shared.clock.now();
+        self.apply(shared, events);
+        self.close_ended(&mut shared.memory);
+        shared.record(Phase::Sample, self.wanted.len() + self.greedy.len(), start, None);
+    }
+
+    fn apply<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
+        // Out of `shared` for a while, since tokens are drawn from them while memory changes.
+        let mut buffers = std::mem::take(&mut shared.buffers);
+        let Buffers { logits, most_likely, sampler, .. } = &mut buffers;
+        let mut logits = logits.chunks_exact(shared.runner.config().vocabulary);
+        let mut most_likely = most_likely.iter();
+        for index in 0..self.departures.len() {
+            let departure = self.departures[index];
+            let lane = &mut self.lanes[departure.span.lane];
+            let output = match departure.wants {
+                Wants::Nothing => None,
+                Wants::MostLikely => {
+                    let token = *most_likely.next().expect("a token per row that wants it");
+                    Some(TokenOutput { token, ..TokenOutput::default() })
+                }
+                Wants::Logits => {
+                    let logits = logits.next().expect("a row of logits per row that wants them");
+                    lane.settle_probe(logits).then(|| lane.draw(logits, sampler))
+                }
+            };
+            if lane.is_over {
+                continue;
+            }
+            if let Some(output) = output {
+                self.emit(departure.span.lane, output, shared, events);
+            }
+            self.finish_group(departure.span, shared);
+        }
+        shared.buffers = buffers;
+    }
+
+    /// Goes on after the group that `span` is the end of, if it is. What is done of the prompt by then is kept for others.
+    fn finish_group<R: Runner>(&mut self, span: Span, shared: &mut Shared<R>) {
+        let grouping = shared.grouping();
+        let Memory { tables, blocks, latents, .. } = &mut shared.memory;
+        let lane = &mut self.lanes[span.lane];
+        let Progress::Settled { group, .. } = &lane.progress else { return };
+        if span.positions().end < group.end {
+            return;
+        }
+        let Sequence { request, .. } = &lane.sequence;
+        if group.contains(&(request.prompt.len() - 1))
+            && let Some(granularity) = lane.sequence.prefix_granularity(grouping.segment)
+        {
+            blocks.keep(request, granularity, &tables[lane.table]);
+        }
+        lane.finish_group(latents, grouping);
+    }
+
+    /// Completes the lane's next token, tells of it, and goes on after it, or ends the lane.
+    fn emit<R: Runner>(
+        &mut self,
+        lane: usize,
+        mut output: TokenOutput,
+        shared: &Shared<R>,
+        events: &mut Vec<Event>,
+    ) {
+        let lane = &mut self.lanes[lane];
+        (output.depth, output.exit_value, output.exit_values) = lane.exit_record();
+        let request = &lane.sequence.request;
+        output.is_stop = request.stops_at(output.token, &shared.runner.config().stop_tokens);
+        lane.push(output.token, output.depth, shared.grouping());
+        let sequence = &lane.sequence;
+        let reason = if output.is_stop {
+            Some(FinishReason::Stop)
+        } else {
+            (sequence.generated() == sequence.request.max_tokens).then_some(FinishReason::Length)
+        };
+        events.push(Event::Token(sequence.id, output));
+        if let Some(reason) = reason {
+            events.push(Event::Finished(sequence.id, reason, sequence.usage()));
+            lane.is_over = true;
+        }
+    }
+}

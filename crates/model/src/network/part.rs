@@ -1,0 +1,133 @@
+//! A network cut into parts, each on a device of its own: which layer goes where, and what a part does of an iteration.
+
+use std::ops::Range;
+
+use windlass_kernels::{Backend, LatentChange, Rows};
+
+use super::layer::{Finish, Layer};
+use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
+use crate::config::ModelConfig;
+use crate::shard::Shard;
+use crate::weights::{LayerWeights, Weights};
+
+/// Devices with the core layers that each gets, in order, or a rank's shard of them.
+pub(super) struct Parts<B: Backend> {
+    devices: Vec<(B, Range<usize>)>,
+    shard: Shard,
+}
+
+impl<B: Backend> Parts<B> {
+    /// All layers on one device.
+    pub(super) fn one(backend: B, config: &ModelConfig, shard: Shard) -> Self {
+        Self { devices: vec![(backend, 0..config.core_layers)], shard }
+    }
+
+    /// # Panics
+    /// If a part has no core layer, or they are not all of them in order.
+    pub(super) fn new(devices: Vec<(B, Range<usize>)>, config: &ModelConfig, shard: Shard) -> Self {
+        let mut next = 0;
+        for (_, core) in &devices {
+            assert!(core.start == next && !core.is_empty(), "{core:?} does not go on at core layer {next}");
+            next = core.end;
+        }
+        assert_eq!(next, config.core_layers, "the parts have not all core layers");
+        Self { devices, shard }
+    }
+
+    /// Packs the layers of prelude, core and coda, which it is given in this order, each onto its device.
+    pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights) -> Layer<B> {
+        let mut layers_before = 0_usize;
+        move |weights| {
+            let layer = layers_before;
+            layers_before += 1;
+            // Prelude layers go with the first of the core, coda layers with the last.
+            let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);
+            let device = self.devices.iter().find(|(_, layers)| layers.contains(&core));
+            let (backend, _) = device.expect("every core layer has a device");
+            Layer::new(backend, weights, config, &self.shard)
+        }
+    }
+
+    /// The networks of all parts.
+    pub(super) fn assemble(self, config: &ModelConfig, weights: Weights<Layer<B>>) -> Vec<Network<B>> {
+        let Weights { wte, head, adapter, ln_f, prelude, core, coda } = weights;
+        let (hidden, shard) = (config.hidden, self.shard);
+        let head = head.as_ref().unwrap_or(&wte);
+        let head = &head[shard.vocabulary.start * hidden..shard.vocabulary.end * hidden];
+        let (mut prelude, mut core, mut coda) = (Some(prelude), core.into_iter(), Some(coda));
+        let mut network = |(backend, layers): (B, Range<usize>)| {
+            let (is_first, is_last) = ends(config, &layers);
+            let entrance = prelude.take_if(|_| is_first).map(|prelude| Entrance {
+                embedding: upload(&backend, &wte, hidden),
+                prelude,
+                adapter: backend.matrix(&adapter, hidden, 2 * hidden),
+            });
+            let exit = coda.take_if(|_| is_last).map(|coda| Exit {
+                final_norm: ln_f.clone(),
+                coda,
+                head: backend.matrix(head, shard.vocabulary.len(), hidden),
+            });
+            let core = core.by_ref().take(layers.len()).collect();
+            let rotary = upload(&backend, &rotary_table(config), config.head_dim);
+            Network {
+                entrance,
+                core,
+                exit,
+                rotary,
+                config: config.clone(),
+                shard: shard.clone(),
+                layers,
+                backend,
+            }
+        };
+        self.devices.into_iter().map(&mut network).collect()
+    }
+}
+
+impl<B: Backend> Network<B> {
+    pub(super) fn entrance(&self) -> &Entrance<B> {
+        self.entrance.as_ref().expect("the part with the first core layer")
+    }
+
+    pub(super) fn exit(&self) -> &Exit<B> {
+        self.exit.as_ref().expect("the part with the last core layer")
+    }
+
+    /// Sets latents to `values`, `[rows, hidden]`.
+    pub(crate) fn set_latents(&self, workspace: &mut Workspace<B>, values: &[f32], rows: &[u32]) {
+        self.backend.upload(values, &mut workspace.latents, Rows::At(rows));
+    }
+
+    /// The core's input, from the rows' latents and embeddings.
+    pub(super) fn begin_core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>) {
+        let Workspace { latents, embeddings, x, .. } = workspace;
+        self.backend.adapter(latents, embeddings, launch.rows(), &self.entrance().adapter, x);
+    }
+
+    /// This part's layers of one core iteration. `x`, `[rows, hidden]`, is what the part before left, and becomes what the one
+    /// behind goes on with: behind the last, where `changes` is replaced by how far latents moved, that is the new latents.
+    pub(crate) fn core_part(
+        &self,
+        workspace: &mut Workspace<B>,
+        launch: Launch<'_>,
+        x: &mut Vec<f32>,
+        changes: &mut Vec<LatentChange>,
+    ) {
+        let count = launch.kv.len();
+        if self.is_first() {
+            self.begin_core(workspace, launch);
+        } else {
+            self.backend.upload(x, &mut workspace.x, Rows::First(count));
+        }
+        let Workspace { latents, cache, x: on_device, scratch, .. } = workspace;
+        if self.is_last() {
+            let finish = Finish::Commit { latents, rows: launch.rows(), changes };
+            Layer::forward_all(&self.core, self, on_device, scratch, cache, launch.kv, 0, finish);
+            // Rows of a table, times one: the same bits.
+            self.backend.embed(latents, launch.latents, 1.0, on_device);
+        } else {
+            Layer::forward_all(&self.core, self, on_device, scratch, cache, launch.kv, 0, Finish::Keep);
+        }
+        self.backend.download(on_device, count, x);
+    }
+}

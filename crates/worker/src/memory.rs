@@ -1,0 +1,40 @@
+//! Whether what the limits ask for fits this machine.
+
+use std::ops::Range;
+
+use windlass_model::{Capacity, ModelConfig, Shard};
+
+use crate::error::WorkerError;
+
+/// Tells the log what each stage takes beside its weights, where there are several, and checks that all of it fits: a stage with
+/// few core layers has blocks of as many layers as prelude and coda have, so together they can take more than one device would.
+pub(crate) fn plan<'a>(
+    capacity: &Capacity,
+    model: &ModelConfig,
+    stages: impl ExactSizeIterator<Item = &'a Range<usize>>,
+) -> Result<(), WorkerError> {
+    let (count, mut needed) = (stages.len(), 0_u64);
+    for (stage, core) in stages.enumerate() {
+        let bytes = capacity.part_bytes(model, &Shard::whole(model), core);
+        needed = needed.saturating_add(bytes);
+        if count > 1 {
+            tracing::info!(stage, of = count, core_layers = ?core, bytes, "stage is planned, without its weights");
+        }
+    }
+    check(needed)
+}
+
+/// Refuses what is more than the machine has.
+pub(crate) fn check(needed: u64) -> Result<(), WorkerError> {
+    match machine_memory().filter(|total| needed > *total) {
+        Some(total) => Err(WorkerError::Memory { needed, total }),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of memory this machine has, where it says so.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
