@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint docs bench protoc cluster
+.PHONY: demo test test-cuda lint docs bench protoc cluster
 
 # Builds Windlass and runs the demo: a coordinator and two workers answer a few hundred puzzles.
 demo: protoc
@@ -12,6 +12,19 @@ demo: protoc
 # All tests, with the Python packages that talk to Windlass, or that it talks to.
 test: $(VENV)/installed protoc cluster
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
+	$(MAKE) test-cuda
+
+# The CUDA backend without a GPU: its kernels compiled for GPUs, and run on this machine's cores.
+test-cuda: $(VENV)/cuda-installed protoc
+	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
+	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --release --locked --package windlass-kernels \
+		--features cuda-emulator --test cuda
+	cargo test --release --locked --package windlass-engine --features cuda-emulator --test goldens cuda
+	cargo test --release --locked --package windlass-cli --features cuda --test doctor
+
+$(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed
+	$(PYTHON) -m pip install --quiet --target $(VENV)/cuda --requirement tests/python/cuda-requirements.txt
+	touch $@
 
 $(VENV)/installed: tests/python/requirements.txt
 	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
@@ -30,6 +43,8 @@ cluster:
 lint: protoc
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo clippy --release --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
+		--features windlass-cli/cuda,windlass-kernels/cuda-emulator --all-targets -- -D warnings
 
 docs: protoc
 	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps

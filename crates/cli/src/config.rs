@@ -3,6 +3,7 @@
 mod coordinator;
 mod etcd;
 mod file;
+mod gpu;
 mod jobs;
 mod rank;
 mod tls;
@@ -18,6 +19,7 @@ use windlass_model::ModelFolder;
 pub(crate) use coordinator::CoordinatorOptions;
 pub(crate) use etcd::{EtcdOptions, EtcdSettings};
 pub(crate) use file::ConfigFile;
+pub(crate) use gpu::gpu_config;
 pub(crate) use jobs::JobsOptions;
 pub(crate) use rank::RankOptions;
 pub(crate) use tls::TlsOptions;

@@ -8,6 +8,7 @@ mod config;
 mod connection_options;
 mod counted;
 mod depth_strip;
+mod device_options;
 mod environment;
 mod load_bar;
 mod logging;
@@ -29,6 +30,7 @@ use commands::bench::BenchArguments;
 use commands::chat::ChatArguments;
 use commands::coordinator::CoordinatorArguments;
 use commands::demo::DemoArguments;
+use commands::doctor::DoctorArguments;
 use commands::generate::GenerateArguments;
 use commands::jobs::JobsArguments;
 use commands::keys::KeysArguments;
@@ -67,6 +69,7 @@ enum Command {
     Keys(KeysArguments),
     Jobs(JobsArguments),
     Bench(BenchArguments),
+    Doctor(DoctorArguments),
 }
 
 fn main() -> ExitCode {
@@ -116,6 +119,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Jobs(arguments) => on_runtime(commands::jobs::run(arguments)),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::Doctor(arguments) => commands::doctor::run(&arguments),
     };
     match result {
         // Whoever read the output has had enough.

@@ -57,6 +57,18 @@ fn the_plain_backend_generates_what_was_recorded() {
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
 }
 
+/// The kernels of a GPU, compiled for this machine.
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn the_cuda_backend_generates_what_was_recorded() {
+    use windlass_kernels::WeightFormat;
+    use windlass_kernels::cuda::{Cuda, Emulator};
+
+    let cuda = Cuda::new(Emulator::get(), WeightFormat::F32).unwrap();
+    let (agreed, all) = agreeing_tokens(tiny_on(cuda, config()), 11);
+    assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
 #[test]
 fn several_ranks_generate_what_was_recorded() {
     for ranks in [2, 3, 5] {

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GpuConfig, Survey, compile};
-use windlass_kernels::{CudaError, WeightFormat, selftest};
+use windlass_kernels::cuda::{Cuda, Emulator, Gpu, Survey, compile};
+use windlass_kernels::{
+    Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rows, WeightFormat, selftest,
+};
 
 fn emulated(format: WeightFormat) -> Cuda<Emulator> {
     Cuda::new(Emulator::get(), format).unwrap()
@@ -31,6 +33,64 @@ fn kernels_compile_for_every_architecture() {
     for architecture in ["sm_80", "sm_90", "sm_100"] {
         let image = compile(architecture).unwrap();
         assert!(image.starts_with(b"\x7fELF"), "{architecture}: no image for a device");
+    }
+}
+
+/// Norms are handed in by reference; a copy on the device must not outlive what is copied.
+#[test]
+fn weights_of_a_norm_that_change_in_place_are_seen() {
+    let cuda = emulated(WeightFormat::F32);
+    let mut x = cuda.buffer(1, 8);
+    cuda.upload(&[1.0; 8], &mut x, Rows::First(1));
+    let mut weight = [1.0; 8];
+    let normed = |weight: &[f32]| {
+        let (mut out, mut values) = (cuda.buffer(1, 8), Vec::new());
+        cuda.rms_norm(&x, Rows::First(1), weight, 0.0, &mut out);
+        cuda.download(&out, 1, &mut values);
+        values
+    };
+    assert_eq!(normed(&weight), [1.0; 8]);
+    weight[3] = 2.0;
+    assert_eq!(normed(&weight), weight);
+}
+
+/// Tables are uploaded once for all layers of a launch; one that has changed must be uploaded again.
+#[test]
+fn a_table_that_changes_between_two_launches_of_the_same_rows_is_seen() {
+    fn values<B: Backend>(backend: &B) -> Vec<f32> {
+        let (width, mut table) = (4, KvTable::default());
+        for slot in 0..3 {
+            table.set_block(slot, 0, slot);
+        }
+        table.set_top_slot(0, 2);
+        table.set_top_slot(1, 2);
+        let mut cache = backend.kv_cache(KvShape { blocks: 3, layers: 1, heads: 1, head_dim: width });
+        let mut rotary = backend.buffer(2, width);
+        backend.upload(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0], &mut rotary, Rows::First(2));
+        let mut qkv = backend.buffer(2, 3 * width);
+        for slot in 1..3 {
+            let rows = [0, 1].map(|position| KvRow { table: 0, position, slot });
+            let rows = KvRows { rows: &rows, tables: std::slice::from_ref(&table) };
+            let all: Vec<f32> = (0..2 * 3 * width).map(|i| (i * slot as usize) as f32 / 32.0).collect();
+            backend.upload(&all, &mut qkv, Rows::First(2));
+            backend.rotate_and_store(&mut qkv, None, &rotary, rows, 0, &mut cache);
+        }
+        let mut all = Vec::new();
+        for top_slot in [2, 1] {
+            table.set_top_slot(0, top_slot);
+            let rows = [KvRow { table: 0, position: 1, slot: 2 }];
+            let rows = KvRows { rows: &rows, tables: std::slice::from_ref(&table) };
+            let (mut out, mut values) = (backend.buffer(1, width), Vec::new());
+            backend.attention(&qkv, rows, 0, &cache, &mut out);
+            backend.download(&out, 1, &mut values);
+            all.extend(values);
+        }
+        all
+    }
+    let (twin, emulated) = (values(&Plain), values(&emulated(WeightFormat::F32)));
+    assert_ne!(twin[..4], twin[4..], "the other slot holds other values");
+    for (a, b) in twin.iter().zip(&emulated) {
+        assert!((a - b).abs() < 1e-5, "{twin:?} and {emulated:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use windlass_engine::{EngineConfig, EngineConfigError};
-use windlass_kernels::WeightFormat;
+use windlass_kernels::{GpuConfig, WeightFormat};
 use windlass_model::{LoadError, ModelConfig, ModelFolder, Shard, stages};
 use windlass_transport::ServerTlsFiles;
 
@@ -13,11 +13,13 @@ use crate::memory;
 use crate::simulated::SimulatedCost;
 
 /// What computes a worker's answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum WorkerBackend {
     /// This machine's cores.
     #[default]
     Cpu,
+    /// A GPU.
+    Cuda(GpuConfig),
     /// Nothing: answers are drawn, and take as long as this says.
     Simulated(SimulatedCost),
 }
@@ -42,7 +44,7 @@ pub struct WorkerConfig {
     /// Parts that the model is cut into, each with threads of its own; 1 leaves it whole. Changes when answers come, never what
     /// they are.
     pub stages: usize,
-    /// How the CPU backend stores weights. Must be the same for all workers of one model.
+    /// How weights are stored. Must be the same for all workers of one model.
     pub weights: WeightFormat,
     /// Seed of the initial latents of requests that bring none. Must be the same for all workers of one model.
     pub latent_seed: u64,

@@ -3,6 +3,7 @@
 use std::io;
 
 use windlass_engine::EngineConfigError;
+use windlass_kernels::CudaError;
 use windlass_model::{Depth, LoadError};
 
 /// Why a worker cannot start or ended early.
@@ -18,6 +19,20 @@ pub enum WorkerError {
         /// What there is.
         total: u64,
     },
+    /// The model and the limits ask for more than the GPU has.
+    #[error(
+        "the model, kv_bytes, max_lanes, max_rows and prefill_positions need {needed} bytes and {free} are free on the GPU: lower \
+         them, or set weights to bf16"
+    )]
+    DeviceMemory {
+        /// What they ask for.
+        needed: u64,
+        /// What there is.
+        free: u64,
+    },
+    /// There is no CUDA backend.
+    #[error(transparent)]
+    Cuda(#[from] CudaError),
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),

@@ -7,6 +7,7 @@
 mod answer;
 mod config;
 mod convert;
+mod device_plan;
 mod drain;
 mod engine_handle;
 mod engine_loop;
@@ -27,6 +28,7 @@ mod tokenizer;
 mod worker;
 
 pub use config::{WorkerBackend, WorkerConfig};
+pub use device_plan::DevicePlan;
 pub use error::WorkerError;
 pub use group::{RankConfig, RankError, serve_rank};
 pub use registration::{IdTaken, Registration};

@@ -13,13 +13,17 @@ use tonic::transport::server::Connected;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
-use windlass_kernels::{BLOCK_POSITIONS, Cpu, CpuConfig};
+#[cfg(not(feature = "cuda"))]
+use windlass_kernels::CudaError;
+use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig, GpuConfig};
 use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Ranks, Runner, stages};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
 
 use crate::config::{WorkerBackend, WorkerConfig};
+#[cfg(feature = "cuda")]
+use crate::device_plan::DevicePlan;
 use crate::drain::Drain;
 use crate::engine_handle::EngineHandle;
 use crate::engine_thread::EngineThread;
@@ -55,17 +59,60 @@ impl Worker {
     /// Loads the model onto the configured backend and starts the engine. Blocks: minutes, for a large model.
     pub fn load(config: &WorkerConfig, progress: &mut dyn FnMut(LoadProgress)) -> Result<Self, WorkerError> {
         config.validate()?;
-        if let WorkerBackend::Simulated(cost) = config.backend {
-            return Self::simulated(config, cost);
+        match &config.backend {
+            WorkerBackend::Simulated(cost) => Self::simulated(config, *cost),
+            WorkerBackend::Cuda(gpu) => Self::load_on_gpu(config, gpu, progress),
+            WorkerBackend::Cpu => {
+                let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
+                if config.stages > 1 {
+                    let stages = cpu.split(config.stages).map(Cpu::with).collect();
+                    return Self::load_stages(stages, config, progress);
+                }
+                Self::load_on(Cpu::group(cpu, config.tp), config, progress)
+            }
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn load_on_gpu(
+        config: &WorkerConfig,
+        gpu: &GpuConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let cuda = windlass_kernels::cuda::Cuda::open(gpu, config.weights)?;
         let model = config.model.config()?;
-        let checkpoint = config.model.checkpoint()?;
-        let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
-        if config.stages == 1 {
-            let ranks = Cpu::group(cpu, config.tp);
-            return Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?);
+        let plan = DevicePlan::new(&model, config.weights, config.engine.capacity(&model));
+        let (needed, free) = (plan.total_bytes(), cuda.device().free_bytes());
+        if needed > free {
+            return Err(WorkerError::DeviceMemory { needed, free });
         }
-        let backends = cpu.split(config.stages).map(Cpu::with).collect();
+        Self::load_on(vec![cuda], config, progress)
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn load_on_gpu(
+        _: &WorkerConfig,
+        _: &GpuConfig,
+        _: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        Err(CudaError::NotBuilt.into())
+    }
+
+    fn load_on<B: Backend>(
+        ranks: Vec<B>,
+        config: &WorkerConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
+        Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?)
+    }
+
+    fn load_stages<B: Backend>(
+        backends: Vec<B>,
+        config: &WorkerConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
         let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
         memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
         let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;

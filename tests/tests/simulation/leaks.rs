@@ -32,7 +32,7 @@ pub(crate) fn simulate(seed: u64) -> String {
             while way.is_disturbed() {
                 let channel = way.coordinator(way.dice.roll(COORDINATORS as u64) as usize);
                 let (index, tokens) = (way.dice.roll(REQUESTS as u64), way.dice.roll(40));
-                let left = leave_early(&channel, index as usize, tokens as usize).await;
+                let left = leave_early(&way, &channel, index as usize, tokens as usize).await;
                 let left = left.map_err(|status| status.code());
                 way.note(&format!("left request {index} behind token {tokens}: {left:?}"));
                 sleep(way.dice.between_ms(0, 100)).await;
@@ -49,12 +49,11 @@ pub(crate) fn simulate(seed: u64) -> String {
 }
 
 /// Asks, and drops the answer after so many events.
-async fn leave_early(channel: &Channel, index: usize, events: usize) -> Result<(), Status> {
+async fn leave_early(way: &Way, channel: &Channel, index: usize, events: usize) -> Result<(), Status> {
     let mut stream = InferenceClient::new(channel.clone()).generate(request(index)).await?.into_inner();
     for _ in 0..events {
-        if stream.message().await?.is_none() {
-            break;
-        }
+        let Some(response) = stream.message().await? else { break };
+        way.note(&format!("request {index}: {:?}", response.event));
     }
     Ok(())
 }

@@ -108,6 +108,15 @@ fn unavailable() -> StoreError {
     StoreError::Unavailable { reason: "it is cut off".into() }
 }
 
+/// What an operation writes, without the value.
+fn written(operation: &Operation) -> String {
+    match operation {
+        Operation::Put { key, lease, .. } => format!("put {key} under {lease:?}"),
+        Operation::Delete(key) => format!("delete {key}"),
+        Operation::DeletePrefix(prefix) => format!("delete all of {prefix}"),
+    }
+}
+
 #[async_trait]
 impl Store for RemoteStore {
     async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
@@ -125,7 +134,11 @@ impl Store for RemoteStore {
         conditions: Vec<Condition>,
         operations: Vec<Operation>,
     ) -> Result<Option<Revision>, StoreError> {
-        self.ask(|store| async move { store.commit(conditions, operations).await }.boxed()).await
+        let keys: Vec<_> = operations.iter().map(written).collect();
+        let call = |store: MemoryStore| async move { store.commit(conditions, operations).await }.boxed();
+        let committed = self.ask(call).await;
+        tracing::info!(target: "windlass_store", ?keys, ?committed, "commit");
+        committed
     }
 
     async fn grant(&self, time_to_live: Duration) -> Result<LeaseId, StoreError> {

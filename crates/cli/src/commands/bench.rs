@@ -22,6 +22,7 @@ use clap::{Args, Subcommand};
 
 use cluster::ClusterArguments;
 use engine::EngineArguments;
+pub(crate) use memory::free_memory;
 use pipeline::PipelineArguments;
 
 /// Measures this machine, without a server

@@ -12,10 +12,13 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-use windlass_kernels::{CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner};
+#[cfg(feature = "cuda")]
+use windlass_kernels::cuda::Cuda;
+use windlass_kernels::{Backend, CpuConfig, WeightFormat};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, Shard};
 
 use crate::config::{model_folder, thread_count};
+use crate::device_options::DeviceOptions;
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
 use crate::split::Split;
 use crate::text_files::tokenizer;
@@ -67,6 +70,8 @@ pub(crate) struct GenerateArguments {
     /// Factor on the initial latents, 0 for the zero state
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = finite)]
     init_scale: f32,
+    #[command(flatten)]
+    device: DeviceOptions,
     /// How weights are stored: f32, bf16 or int8
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: WeightFormat,
@@ -103,9 +108,34 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let split = Split { tp: arguments.tp, stages: arguments.stages };
-    let mut engine = engine(&folder, &config, &request, split.load(cpu, &folder, &config)?)?;
+    Shard::all(&config, arguments.tp)?;
+    match arguments.device.gpu(arguments.tp)? {
+        None => {
+            let threads = thread_count(arguments.threads)?;
+            let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
+            run_on(arguments.split().cpus(cpu, &config)?, arguments, (&folder, &config), tokenizer, request)
+        }
+        Some(_) if arguments.stages > 1 => {
+            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
+        }
+        #[cfg(feature = "cuda")]
+        Some(gpu) => {
+            let cuda = Cuda::open(&gpu, arguments.weights)?;
+            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
+    }
+}
+
+fn run_on<B: Backend>(
+    backends: Vec<B>,
+    arguments: &GenerateArguments,
+    (folder, config): (&ModelFolder, &ModelConfig),
+    tokenizer: Option<Arc<Tokenizer>>,
+    request: Request,
+) -> Result<()> {
+    let mut engine = engine(folder, config, &request, backends, arguments.split())?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -117,8 +147,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 /// Runs the only request to its end.
-fn generate(
-    engine: &mut Engine<Box<dyn Runner>>,
+fn generate<R: Runner>(
+    engine: &mut Engine<R>,
     request: Request,
     mut output: Output<impl io::Write>,
 ) -> Result<()> {
@@ -139,6 +169,10 @@ fn generate(
 }
 
 impl GenerateArguments {
+    fn split(&self) -> Split {
+        Split { tp: self.tp, stages: self.stages }
+    }
+
     /// Whether to write JSON; what only JSON can show asks for it too.
     fn as_json(&self) -> bool {
         self.json || self.logits || self.exit_values || self.logprobs.is_some()
@@ -185,12 +219,14 @@ impl GenerateArguments {
 }
 
 /// An engine with memory for exactly one request.
-fn engine(
+fn engine<B: Backend>(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    runner: Box<dyn Runner>,
+    backends: Vec<B>,
+    split: Split,
 ) -> Result<Engine<Box<dyn Runner>>> {
+    let runner = split.load(backends, folder, config)?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

@@ -8,7 +8,8 @@ use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
 use super::{
-    EtcdOptions, TlsOptions, checked_address, model_folder, rank_timeout, set, thread_count, weight_format,
+    EtcdOptions, TlsOptions, checked_address, gpu_config, model_folder, rank_timeout, set, thread_count,
+    weight_format,
 };
 use crate::text_files;
 
@@ -24,10 +25,16 @@ pub(crate) struct WorkerOptions {
     /// [default: 127.0.0.1:8002; with `serve` 127.0.0.1:0]
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_LISTEN")]
     pub(crate) listen: Option<String>,
-    /// What computes: cpu, or simulated, which computes nothing and draws answers that take as long as simulated_tick_us and
-    /// simulated_row_us say, whatever is set of the computation. For trying out clusters [default: cpu]
-    #[arg(long, value_name = "cpu|simulated", env = "WINDLASS_BACKEND")]
+    /// What computes: cpu; cuda, a GPU; or simulated, which computes nothing and draws answers that take as long as
+    /// simulated_tick_us and simulated_row_us say, whatever is set of the computation. For trying out clusters [default: cpu]
+    #[arg(long, value_name = "cpu|cuda|simulated", env = "WINDLASS_BACKEND")]
     pub(crate) backend: Option<String>,
+    /// With backend cuda, which GPU, as the driver counts [default: 0]
+    #[arg(long, value_name = "N", env = "WINDLASS_CUDA_DEVICE")]
+    pub(crate) cuda_device: Option<usize>,
+    /// With backend cuda, folder of compiled kernels [default: windlass/kernels in the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "WINDLASS_CUDA_KERNEL_CACHE")]
+    pub(crate) cuda_kernel_cache: Option<PathBuf>,
     /// With backend simulated, what a core iteration takes whatever the rows, in microseconds [default: 1000]
     #[arg(long, value_name = "US", env = "WINDLASS_SIMULATED_TICK_US")]
     pub(crate) simulated_tick_us: Option<u64>,
@@ -156,6 +163,8 @@ impl WorkerOptions {
         Self {
             listen: self.listen.or(other.listen),
             backend: self.backend.or(other.backend),
+            cuda_device: self.cuda_device.or(other.cuda_device),
+            cuda_kernel_cache: self.cuda_kernel_cache.or(other.cuda_kernel_cache),
             simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
             model: self.model.or(other.model),
@@ -204,11 +213,11 @@ impl WorkerOptions {
     /// Fills in defaults and checks every value. Reads the model's configs, and none of its weights.
     pub(crate) fn settings(self, default_listen: &str) -> Result<WorkerSettings> {
         let backend = self.backend()?;
-        self.check_partners(backend)?;
+        self.check_partners(&backend)?;
         let registration = self.registration()?;
-        let tp_listen = self.tp_listen(backend)?;
+        let tp_listen = self.tp_listen(&backend)?;
         let listen = checked_address("listen", self.listen.unwrap_or_else(|| default_listen.to_owned()))?;
-        let default_model = (backend != WorkerBackend::Cpu).then(|| "demo".to_owned());
+        let default_model = matches!(backend, WorkerBackend::Simulated(_)).then(|| "demo".to_owned());
         let model = self.model.or(default_model);
         let model =
             model.context("model is not set: name its folder, or demo for the one in this program")?;
@@ -264,10 +273,17 @@ impl WorkerOptions {
     }
 
     /// Where other processes join as ranks, if they do.
-    fn tp_listen(&self, backend: WorkerBackend) -> Result<Option<String>> {
+    fn tp_listen(&self, backend: &WorkerBackend) -> Result<Option<String>> {
         let tp = self.tp.unwrap_or(1);
-        if tp != 1 && backend != WorkerBackend::Cpu {
-            bail!("tp is {tp}, but backend is simulated, which computes nothing: leave tp out");
+        match backend {
+            _ if tp == 1 => {}
+            WorkerBackend::Cpu => {}
+            WorkerBackend::Cuda(_) => {
+                bail!("tp is {tp}, but backend is cuda, which runs on one GPU: leave tp out")
+            }
+            WorkerBackend::Simulated(_) => {
+                bail!("tp is {tp}, but backend is simulated, which computes nothing: leave tp out")
+            }
         }
         match (&self.tp_listen, self.rank_timeout_ms) {
             (None, Some(_)) => {
@@ -303,14 +319,19 @@ impl WorkerOptions {
     }
 
     /// Refuses what is only of use with other settings than these.
-    fn check_partners(&self, backend: WorkerBackend) -> Result<()> {
-        let costs = [
-            ("simulated_tick_us", self.simulated_tick_us.is_some()),
-            ("simulated_row_us", self.simulated_row_us.is_some()),
-        ];
+    fn check_partners(&self, backend: &WorkerBackend) -> Result<()> {
         let is_simulated = matches!(backend, WorkerBackend::Simulated(_));
-        if let Some((field, _)) = costs.iter().find(|(_, is_set)| *is_set && !is_simulated) {
-            bail!("{field} is set, and backend is not simulated: set backend to simulated, or leave it out");
+        let is_cuda = matches!(backend, WorkerBackend::Cuda(_));
+        let partners = [
+            ("simulated_tick_us", self.simulated_tick_us.is_some(), "simulated", is_simulated),
+            ("simulated_row_us", self.simulated_row_us.is_some(), "simulated", is_simulated),
+            ("cuda_device", self.cuda_device.is_some(), "cuda", is_cuda),
+            ("cuda_kernel_cache", self.cuda_kernel_cache.is_some(), "cuda", is_cuda),
+        ];
+        for (field, is_set, name, is_backend) in partners {
+            if is_set && !is_backend {
+                bail!("{field} is set, and backend is not {name}: set backend to {name}, or leave it out");
+            }
         }
         if self.coalesce_limit.is_some() && self.coalesce.as_deref() == Some("off") {
             bail!("coalesce_limit is set, and coalesce is off: leave it out, or set coalesce to auto");
@@ -321,13 +342,16 @@ impl WorkerOptions {
     fn backend(&self) -> Result<WorkerBackend> {
         match self.backend.as_deref() {
             None | Some("cpu") => Ok(WorkerBackend::Cpu),
+            Some("cuda") => {
+                Ok(WorkerBackend::Cuda(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
+            }
             Some("simulated") => {
                 let mut cost = SimulatedCost::default();
                 set(&mut cost.tick, self.simulated_tick_us.map(Duration::from_micros));
                 set(&mut cost.row, self.simulated_row_us.map(Duration::from_micros));
                 Ok(WorkerBackend::Simulated(cost))
             }
-            Some(name) => bail!("backend is '{name}': use cpu or simulated"),
+            Some(name) => bail!("backend is '{name}': use cpu, cuda or simulated"),
         }
     }
 }
@@ -355,6 +379,8 @@ fn check_sense(config: &WorkerConfig) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use windlass_kernels::GpuConfig;
+
     use super::*;
 
     fn demo() -> WorkerOptions {
@@ -386,6 +412,21 @@ mod tests {
         let options = WorkerOptions { simulated_tick_us: Some(70), simulated_row_us: Some(3), ..simulated() };
         assert_eq!(backend(options), costs(micros(70), micros(3)));
         assert_eq!(backend(demo()), WorkerBackend::Cpu);
+    }
+
+    #[test]
+    fn a_gpu_is_named_by_its_number_and_needs_a_model() {
+        let cuda = |model| WorkerOptions {
+            backend: Some("cuda".to_owned()),
+            cuda_device: Some(3),
+            cuda_kernel_cache: Some("/kernels".into()),
+            model,
+            ..WorkerOptions::default()
+        };
+        let settings = cuda(Some("demo".to_owned())).settings("127.0.0.1:8002").unwrap();
+        let gpu = GpuConfig { device: 3, kernel_cache: Some("/kernels".into()) };
+        assert_eq!(settings.config.backend, WorkerBackend::Cuda(gpu));
+        assert!(error(cuda(None)).starts_with("model is not set"));
     }
 
     #[test]
@@ -497,7 +538,7 @@ mod tests {
             ),
             (
                 WorkerOptions { backend: Some("gpu".into()), ..demo() },
-                "backend is 'gpu': use cpu or simulated",
+                "backend is 'gpu': use cpu, cuda or simulated",
             ),
             (WorkerOptions { stuck_after_ms: Some(0), ..demo() }, "stuck_after_ms is 0: use at least 1"),
             (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),

@@ -3,7 +3,7 @@ use tokio::time::Instant;
 use windlass_proto::v1::{FinishReason, GenerationParameters, Token, Usage};
 
 use super::Admission;
-use crate::metrics;
+use crate::metrics::{self, Ending};
 use crate::registry::{DepthLimit, Model};
 
 /// Counts what one generation used and tells the metrics, once, how it ended.
@@ -42,12 +42,10 @@ impl Meter {
 
     pub(super) fn token(&mut self, token: &Token) {
         let now = Instant::now();
-        let name = &self.model.info.name;
         match self.last_token.replace(now) {
-            None => metrics::first_token(name, now - self.received),
-            Some(last) => metrics::next_token(name, now - last),
+            None => self.model.metrics.first_token(now - self.received, token.depth),
+            Some(last) => self.model.metrics.next_token(now - last, token.depth),
         }
-        metrics::token_depth(name, token.depth);
         self.completion_tokens += 1;
         self.core_iterations += u64::from(token.depth);
     }
@@ -66,12 +64,12 @@ impl Meter {
     }
 
     pub(super) fn finish(&mut self, reason: FinishReason, usage: &Usage) {
-        let reason = match reason {
-            FinishReason::Length => "length",
-            FinishReason::Timeout => "timeout",
-            FinishReason::Stop | FinishReason::Unspecified => "stop",
+        let ending = match reason {
+            FinishReason::Length => Ending::Length,
+            FinishReason::Timeout => Ending::Timeout,
+            FinishReason::Stop | FinishReason::Unspecified => Ending::Stop,
         };
-        metrics::success(&self.model.info.name, reason, self.received.elapsed());
+        self.model.metrics.success(ending, self.received.elapsed());
         self.end(usage);
     }
 
@@ -89,7 +87,7 @@ impl Meter {
 
     fn end(&mut self, usage: &Usage) {
         self.ended = true;
-        metrics::usage(&self.model.info.name, usage);
+        self.model.metrics.usage(usage);
         self.admission.charge(u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens));
         self.model.observe_depth(self.depth, self.completion_tokens, self.core_iterations);
     }
@@ -105,7 +103,7 @@ impl Drop for Meter {
             // Another choice failed, and the client never sees the rest of this one.
             Some(code) if began => metrics::failure(code),
             Some(_) => {}
-            None => metrics::success(&self.model.info.name, "abort", self.received.elapsed()),
+            None => self.model.metrics.success(Ending::Abort, self.received.elapsed()),
         }
         if began {
             self.end(&self.usage());

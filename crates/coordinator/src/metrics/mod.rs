@@ -2,6 +2,7 @@
 
 mod hedges;
 mod keys;
+mod model;
 mod registry;
 mod workers;
 
@@ -10,25 +11,17 @@ use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use windlass_proto::v1::Usage;
 
 pub(crate) use hedges::{hedge_started, hedge_won};
 pub(crate) use keys::{key_limited, key_request, key_tokens, known_key};
+pub(crate) use model::{Ending, ModelMetrics};
 pub(crate) use registry::{registry_age, registry_up};
 pub(crate) use workers::render_workers;
 
 use crate::error::CoordinatorError;
+use model::{END_TO_END, FIRST_TOKEN, INTER_TOKEN, TOKEN_DEPTH};
 
-const PROMPT_TOKENS: &str = "windlass_prompt_tokens_total";
-const GENERATION_TOKENS: &str = "windlass_generation_tokens_total";
-const SUCCESS: &str = "windlass_request_success_total";
 const FAILURE: &str = "windlass_request_failure_total";
-const FIRST_TOKEN: &str = "windlass_time_to_first_token_seconds";
-const INTER_TOKEN: &str = "windlass_inter_token_latency_seconds";
-const END_TO_END: &str = "windlass_e2e_request_latency_seconds";
-const TOKEN_DEPTH: &str = "windlass_token_depth";
-const CORE_ITERATIONS: &str = "windlass_core_iterations_total";
-const CORE_ITERATIONS_SAVED: &str = "windlass_core_iterations_saved_total";
 const JOB_ITEMS: &str = "windlass_job_items_total";
 
 const MIGRATIONS: &str = "windlass_migrations_total";
@@ -73,27 +66,10 @@ fn install() -> Result<PrometheusHandle, BuildError> {
 fn describe() {
     registry::describe();
     keys::describe();
-    describe_counter!(PROMPT_TOKENS, "Prompt tokens of generations that ended");
-    describe_counter!(GENERATION_TOKENS, "Tokens generated");
-    describe_counter!(
-        SUCCESS,
-        "Generations that ended without error, by reason: stop, length, timeout, or abort by the client"
-    );
+    model::describe();
     describe_counter!(
         FAILURE,
         "Errors told to clients, and other choices of the same request that ended with them, by code"
-    );
-    describe_histogram!(FIRST_TOKEN, Unit::Seconds, "From a request's arrival to its first token");
-    describe_histogram!(INTER_TOKEN, Unit::Seconds, "From one token of a generation to the next");
-    describe_histogram!(END_TO_END, Unit::Seconds, "From a request's arrival to the end of its generation");
-    describe_histogram!(TOKEN_DEPTH, "Core iterations a generated token took");
-    describe_counter!(
-        CORE_ITERATIONS,
-        "Core iterations of generations that ended, by phase: prompt or completion"
-    );
-    describe_counter!(
-        CORE_ITERATIONS_SAVED,
-        "Core iterations that generated tokens did not take, below their policy's maximum"
     );
     describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
 }
@@ -117,29 +93,6 @@ fn describe_cluster() {
         counter!(MIGRATIONS, "reason" => reason).increment(0);
     }
     queue(0, 0);
-}
-
-/// Makes a model's counters visible before its first request.
-pub(crate) fn known_model(model: &str) {
-    usage(model, &Usage::default());
-}
-
-pub(crate) fn first_token(model: &str, after: Duration) {
-    histogram!(FIRST_TOKEN, "model" => model.to_owned()).record(after);
-}
-
-pub(crate) fn next_token(model: &str, after: Duration) {
-    histogram!(INTER_TOKEN, "model" => model.to_owned()).record(after);
-}
-
-pub(crate) fn token_depth(model: &str, depth: u32) {
-    counter!(GENERATION_TOKENS, "model" => model.to_owned()).increment(1);
-    histogram!(TOKEN_DEPTH, "model" => model.to_owned()).record(f64::from(depth));
-}
-
-pub(crate) fn success(model: &str, reason: &'static str, after: Duration) {
-    counter!(SUCCESS, "model" => model.to_owned(), "finished_reason" => reason).increment(1);
-    histogram!(END_TO_END, "model" => model.to_owned()).record(after);
 }
 
 pub(crate) fn failure(code: &'static str) {
@@ -168,18 +121,4 @@ pub(crate) fn queue_wait(wait: Duration, outcome: &'static str) {
 /// An attempt at an item of a job.
 pub(crate) fn job_item(outcome: &'static str) {
     counter!(JOB_ITEMS, "outcome" => outcome).increment(1);
-}
-
-/// What a generation used. Its tokens were counted one by one.
-pub(crate) fn usage(model: &str, usage: &Usage) {
-    let count = |name: &'static str, value: u64| counter!(name, "model" => model.to_owned()).increment(value);
-    count(PROMPT_TOKENS, usage.prompt_tokens.into());
-    count(GENERATION_TOKENS, 0);
-    let limit = usage.completion_core_iterations_limit;
-    count(CORE_ITERATIONS_SAVED, limit.saturating_sub(usage.completion_core_iterations));
-    let iterations = |phase: &'static str, value: u64| {
-        counter!(CORE_ITERATIONS, "model" => model.to_owned(), "phase" => phase).increment(value);
-    };
-    iterations("prompt", usage.prompt_core_iterations);
-    iterations("completion", usage.completion_core_iterations);
 }

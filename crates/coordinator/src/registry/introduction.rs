@@ -8,7 +8,6 @@ use super::identity::{Identity, most_common};
 use super::worker::Introduction;
 use super::{Model, Registry, Worker, WorkerState};
 use crate::locks::write;
-use crate::metrics;
 
 /// Larger tokenizers are read off the threads that serve connections.
 const LARGE_FILES_BYTES: usize = 64 << 10;
@@ -35,7 +34,6 @@ impl Registry {
             }
             let model = read(&files, move |files| Model::new(identity, files)).await?;
             let model = Arc::new(model.map_err(|error| error.to_string())?);
-            metrics::known_model(&name);
             if model.info.simulated {
                 tracing::warn!(model = name, "the model is simulated: its answers are drawn, not computed");
             }

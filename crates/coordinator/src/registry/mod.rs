@@ -36,7 +36,7 @@ pub(crate) use worker_id::WorkerId;
 use crate::locks::{lock, read, write};
 use crate::metrics;
 use crate::random::Random;
-use crate::routing::{self, Wish};
+use crate::routing::{self, Candidate, Wish, worker_hash};
 
 /// Ready workers that `/ready` asks, at most.
 const PROBED_WORKERS: usize = 3;
@@ -58,7 +58,23 @@ pub(crate) struct RegistrySettings {
 }
 
 /// The ready workers by model.
-type Ready = BTreeMap<String, Arc<[Arc<Worker>]>>;
+type Ready = BTreeMap<String, Arc<[ReadyWorker]>>;
+
+/// A ready worker, with its hash at hand: whoever compares those of a thousand workers need not look at the workers.
+struct ReadyWorker {
+    hash: u64,
+    worker: Arc<Worker>,
+}
+
+impl Candidate for ReadyWorker {
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn owed(&self) -> u64 {
+        self.worker.owed()
+    }
+}
 
 pub(crate) struct Registry {
     settings: RegistrySettings,
@@ -141,11 +157,11 @@ impl Registry {
         not: &[WorkerId],
     ) -> Option<Arc<Worker>> {
         let ready = read(&self.ready).get(&model.info.name).cloned()?;
-        let candidates: Vec<_> =
-            ready.iter().map(|worker| worker.candidate(!not.contains(&worker.id))).collect();
+        let is_usable =
+            |ReadyWorker { worker, .. }: &ReadyWorker| !not.contains(&worker.id) && worker.breaker_allows();
         let wish = Wish { affinity, cost, load_factor: self.settings.affinity_load_factor };
-        let chosen = routing::choose(&candidates, wish, &mut lock(&self.random))?;
-        Some(Arc::clone(&ready[chosen]))
+        let chosen = routing::choose(&ready, is_usable, wish, &mut lock(&self.random))?;
+        Some(Arc::clone(&chosen.worker))
     }
 
     /// Whether any worker is ready.
@@ -235,10 +251,11 @@ impl Registry {
         {
             // Held from the first look on, so that no older view replaces a newer one.
             let mut known = write(&self.ready);
-            let mut ready: BTreeMap<String, Vec<Arc<Worker>>> = BTreeMap::new();
+            let mut ready: BTreeMap<String, Vec<ReadyWorker>> = BTreeMap::new();
             for worker in self.workers() {
                 if let Some(model) = worker.model_served() {
-                    ready.entry(model).or_default().push(worker);
+                    let hash = worker_hash(worker.id.as_str());
+                    ready.entry(model).or_default().push(ReadyWorker { hash, worker });
                 }
             }
             *known = Arc::new(ready.into_iter().map(|(model, workers)| (model, workers.into())).collect());

@@ -6,6 +6,7 @@ use windlass_proto::v1::{
 
 use super::identity::Identity;
 use crate::locks::lock;
+use crate::metrics::ModelMetrics;
 use crate::routing::{DepthEstimates, DepthPolicyKey, Estimate};
 use crate::text::{ChatTemplate, TextError, Tokenizer, TokenizerInfo};
 
@@ -17,6 +18,7 @@ pub(crate) struct Model {
     pub(crate) tokenizer: Option<Arc<Tokenizer>>,
     pub(crate) template: Option<ChatTemplate>,
     pub(crate) tokenizer_info: TokenizerInfo,
+    pub(crate) metrics: ModelMetrics,
     pub(super) identity: Identity,
     depths: Mutex<DepthEstimates>,
 }
@@ -38,7 +40,8 @@ impl Model {
         let template = ChatTemplate::from_config(config)?;
         let info = identity.info.clone();
         let tokenizer_info = TokenizerInfo::from_config(config)?;
-        Ok(Self { info, tokenizer, template, tokenizer_info, identity, depths: Mutex::default() })
+        let (metrics, depths) = (ModelMetrics::new(&info.name), Mutex::default());
+        Ok(Self { info, tokenizer, template, tokenizer_info, metrics, identity, depths })
     }
 
     /// How deep a request can go. An effort that the model lacks counts as its default: the worker refuses it.

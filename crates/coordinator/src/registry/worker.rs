@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::reason::reason;
 use super::{Loss, WorkerId, WorkerState};
 use crate::locks::{lock, read, write};
-use crate::routing::{Candidate, Estimate, Work, worker_hash};
+use crate::routing::{Estimate, Work};
 
 /// Tokenizer files can be large; nothing else a worker sends is.
 const MESSAGE_LIMIT_BYTES: usize = 64 << 20;
@@ -24,7 +24,6 @@ pub(crate) struct Worker {
     pub(crate) id: WorkerId,
     pub(crate) address: String,
     channel: Channel,
-    hash: u64,
     state: RwLock<WorkerState>,
     introduced: RwLock<Option<Introduction>>,
     load: RwLock<LoadResponse>,
@@ -54,7 +53,6 @@ struct Standing {
 impl Worker {
     pub(super) fn new(id: WorkerId, address: String, channel: Channel, breaker_failures: u32) -> Self {
         Self {
-            hash: worker_hash(id.as_str()),
             id,
             address,
             channel,
@@ -130,12 +128,6 @@ impl Worker {
         self.work(|work| (work.requests(), work.expected()))
     }
 
-    /// The worker as a request sees it that may go there if `usable`.
-    pub(super) fn candidate(&self, usable: bool) -> Candidate {
-        let usable = usable && self.breaker_allows();
-        Candidate { hash: self.hash, owed: self.owed.load(Ordering::Relaxed), usable }
-    }
-
     /// Counts a request against the worker while the guard lives. `None`: another request is on trial there.
     pub(crate) fn begin(self: &Arc<Self>, estimate: Estimate) -> Option<WorkGuard> {
         let is_trial = {
@@ -163,7 +155,13 @@ impl Worker {
         before && !breaker.allows(now)
     }
 
-    fn breaker_allows(&self) -> bool {
+    /// Core iterations owed there, as far as is known.
+    pub(super) fn owed(&self) -> u64 {
+        self.owed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is not suspended.
+    pub(super) fn breaker_allows(&self) -> bool {
         lock(&self.breaker).allows(Instant::now())
     }
 

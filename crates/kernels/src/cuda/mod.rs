@@ -4,6 +4,7 @@
 //! sums in f32. Nothing is allocated in a tick once launches of its size were seen. What a tick waits for is what the trait
 //! returns: changes, logits, tokens.
 
+mod buffer;
 mod bytes;
 mod constants;
 mod device;
@@ -21,32 +22,18 @@ mod gpu;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use buffer::{CudaBuffer, CudaCache};
 pub use device::{Argument, Device, Grid, Kernel, Memory};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};
-pub use gpu::{DeviceInfo, Gpu, GpuConfig, Survey, compile};
+pub use gpu::{DeviceInfo, Gpu, Survey, compile};
 pub use matrix::CudaMatrix;
 use matrix::Values;
 use scratch::Scratch;
 
 use crate::cpu::WeightFormat;
 use crate::cuda_error::CudaError;
-use crate::kv::KvShape;
-
-/// Activations on a device, f32 `[capacity, width]`.
-#[derive(Debug)]
-pub struct CudaBuffer<M> {
-    memory: M,
-    capacity: usize,
-    width: usize,
-}
-
-/// Keys and values on a device, `[blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]`.
-#[derive(Debug)]
-pub struct CudaCache<M> {
-    memory: M,
-    shape: KvShape,
-}
+use crate::gpu_config::GpuConfig;
 
 /// Runs on a CUDA device.
 #[derive(Debug)]
@@ -74,5 +61,12 @@ impl<D: Device> Cuda<D> {
 
     fn scratch(&self) -> MutexGuard<'_, Scratch<D>> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cuda<Gpu> {
+    /// A backend on the GPU that `config` names.
+    pub fn open(config: &GpuConfig, format: WeightFormat) -> Result<Self, CudaError> {
+        Self::new(Gpu::open(config)?, format)
     }
 }

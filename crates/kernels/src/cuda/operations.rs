@@ -1,11 +1,12 @@
 //! The backend's operations: shapes are checked here, then kernels are launched.
 
+use super::Cuda;
+use super::buffer::{CudaBuffer, CudaCache};
 use super::bytes::{bytes, bytes_mut};
-use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::device::{Argument, Device, Grid, Kernel};
 use super::matrix::{CudaMatrix, Values};
 use super::product::{Epilogue, Input};
-use super::{Cuda, CudaBuffer, CudaCache};
-use crate::backend::{Backend, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
 use crate::cpu::Arithmetic;
 use crate::kv::{KvRows, KvShape};
 
@@ -13,31 +14,6 @@ use crate::kv::{KvRows, KvShape};
 const MAX_HEAD_DIM: usize = 256;
 /// Numbers of a latent's change.
 const CHANGE_NUMBERS: usize = 4;
-
-impl<M: Memory> CudaBuffer<M> {
-    fn start(&self) -> Argument {
-        Argument::start(&self.memory)
-    }
-
-    /// Asserts that it has `rows` rows of `width`.
-    fn check(&self, rows: usize, width: usize) {
-        assert_eq!(self.width, width, "a buffer's width differs");
-        assert!(rows <= self.capacity, "{rows} rows of a buffer of {}", self.capacity);
-    }
-}
-
-impl<M: Memory> CudaCache<M> {
-    fn width(&self) -> usize {
-        self.shape.heads * self.shape.head_dim
-    }
-
-    /// What kernels take of its shape.
-    fn arguments(&self, layer: usize) -> [Argument; 4] {
-        let KvShape { layers, heads, head_dim, .. } = self.shape;
-        assert!(layer < layers, "layer {layer} of {layers}");
-        [layers, layer, heads, head_dim].map(Argument::count)
-    }
-}
 
 impl<D: Device> Backend for Cuda<D> {
     type Buffer = CudaBuffer<D::Memory>;
@@ -123,8 +99,14 @@ impl<D: Device> Backend for Cuda<D> {
         self.multiply(&mut self.scratch(), &input, weight, Epilogue::Store, out.start());
     }
 
-    fn largest_outputs(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, outputs: &mut Vec<u32>) {
-        outputs.clear();
+    fn largest_outputs(
+        &self,
+        x: &Self::Buffer,
+        rows: usize,
+        weight: &Self::Matrix,
+        largest: &mut Vec<LargestOutput>,
+    ) {
+        largest.clear();
         if rows == 0 {
             return;
         }
@@ -138,8 +120,7 @@ impl<D: Device> Backend for Cuda<D> {
         scratch.keys_read.resize(rows, 0);
         let keys = scratch.keys.reserve(&self.device, 8 * rows);
         self.device.download(keys, bytes_mut(&mut scratch.keys_read));
-        // A key of zero is that of a row without any number.
-        outputs.extend(scratch.keys_read.iter().map(|&key| if key == 0 { 0 } else { !(key as u32) }));
+        largest.extend(scratch.keys_read.iter().map(|&key| largest_of(key)));
     }
 
     fn adapter(
@@ -298,6 +279,17 @@ impl<D: Device> Cuda<D> {
             self.run(kernel, Grid::of(rows), arguments);
         }
     }
+}
+
+/// What a key of `epilogue.cu` says; zero is that of a row without any number.
+fn largest_of(key: u64) -> LargestOutput {
+    const SIGN: u32 = 1 << 31;
+    if key == 0 {
+        return LargestOutput { output: 0, value: f32::NAN };
+    }
+    let ordered = (key >> 32) as u32;
+    let bits = if ordered & SIGN == 0 { !ordered } else { ordered ^ SIGN };
+    LargestOutput { output: !(key as u32), value: f32::from_bits(bits) }
 }
 
 /// A change in the order in which the kernel writes it.

@@ -8,8 +8,10 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{Arithmetic, CpuConfig, WeightFormat};
+use windlass_kernels::{Backend, CpuConfig, GpuConfig, WeightFormat};
 use windlass_model::{ModelConfig, ModelFolder, Runner, Shard};
+#[cfg(feature = "cuda")]
+use windlass_worker::DevicePlan;
 
 use super::depths::Depths;
 use super::measure::measure;
@@ -22,6 +24,7 @@ use super::show::title;
 use super::trace::Trace;
 use super::workload::Workload;
 use crate::config::{model_folder, thread_count};
+use crate::device_options::DeviceOptions;
 use crate::policy_argument::KvArgument;
 use crate::split::Split;
 
@@ -68,6 +71,8 @@ pub(crate) struct EngineArguments {
     /// Seed of random weights and of drawn depths
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceOptions,
     /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
     #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
     weights: WeightFormat,
@@ -133,46 +138,104 @@ struct Cell<'a> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
-    let modes = arguments.modes()?;
     let folder = arguments.folder()?;
     let model = match (&arguments.shape, &folder) {
         (Some(ShapeArgument(config)), _) => config.clone(),
         (None, folder) => folder.config()?,
     };
     let cells = arguments.cells(&model)?;
-    let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(thread_count(arguments.threads)?) };
-    let mut trace = arguments.trace()?;
-    let runner = arguments.runner(cpu, &folder, &model)?;
-    let machine = machine(&cpu, runner.arithmetic());
-    let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
-    let settings = arguments.settings(&folder, &model);
-    let rounds = arguments.rounds as usize;
-    let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
-    progress.begin(&machine, &settings)?;
-    let mut measurements = Vec::new();
-    for (index, cell) in cells.iter().enumerate() {
-        let name = (cell.depths.to_string(), cell.config.max_lanes);
-        progress.measurement_starts(&name.0, name.1)?;
-        let plan = (modes.as_slice(), rounds);
-        let (engine_again, outcomes) = measure(engine, &cell.config, &cell.workload, plan, &progress)?;
-        engine = engine_again;
-        let measurement = Measurement::new(name, &cell.workload, &outcomes);
-        if let Some(trace) = &mut trace {
-            trace.measurement(index, &title(&measurement))?;
-            for (mode, rounds) in &outcomes {
-                trace.track(index, *mode, rounds.last().map_or(&[], |outcome| &outcome.launches))?;
+    let threads = thread_count(arguments.threads)?;
+    match arguments.device.gpu(arguments.tp)? {
+        None => {
+            let shards = Shard::all(&model, arguments.tp)?;
+            for cell in &cells {
+                memory::check(&model, &shards, arguments.weights, &cell.config)?;
             }
+            let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
+            let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
+            measured.run(arguments.split().cpus(cpu, &model)?, threads, cpu.isa.to_string())
         }
-        progress.measurement_ends(&measurement)?;
-        measurements.push(measurement);
+        Some(_) if arguments.stages > 1 => {
+            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
+        }
+        Some(gpu) => on_gpu(&gpu, &Measured { arguments, folder: &folder, model: &model, cells: &cells }),
     }
-    trace.map(Trace::end).transpose()?;
-    let report = Report::new(machine, settings, definitions(), measurements);
-    progress.end(&report.definitions)?;
-    if arguments.json {
-        writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
+    let weights = measured.arguments.weights;
+    let cuda = windlass_kernels::cuda::Cuda::open(gpu, weights)?;
+    let free = cuda.device().free_bytes();
+    for Cell { config, .. } in measured.cells {
+        let plan = DevicePlan::new(measured.model, weights, config.capacity(measured.model));
+        let needed = plan.total_bytes();
+        if needed > free {
+            let lanes = config.max_lanes;
+            bail!("lanes is {lanes}: {needed} bytes are needed and {free} are free on the GPU: use fewer");
+        }
     }
-    Ok(())
+    let info = cuda.device().info();
+    let instructions = format!("{} ({})", info.name, info.architecture());
+    measured.run(vec![cuda], 1, instructions)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(_: &GpuConfig, _: &Measured<'_>) -> Result<()> {
+    Err(windlass_kernels::CudaError::NotBuilt.into())
+}
+
+/// What is measured, on whatever computes.
+struct Measured<'a> {
+    arguments: &'a EngineArguments,
+    folder: &'a ModelFolder,
+    model: &'a ModelConfig,
+    cells: &'a [Cell<'a>],
+}
+
+impl Measured<'_> {
+    /// Measures every cell under every mode, and reports.
+    fn run<B: Backend>(&self, backends: Vec<B>, threads: usize, instructions: String) -> Result<()> {
+        let Self { arguments, folder, model, cells } = *self;
+        let modes = arguments.modes()?;
+        let mut trace = arguments.trace()?;
+        let runner = arguments.runner(backends, folder, model)?;
+        let machine = Machine {
+            threads,
+            cores: available_parallelism().map_or(1, usize::from),
+            instructions,
+            arithmetic: runner.arithmetic().to_string(),
+        };
+        let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
+        let settings = arguments.settings(folder, model);
+        let rounds = arguments.rounds as usize;
+        let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
+        progress.begin(&machine, &settings)?;
+        let mut measurements = Vec::new();
+        for (index, cell) in cells.iter().enumerate() {
+            let name = (cell.depths.to_string(), cell.config.max_lanes);
+            progress.measurement_starts(&name.0, name.1)?;
+            let plan = (modes.as_slice(), rounds);
+            let (engine_again, outcomes) = measure(engine, &cell.config, &cell.workload, plan, &progress)?;
+            engine = engine_again;
+            let measurement = Measurement::new(name, &cell.workload, &outcomes);
+            if let Some(trace) = &mut trace {
+                trace.measurement(index, &title(&measurement))?;
+                for (mode, rounds) in &outcomes {
+                    trace.track(index, *mode, rounds.last().map_or(&[], |outcome| &outcome.launches))?;
+                }
+            }
+            progress.measurement_ends(&measurement)?;
+            measurements.push(measurement);
+        }
+        trace.map(Trace::end).transpose()?;
+        let report = Report::new(machine, settings, definitions(), measurements);
+        progress.end(&report.definitions)?;
+        if arguments.json {
+            writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
+        }
+        Ok(())
+    }
 }
 
 impl EngineArguments {
@@ -196,7 +259,7 @@ impl EngineArguments {
     /// Every distribution at every number of lanes, checked against the model and the machine.
     fn cells(&self, model: &ModelConfig) -> Result<Vec<Cell<'_>>> {
         let (prompt, tokens, context) = (self.prompt as usize, self.tokens as usize, model.context_length);
-        let shards = Shard::all(model, self.tp)?;
+        Shard::all(model, self.tp)?;
         let mut cells = Vec::new();
         for depths in &self.depths {
             let table = depths.table(self.seed, self.requests as usize, tokens)?;
@@ -212,7 +275,6 @@ impl EngineArguments {
             workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
             for &lanes in &self.lanes {
                 let config = self.engine_config(lanes as usize, model, &workload)?;
-                memory::check(model, &shards, self.weights, &config)?;
                 cells.push(Cell { depths, workload: workload.clone(), config });
             }
         }
@@ -247,12 +309,20 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn runner(&self, cpu: CpuConfig, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
-        let split = Split { tp: self.tp, stages: self.stages };
+    fn runner<B: Backend>(
+        &self,
+        backends: Vec<B>,
+        folder: &ModelFolder,
+        model: &ModelConfig,
+    ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return split.synthetic(cpu, model, self.seed);
+            return self.split().synthetic(backends, model, self.seed);
         }
-        split.load(cpu, folder, model)
+        self.split().load(backends, folder, model)
+    }
+
+    fn split(&self) -> Split {
+        Split { tp: self.tp, stages: self.stages }
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
@@ -281,14 +351,5 @@ fn definitions() -> Definitions {
     Definitions {
         share_of_theoretical_gain: share_definition!(),
         share_at_own_rates: own_rates_definition!(),
-    }
-}
-
-fn machine(cpu: &CpuConfig, arithmetic: Arithmetic) -> Machine {
-    Machine {
-        threads: cpu.threads,
-        cores: available_parallelism().map_or(1, usize::from),
-        instructions: cpu.isa.to_string(),
-        arithmetic: arithmetic.to_string(),
     }
 }

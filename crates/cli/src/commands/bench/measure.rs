@@ -14,13 +14,13 @@ const WARM_UP_TOKENS: usize = 2;
 
 /// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
 /// run before it starts, and of every round when it is over. Gives the engine back, since it holds the weights.
-pub(super) fn measure(
-    mut engine: Engine<Box<dyn Runner>>,
+pub(super) fn measure<R: Runner>(
+    mut engine: Engine<R>,
     config: &EngineConfig,
     workload: &Workload,
     (modes, rounds): (&[Mode], usize),
     progress: &Progress,
-) -> Result<(Engine<Box<dyn Runner>>, Outcomes)> {
+) -> Result<(Engine<R>, Outcomes)> {
     let mut outcomes = Outcomes::new();
     engine = engine.reconfigure(config.clone())?;
     run(&mut engine, &workload.cut(WARM_UP_TOKENS), Mode::FullDepth)?;

@@ -30,7 +30,7 @@ pub(super) struct Machine {
     pub(super) threads: usize,
     /// Cores that this process may use.
     pub(super) cores: usize,
-    /// Instruction set that the kernels use.
+    /// Instruction set that the kernels use, or the GPU.
     pub(super) instructions: String,
     /// What decides the bits of its products.
     pub(super) arithmetic: String,

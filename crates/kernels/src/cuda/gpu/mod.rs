@@ -10,34 +10,27 @@ mod survey;
 
 use std::ffi::{CString, c_void};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
+use cudarc::driver::result::{self, ctx, module, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUstream};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
 use crate::cuda_error::CudaError;
+use crate::gpu_config::GpuConfig;
 pub use compiler::compile;
 use driver::{ok, to};
 use pinned::Pinned;
 pub use survey::{DeviceInfo, Survey};
 
-/// Which GPU, and where its compiled kernels are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GpuConfig {
-    /// As the driver counts.
-    pub device: usize,
-    /// Folder of compiled kernels; without one they are compiled at every start.
-    pub kernel_cache: Option<PathBuf>,
-}
-
 /// One GPU.
 pub struct Gpu {
-    context: Arc<Context>,
+    info: DeviceInfo,
+    /// Before the context, in which it is freed.
+    pinned: Mutex<Pinned>,
     /// By [`Kernel`].
     functions: Vec<CUfunction>,
-    pinned: Mutex<Pinned>,
+    context: Arc<Context>,
 }
 
 /// What memory needs to be freed.
@@ -82,7 +75,12 @@ impl Gpu {
         };
         let functions = Kernel::ALL.iter().map(function).collect::<Result<_, _>>()?;
         let pinned = Pinned::new().map_err(to("pin memory"))?;
-        Ok(Self { context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+        Ok(Self { info, context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+    }
+
+    /// What it is.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
     }
 
     /// Bytes of its memory that are free.
@@ -95,6 +93,17 @@ impl Gpu {
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gpu").field("device", &self.context.device).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Pinned memory is freed in its context, and not before the device has read it.
+        // SAFETY: the handles live as long as the context, which this holds.
+        unsafe {
+            let _ = ctx::set_current(self.context.context);
+            let _ = stream::synchronize(self.context.stream);
+        }
     }
 }
 
@@ -153,9 +162,15 @@ impl Memory for GpuMemory {
 
 impl Drop for GpuMemory {
     fn drop(&mut self) {
-        self.context.bind();
-        // SAFETY: the address is from `malloc_sync` and nobody else frees it. The driver waits for launches that use it.
-        let _: Result<(), DriverError> = unsafe { result::free_sync(self.address) };
+        // A panic here would end the process where a broken device has already panicked elsewhere, so errors are left to those
+        // who use the device.
+        // SAFETY: the handles live as long as the context. The address is from `malloc_sync`, nobody else frees it, and the
+        // stream is waited for, so no launch still uses it.
+        unsafe {
+            let _ = ctx::set_current(self.context.context);
+            let _ = stream::synchronize(self.context.stream);
+            let _ = result::free_sync(self.address);
+        }
     }
 }
 
@@ -185,9 +200,12 @@ impl Device for Gpu {
         self.context.bind();
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
         if from.len() > Pinned::BYTES {
+            // SAFETY: the memory has as many bytes, and `from` is borrowed until the stream was waited for.
+            ok("copy to the device", unsafe {
+                result::memcpy_htod_async(to.address, from, self.context.stream)
+            });
             self.context.synchronize();
-            // SAFETY: the memory has as many bytes, and nothing that was launched still uses it.
-            return ok("copy to the device", unsafe { result::memcpy_htod_sync(to.address, from) });
+            return pinned.reset();
         }
         if !pinned.has_room(from.len()) {
             self.context.synchronize();

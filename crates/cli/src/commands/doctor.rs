@@ -1,0 +1,82 @@
+//! `windlass doctor`: what this machine has, what fits on it, and whether its kernels compute right.
+
+mod gpus;
+mod plan;
+mod report;
+mod selftest;
+
+use std::io::{Write, stdout};
+use std::thread::available_parallelism;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use windlass_kernels::{Isa, WeightFormat};
+
+use super::bench::free_memory;
+use crate::config::{model_folder, thread_count};
+use crate::device_options::DeviceOptions;
+use report::{Processor, Report};
+
+/// Shows what this machine has and what fits on it, and tests its kernels
+///
+/// Exits with 1 where the backend asked for cannot be used or a kernel computes wrongly.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArguments {
+    #[command(flatten)]
+    device: DeviceOptions,
+    /// Run every kernel of the backend, with every format of weights, against a plain twin, and show the errors
+    #[arg(long)]
+    selftest: bool,
+    /// Show what this model takes: its folder, or `demo` for the one in this program
+    #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
+    model: Option<String>,
+    /// How the model's weights are stored: f32, bf16 or int8
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    weights: WeightFormat,
+    /// Threads of the computation [default: all cores]
+    #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
+    threads: Option<usize>,
+    /// Write one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
+    let gpu = arguments.device.gpu(1)?;
+    let threads = thread_count(arguments.threads)?;
+    let (gpus, problem) = gpus::survey();
+    let free_gpu_bytes = gpus.as_ref().and_then(|gpus| Some(gpus.devices.first()?.memory_bytes));
+    let free_bytes = if gpu.is_some() { free_gpu_bytes } else { free_memory() };
+    let model = arguments.model.as_deref().map(model_folder).transpose()?;
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        processor: Processor {
+            cores: available_parallelism().map_or(1, usize::from),
+            instructions: Isa::ALL.iter().filter(|isa| isa.is_available()).map(Isa::to_string).collect(),
+            free_memory_bytes: free_memory(),
+        },
+        cuda: gpus,
+        cuda_problem: problem.as_ref().map(ToString::to_string),
+        model: model.map(|model| plan::plan(&model, arguments.weights, free_bytes)).transpose()?,
+        selftest: match (&gpu, &problem) {
+            // Said by the end.
+            (Some(_), Some(_)) => Vec::new(),
+            _ if arguments.selftest => selftest::run(gpu.as_ref(), threads)?,
+            _ => Vec::new(),
+        },
+    };
+    if arguments.json {
+        writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
+    } else {
+        report.write(&mut stdout().lock())?;
+    }
+    if let (Some(_), Some(problem)) = (gpu, problem) {
+        return Err(problem.into());
+    }
+    let failed = report.selftest.iter().filter(|check| !check.passed).count();
+    if failed > 0 {
+        bail!("{failed} kernels compute wrongly: do not serve on this machine with this backend");
+    }
+    Ok(())
+}

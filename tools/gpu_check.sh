@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Does all that can be shown on a machine with a GPU, unattended and in less than 10 minutes: every kernel against its twin, the
+# recorded generations, figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them.
+#
+#     OUT=figures tools/gpu_check.sh target/release/windlass
+#
+# The program is one built with `cargo build --release --features cuda --package windlass-cli`; it may have been built on another
+# machine. Needs the NVIDIA driver, NVRTC of CUDA 13 and, for the parity and the peer, python3; for the peer, PyTorch. Writes a file
+# per step into $OUT and ends with 1 if any step failed. Fails at once where there is no GPU.
+set -uo pipefail
+
+windlass=$(realpath "${1:?usage: OUT=DIR tools/gpu_check.sh WINDLASS}") || exit 1
+here=$(cd "$(dirname "$0")/.." && pwd)
+out=${OUT:-$PWD/gpu-check}
+mkdir -p "$out"
+shape=d=5280,heads=55,ff=17920,layers=2+4+2,vocabulary=65536,context=4096
+failed=()
+
+fail() {
+    echo "gpu_check: $*" >&2
+    exit 1
+}
+
+# Runs a step for at most so many seconds; what it prints goes to a file of its name.
+step() {
+    local name=$1 seconds=$2
+    shift 2
+    echo "== $name: $*" | tee -a "$out/commands.txt"
+    if ! timeout "$seconds" "$@" >"$out/$name.out" 2>"$out/$name.err"; then
+        failed+=("$name")
+        echo "   FAILED:" >&2
+        tail -n 5 "$out/$name.err" >&2
+    fi
+}
+
+# The dynamic loader must find the run-time compiler, which toolkits and wheels put elsewhere.
+find_compiler() {
+    local folder
+    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib \
+        "$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)"/cu13/lib; do
+        if [ -e "$folder/libnvrtc.so.13" ]; then
+            export LD_LIBRARY_PATH=$folder:${LD_LIBRARY_PATH:-}
+            return
+        fi
+    done
+}
+
+command -v nvidia-smi >/dev/null || fail "no nvidia-smi: this machine has no NVIDIA driver, so nothing was measured"
+nvidia-smi >"$out/nvidia-smi.out" || fail "nvidia-smi fails: no GPU can be used, so nothing was measured"
+find_compiler
+date -u >"$out/date.out"
+"$windlass" doctor --backend cuda >"$out/doctor.out" || fail "windlass doctor finds no GPU it can use: nothing was measured"
+
+bench() {
+    "$windlass" bench engine --backend cuda --shape "$shape" --weights bf16 --rounds 1 --json "$@"
+}
+export -f bench
+export windlass shape
+
+step selftest 60 "$windlass" doctor --backend cuda --selftest --json
+step goldens 90 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --goldens "$here/tests/goldens/huginn-tiny"
+step ring 150 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1,8,64,256 --requests 256 --tokens 4 --modes depth'
+step full 90 bash -c 'bench --kv full --depths fixed:32 --lanes 1,8,64 --requests 64 --tokens 4 --modes depth'
+step mixed 90 bash -c 'bench --kv ring:1 --depths uniform:1:32 --lanes 64 --requests 128 --tokens 8'
+step prefill 60 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 2 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth'
+step peer 120 python3 "$here/tools/gpu_peer.py"
+
+if [ ${#failed[@]} -gt 0 ]; then
+    fail "these steps failed: ${failed[*]}; see $out"
+fi
+echo "gpu_check: all steps passed; figures are in $out"
