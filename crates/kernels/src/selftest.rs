@@ -149,13 +149,13 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
             weight[equal * inputs..][..inputs].copy_from_slice(&matrix(1, inputs, 5));
         }
         weight[5 * inputs] = f32::NAN;
-        let matrix = backend.matrix(&weight, outputs, inputs);
+        let packed = backend.matrix(&weight, outputs, inputs);
         let mut x = filled(backend, rows, inputs, 7);
         backend.upload(&matrix(1, inputs, 5), &mut x, Rows::At(&[rows as u32 / 2]));
-        backend.largest_outputs(&x, rows, &matrix, &mut found);
+        backend.largest_outputs(&x, rows, &packed, &mut found);
         all.extend([found[rows / 2].output as f32, found[rows / 2].value]);
         backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[0]));
-        backend.largest_outputs(&x, rows, &matrix, &mut found);
+        backend.largest_outputs(&x, rows, &packed, &mut found);
         all.push(found[0].output as f32);
     }
     all
