@@ -32,16 +32,13 @@ pub(crate) struct DeviceOptions {
 }
 
 impl DeviceOptions {
-    /// The GPU, if one was asked for, to run a model in so many parts.
-    pub(crate) fn gpu(&self, tp: usize, stages: usize) -> Result<Option<GpuConfig>> {
+    /// The GPU, if one was asked for, to run as one of `tp` ranks.
+    pub(crate) fn gpu(&self, tp: usize) -> Result<Option<GpuConfig>> {
         if self.backend != DeviceKind::Cuda {
             return Ok(None);
         }
         if tp != 1 {
             bail!("tp is {tp}, but backend is cuda, which runs on one GPU: leave tp out");
-        }
-        if stages != 1 {
-            bail!("stages is {stages}, but backend is cuda, which runs on one GPU: leave stages out");
         }
         Ok(Some(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
     }

@@ -6,7 +6,7 @@ use windlass_model::{ModelConfig, ModelFolder, Ranks, Runner, Shard, stages};
 
 use crate::load_bar::LoadBar;
 
-/// How many parts of each kind.
+/// How many parts of each kind; of one of them only one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Split {
     /// Ranks, each with a part of every layer.
@@ -16,34 +16,8 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    /// Loads a folder's model, telling a bar how far that has come.
-    pub(crate) fn load(
-        self,
-        cpu: CpuConfig,
-        folder: &ModelFolder,
-        model: &ModelConfig,
-    ) -> Result<Box<dyn Runner>> {
-        self.check(cpu, model)?;
-        if self.stages > 1 {
-            let backends = cpu.split(self.stages).map(Cpu::with).collect();
-            let mut bar = LoadBar::default();
-            let mut progress = |progress| bar.update(progress);
-            return Ok(stages::load(backends, &folder.checkpoint()?, model, &mut progress)?);
-        }
-        load_on(Cpu::group(cpu, self.tp), folder, model)
-    }
-
-    /// A model of random weights.
-    pub(crate) fn synthetic(self, cpu: CpuConfig, model: &ModelConfig, seed: u64) -> Result<Box<dyn Runner>> {
-        self.check(cpu, model)?;
-        if self.stages > 1 {
-            let backends = cpu.split(self.stages).map(Cpu::with).collect();
-            return Ok(stages::synthetic(backends, model, seed)?);
-        }
-        Ok(Box::new(Ranks::synthetic(Cpu::group(cpu, self.tp), model, seed)?))
-    }
-
-    fn check(self, cpu: CpuConfig, model: &ModelConfig) -> Result<()> {
+    /// CPU backends for the parts of a model, which share the threads.
+    pub(crate) fn cpus(self, cpu: CpuConfig, model: &ModelConfig) -> Result<Vec<Cpu>> {
         let Self { tp, stages } = self;
         stages::check(model, stages)?;
         Shard::all(model, tp)?;
@@ -53,17 +27,35 @@ impl Split {
         if cpu.threads < stages {
             bail!("threads is {}: use at least stages, which is {stages}", cpu.threads);
         }
-        Ok(())
+        Ok(if stages > 1 { cpu.split(stages).map(Cpu::with).collect() } else { Cpu::group(cpu, tp) })
     }
-}
 
-/// Loads a folder's model onto ranks, telling a bar how far that has come.
-pub(crate) fn load_on<B: Backend>(
-    ranks: Vec<B>,
-    folder: &ModelFolder,
-    model: &ModelConfig,
-) -> Result<Box<dyn Runner>> {
-    let mut bar = LoadBar::default();
-    let mut progress = |progress| bar.update(progress);
-    Ok(Box::new(Ranks::load(ranks, &folder.checkpoint()?, model, &mut progress)?))
+    /// Loads a folder's model onto a backend for each part, telling a bar how far that has come.
+    pub(crate) fn load<B: Backend>(
+        self,
+        backends: Vec<B>,
+        folder: &ModelFolder,
+        model: &ModelConfig,
+    ) -> Result<Box<dyn Runner>> {
+        let mut bar = LoadBar::default();
+        let mut progress = |progress| bar.update(progress);
+        let checkpoint = folder.checkpoint()?;
+        if self.stages > 1 {
+            return Ok(stages::load(backends, &checkpoint, model, &mut progress)?);
+        }
+        Ok(Box::new(Ranks::load(backends, &checkpoint, model, &mut progress)?))
+    }
+
+    /// A model of random weights on a backend for each part.
+    pub(crate) fn synthetic<B: Backend>(
+        self,
+        backends: Vec<B>,
+        model: &ModelConfig,
+        seed: u64,
+    ) -> Result<Box<dyn Runner>> {
+        if self.stages > 1 {
+            return Ok(stages::synthetic(backends, model, seed)?);
+        }
+        Ok(Box::new(Ranks::synthetic(backends, model, seed)?))
+    }
 }

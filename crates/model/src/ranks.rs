@@ -18,7 +18,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::network::{Capacity, Launch, Network};
-use crate::runner::{Local, Runner, Wanted};
+use crate::runner::{Local, Part, Runner, Wanted};
 use crate::shard::{RanksError, Shard};
 use crate::weights::LoadProgress;
 pub use follower::{Follower, HeadPart};

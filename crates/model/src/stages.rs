@@ -86,6 +86,7 @@ pub struct Ring {
     answers: Receiver<Answer>,
     /// Parcels that nobody uses. There are two for each launch: while one is under way the one before can be on its way back with
     /// latents.
+    #[expect(clippy::vec_box, reason = "parcels travel in their boxes")]
     spare: Vec<Box<Parcel>>,
     /// What the next core launch begins with, once rows entered.
     entering: Option<Box<Parcel>>,

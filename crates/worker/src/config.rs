@@ -85,7 +85,8 @@ impl WorkerConfig {
     pub fn validate(&self) -> Result<(), WorkerError> {
         self.validate_limits()?;
         if self.backend != WorkerBackend::Cpu {
-            return Ok(());
+            let stages = self.stages;
+            return if stages == 1 { Ok(()) } else { Err(WorkerError::StagesOnCpuAlone { stages }) };
         }
         let model = self.model.config()?;
         let (threads, stages, tp) = (self.threads, self.stages, self.tp);

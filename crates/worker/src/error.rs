@@ -36,6 +36,12 @@ pub enum WorkerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),
+    /// Stages are threads of the CPU backend.
+    #[error("stages is {stages}, which takes backend cpu: set it to 1")]
+    StagesOnCpuAlone {
+        /// The setting.
+        stages: usize,
+    },
     /// A stage is one device.
     #[error("stages is {stages} and tp is {tp}: set one of them to 1")]
     StagesOfRanks {

@@ -65,7 +65,8 @@ impl Worker {
             WorkerBackend::Cpu => {
                 let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
                 if config.stages > 1 {
-                    return Self::load_stages(cpu, config, progress);
+                    let stages = cpu.split(config.stages).map(Cpu::with).collect();
+                    return Self::load_stages(stages, config, progress);
                 }
                 Self::load_on(Cpu::group(cpu, config.tp), config, progress)
             }
@@ -106,13 +107,12 @@ impl Worker {
         Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?)
     }
 
-    fn load_stages(
-        cpu: CpuConfig,
+    fn load_stages<B: Backend>(
+        backends: Vec<B>,
         config: &WorkerConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, WorkerError> {
         let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
-        let backends = cpu.split(config.stages).map(Cpu::with).collect();
         let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
         memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
         let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;

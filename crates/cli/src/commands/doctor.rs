@@ -43,7 +43,7 @@ pub(crate) struct DoctorArguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
-    let gpu = arguments.device.gpu(1, 1)?;
+    let gpu = arguments.device.gpu(1)?;
     let threads = thread_count(arguments.threads)?;
     let (gpus, problem) = gpus::survey();
     let free_gpu_bytes = gpus.as_ref().and_then(|gpus| Some(gpus.devices.first()?.memory_bytes));

@@ -12,8 +12,10 @@ use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, RequestLimits, Sampling, block_bytes,
 };
-use windlass_kernels::{CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner};
+#[cfg(feature = "cuda")]
+use windlass_kernels::cuda::Cuda;
+use windlass_kernels::{Backend, CpuConfig, WeightFormat};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, Shard};
 
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
@@ -106,8 +108,34 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
-    let runner = arguments.runner(&folder, &config)?;
-    let mut engine = engine(&config, &request, runner)?;
+    Shard::all(&config, arguments.tp)?;
+    match arguments.device.gpu(arguments.tp)? {
+        None => {
+            let threads = thread_count(arguments.threads)?;
+            let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
+            run_on(arguments.split().cpus(cpu, &config)?, arguments, (&folder, &config), tokenizer, request)
+        }
+        Some(_) if arguments.stages > 1 => {
+            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
+        }
+        #[cfg(feature = "cuda")]
+        Some(gpu) => {
+            let cuda = Cuda::open(&gpu, arguments.weights)?;
+            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
+    }
+}
+
+fn run_on<B: Backend>(
+    backends: Vec<B>,
+    arguments: &GenerateArguments,
+    (folder, config): (&ModelFolder, &ModelConfig),
+    tokenizer: Option<Arc<Tokenizer>>,
+    request: Request,
+) -> Result<()> {
+    let mut engine = engine(folder, config, &request, backends, arguments.split())?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -141,26 +169,13 @@ fn generate<R: Runner>(
 }
 
 impl GenerateArguments {
+    fn split(&self) -> Split {
+        Split { tp: self.tp, stages: self.stages }
+    }
+
     /// Whether to write JSON; what only JSON can show asks for it too.
     fn as_json(&self) -> bool {
         self.json || self.logits || self.exit_values || self.logprobs.is_some()
-    }
-
-    /// The model, on what was asked for.
-    fn runner(&self, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
-        match self.device.gpu(self.tp, self.stages)? {
-            None => {
-                let cpu = CpuConfig { weights: self.weights, ..CpuConfig::new(thread_count(self.threads)?) };
-                Split { tp: self.tp, stages: self.stages }.load(cpu, folder, model)
-            }
-            #[cfg(feature = "cuda")]
-            Some(gpu) => {
-                let cuda = windlass_kernels::cuda::Cuda::open(&gpu, self.weights)?;
-                crate::split::load_on(vec![cuda], folder, model)
-            }
-            #[cfg(not(feature = "cuda"))]
-            Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
-        }
     }
 
     fn request(
@@ -204,11 +219,14 @@ impl GenerateArguments {
 }
 
 /// An engine with memory for exactly one request.
-fn engine(
+fn engine<B: Backend>(
+    folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    runner: Box<dyn Runner>,
+    backends: Vec<B>,
+    split: Split,
 ) -> Result<Engine<Box<dyn Runner>>> {
+    let runner = split.load(backends, folder, config)?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

@@ -496,6 +496,10 @@ mod tests {
                 WorkerOptions { stages: Some(2), tp: Some(2), threads: Some(2), ..demo() },
                 "stages is 2 and tp is 2: set one of them to 1",
             ),
+            (
+                WorkerOptions { stages: Some(2), backend: Some("simulated".into()), ..demo() },
+                "stages is 2, which takes backend cpu: set it to 1",
+            ),
             (WorkerOptions { stages: Some(0), ..demo() }, "stages is 0: use 1 to"),
             (WorkerOptions { stages: Some(99), ..demo() }, "stages is 99: use 1 to"),
             (WorkerOptions { tp: Some(0), ..demo() }, "tp is 0: use 1 to 4,"),

@@ -47,7 +47,7 @@ impl<R: Runner> Engine<R> {
                 self.lacks_blocks = true;
                 return;
             }
-            self.to_the_back(turn);
+            self.put_last(turn);
             self.batches[batch].start(&mut self.shared);
         }
     }
@@ -77,7 +77,7 @@ impl<R: Runner> Engine<R> {
             let part = self.shared.runner.next_done();
             let is_next = |&turn: &usize| self.batches[self.order[turn]].under_way() == Some(part);
             let turn = (0..self.order.len()).find(is_next).expect("what is done was started");
-            let batch = self.to_the_back(turn);
+            let batch = self.put_last(turn);
             match part {
                 Part::Core => self.batches[batch].collect_core(&mut self.shared),
                 Part::Coda => self.batches[batch].collect_coda(&mut self.shared, events),
@@ -89,7 +89,7 @@ impl<R: Runner> Engine<R> {
     }
 
     /// Puts a batch behind all others; returns which.
-    fn to_the_back(&mut self, turn: usize) -> usize {
+    fn put_last(&mut self, turn: usize) -> usize {
         let batch = self.order.remove(turn);
         self.order.push(batch);
         batch

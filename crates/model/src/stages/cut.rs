@@ -172,10 +172,11 @@ mod tests {
     /// Every way to cut `layers` behind `from` into `stages`.
     fn all_cuts(from: usize, layers: usize, stages: usize) -> Vec<Vec<Range<usize>>> {
         if stages == 1 {
-            return vec![vec![from..layers]];
+            return vec![std::iter::once(from..layers).collect()];
         }
         let rest = |end| all_cuts(end, layers, stages - 1).into_iter().map(move |rest| (end, rest));
-        let with_first = |(end, rest): (usize, Vec<_>)| [vec![from..end], rest].concat();
+        let with_first =
+            |(end, rest): (usize, Vec<Range<usize>>)| std::iter::once(from..end).chain(rest).collect();
         (from + 1..=layers + 1 - stages).flat_map(rest).map(with_first).collect()
     }
 

@@ -8,7 +8,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
-use windlass_kernels::{CpuConfig, GpuConfig, WeightFormat};
+use windlass_kernels::{Backend, CpuConfig, GpuConfig, WeightFormat};
 use windlass_model::{ModelConfig, ModelFolder, Runner, Shard};
 #[cfg(feature = "cuda")]
 use windlass_worker::DevicePlan;
@@ -144,18 +144,21 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
         (None, folder) => folder.config()?,
     };
     let cells = arguments.cells(&model)?;
-    let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
     let threads = thread_count(arguments.threads)?;
-    match arguments.device.gpu(arguments.tp, arguments.stages)? {
+    match arguments.device.gpu(arguments.tp)? {
         None => {
             let shards = Shard::all(&model, arguments.tp)?;
             for cell in &cells {
                 memory::check(&model, &shards, arguments.weights, &cell.config)?;
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            measured.run(arguments.runner(cpu, &folder, &model)?, threads, cpu.isa.to_string())
+            let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
+            measured.run(arguments.split().cpus(cpu, &model)?, threads, cpu.isa.to_string())
         }
-        Some(gpu) => on_gpu(&gpu, &measured),
+        Some(_) if arguments.stages > 1 => {
+            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
+        }
+        Some(gpu) => on_gpu(&gpu, &Measured { arguments, folder: &folder, model: &model, cells: &cells }),
     }
 }
 
@@ -174,8 +177,7 @@ fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
     }
     let info = cuda.device().info();
     let instructions = format!("{} ({})", info.name, info.architecture());
-    let Measured { arguments, folder, model, .. } = *measured;
-    measured.run(arguments.gpu_runner(cuda, folder, model)?, 1, instructions)
+    measured.run(vec![cuda], 1, instructions)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -193,10 +195,11 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     /// Measures every cell under every mode, and reports.
-    fn run(&self, runner: Box<dyn Runner>, threads: usize, instructions: String) -> Result<()> {
+    fn run<B: Backend>(&self, backends: Vec<B>, threads: usize, instructions: String) -> Result<()> {
         let Self { arguments, folder, model, cells } = *self;
         let modes = arguments.modes()?;
         let mut trace = arguments.trace()?;
+        let runner = arguments.runner(backends, folder, model)?;
         let machine = Machine {
             threads,
             cores: available_parallelism().map_or(1, usize::from),
@@ -306,25 +309,20 @@ impl EngineArguments {
         Trace::begin(BufWriter::new(file)).map(Some)
     }
 
-    fn runner(&self, cpu: CpuConfig, folder: &ModelFolder, model: &ModelConfig) -> Result<Box<dyn Runner>> {
-        let split = Split { tp: self.tp, stages: self.stages };
-        if self.shape.is_some() {
-            return split.synthetic(cpu, model, self.seed);
-        }
-        split.load(cpu, folder, model)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn gpu_runner(
+    fn runner<B: Backend>(
         &self,
-        cuda: windlass_kernels::cuda::Cuda,
+        backends: Vec<B>,
         folder: &ModelFolder,
         model: &ModelConfig,
     ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return Ok(Box::new(windlass_model::Ranks::synthetic(vec![cuda], model, self.seed)?));
+            return self.split().synthetic(backends, model, self.seed);
         }
-        crate::split::load_on(vec![cuda], folder, model)
+        self.split().load(backends, folder, model)
+    }
+
+    fn split(&self) -> Split {
+        Split { tp: self.tp, stages: self.stages }
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
