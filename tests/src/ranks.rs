@@ -45,7 +45,7 @@ pub fn first_rank(ranks: usize, arguments: &[&str]) -> Result<(Server, String)> 
     let ranks = ranks.to_string();
     let fixed = ["worker", "--listen", "127.0.0.1:0", "--tp-listen", "127.0.0.1:0", "--tp", &ranks];
     let model = ["--model", "demo", "--threads", "1"];
-    let first = Server::windlass(&[&fixed, &model, arguments].concat())?;
+    let first = Server::windlass(&[&fixed[..], &model, arguments].concat())?;
     let join = first.address("listening on ")?.to_owned();
     Ok((first, join))
 }
@@ -56,7 +56,7 @@ pub fn group(ranks: usize, arguments: &[&str]) -> Result<(Server, Vec<Rank>)> {
     let other = |rank: usize| {
         let rank = rank.to_string();
         let fixed = ["--join", &join, "--rank", &rank, "--model", "demo", "--threads", "1"];
-        Rank::start(&[&fixed, arguments].concat())
+        Rank::start(&[&fixed[..], arguments].concat())
     };
     let others = (1..ranks).map(other).collect::<Result<_>>()?;
     first.hear()?;

@@ -91,15 +91,15 @@ async fn ranks_end_with_their_worker() -> Result<()> {
 #[tokio::test]
 async fn ranks_that_do_not_fit_are_refused_and_the_group_forms_without_them() -> Result<()> {
     let (mut first, join) = first_rank(2, &[])?;
-    let bf16 = [&["--join", &join, "--weights", "bf16"], &RANK_1[..]].concat();
+    let bf16 = [&["--join", &join, "--weights", "bf16"][..], &RANK_1].concat();
     let (ended_well, said) = Rank::start(&bf16)?.wait()?;
     ensure!(!ended_well && said.contains("weights or arithmetic differ from those of rank 0"), "{said}");
     let beyond = ["--join", &join, "--rank", "2", "--model", "demo", "--threads", "1"];
     let (ended_well, said) = Rank::start(&beyond)?.wait()?;
     ensure!(!ended_well && said.contains("rank is 2: use 1 to 1"), "{said}");
-    let _fits = Rank::start(&[&["--join", &join], &RANK_1[..]].concat())?;
+    let _fits = Rank::start(&[&["--join", &join][..], &RANK_1].concat())?;
     first.hear()?;
-    let (ended_well, said) = Rank::start(&[&["--join", &join], &RANK_1[..]].concat())?.wait()?;
+    let (ended_well, said) = Rank::start(&[&["--join", &join][..], &RANK_1].concat())?.wait()?;
     ensure!(!ended_well && said.contains("rank 1 is taken"), "{said}");
     client(&first).await?.health(HealthRequest {}).await?;
     Ok(())
@@ -116,6 +116,6 @@ async fn ranks_join_by_mutual_tls() -> Result<()> {
     let [certificate, key] = [&rank.certificate, &rank.key].map(|file| path(file));
     let shown = ["--join-certificate", &certificate, "--join-key", &key];
     let expected = ["--join", &join, "--join-ca", &ca, "--join-tls-name", "worker.internal"];
-    let _rank = Rank::start(&[&expected, &shown, &RANK_1[..]].concat())?;
+    let _rank = Rank::start(&[&expected[..], &shown, &RANK_1].concat())?;
     first.hear()
 }
