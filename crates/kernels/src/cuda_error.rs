@@ -9,14 +9,13 @@ use crate::cpu::WeightFormat;
 pub enum CudaError {
     /// This program was built without it.
     #[error(
-        "backend is cuda, which this program was built without: build it with `cargo build --release --features \
-         cuda`, or use backend cpu"
+        "this program was built without CUDA: build it with `cargo build --release --features cuda`, or use backend cpu"
     )]
     NotBuilt,
     /// There is no driver.
     #[error(
-        "backend is cuda and the NVIDIA driver's library, {file}, cannot be loaded: install the driver (in a \
-         container, start it with access to the GPU), or use backend cpu"
+        "the NVIDIA driver's library, {file}, cannot be loaded: install the driver (in a container, start it with access \
+         to the GPU), or use backend cpu"
     )]
     NoDriver {
         /// The file that was looked for.
