@@ -1,0 +1,150 @@
+"""Puzzles as arrays of token ids, with what every position is to say after every iteration.
+
+A batch has one layout, so no padding is needed. After `step` iterations too few a position that knows its value says it,
+one that waits for others says so, by `?` and `.` in turn: two waiting iterations never look alike, so that no exit
+criterion takes waiting for being done.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vocabulary import BEGIN, END, IDS, LETTER_A, ZERO, encode
+
+WAITING = np.array([IDS["?"], IDS["."]])
+NOTHING = -1  # a position of which nothing is asked
+
+
+@dataclass
+class Batch:
+    """Puzzles of one layout."""
+
+    ids: np.ndarray  # [batch, positions]: prompt, answer, end
+    targets: np.ndarray  # [steps, batch, positions]; after the last step they stay
+    prompt_length: int
+
+    @property
+    def answers(self):
+        """What follows the prompt, the end included, [batch, answer]."""
+        return self.ids[:, self.prompt_length :]
+
+    def settled(self):
+        """The first step at and after which a position's target stays the same, [batch, positions]."""
+        differs = self.targets != self.targets[-1]
+        steps = np.arange(1, len(self.targets) + 1)[:, None, None]
+        return (differs * steps).max(0)
+
+
+def waiting_until(values, ready):
+    """Targets of positions that say `values` [batch, n] from step `ready` [n] on and wait before, [steps, batch, n]."""
+    steps = np.arange(max(ready) + 1)[:, None, None]
+    return np.where(steps >= np.asarray(ready), values, WAITING[steps % 2])
+
+
+def assemble(prompt, tracks, answer, answer_targets):
+    """A batch of prompt columns and answer columns; `tracks` has the targets of prompt positions by their index."""
+    count = len(prompt[0])
+    columns = [np.full(count, BEGIN), *prompt, *answer.T, np.full(count, END)]
+    ids = np.stack(columns, 1)
+    length = 1 + len(prompt)
+    steps = max(len(answer_targets), *(len(track) for track in tracks.values()))
+    targets = np.full((steps, *ids.shape), NOTHING)
+    held = lambda track: np.concatenate([track, np.repeat(track[-1:], steps - len(track), 0)])
+    for position, track in tracks.items():
+        targets[:, :, position] = held(track)
+    targets[:, :, length - 1 : -2] = held(answer_targets)
+    targets[:, :, -2] = END
+    return Batch(ids, targets, length)
+
+
+def delayed(track):
+    """The same targets one step later, and waiting at first."""
+    return np.concatenate([np.full_like(track[:1], WAITING[0]), track])
+
+
+def arithmetic(random, count, size):
+    """`7+5-3*2=`: from left to right, modulo 10. An operand's position says the value so far."""
+    value = random.integers(0, 10, count)
+    prompt, values = [ZERO + value], [value]
+    for _ in range(size):
+        operator = random.choice(3, count, p=[0.4, 0.4, 0.2])
+        digit = random.integers(0, 10, count)
+        value = np.choose(operator, [value + digit, value - digit, value * digit]) % 10
+        prompt += [np.array(encode("+-*"))[operator], ZERO + digit]
+        values.append(value)
+    prompt.append(np.full(count, IDS["="]))
+    told = [waiting_until(ZERO + value[:, None], [step]) for step, value in enumerate(values)]
+    tracks = {1 + 2 * step: track[:, :, 0] for step, track in enumerate(told)}
+    return assemble(prompt, tracks, ZERO + value[:, None], delayed(told[-1]))
+
+
+def addition(random, count, size):
+    """`74+58=231`: 47 + 85 = 132, lowest digits first, one digit more in the answer than in a summand.
+
+    The second summand's positions say the sum's digits, each after the one before. Half the pairs sum to 9, so that
+    carries travel far.
+    """
+    first = random.integers(0, 10, (count, size))
+    second = np.where(random.random((count, size)) < random.choice([0, 0.5]), 9 - first, random.integers(0, 10, (count, size)))
+    carry, digits = np.zeros(count, int), []
+    for place in range(size):
+        total = first[:, place] + second[:, place] + carry
+        digits.append(total % 10)
+        carry = total // 10
+    answer = ZERO + np.stack([*digits, carry], 1)
+    fixed = lambda character: np.full(count, IDS[character])
+    prompt = [*(ZERO + first).T, fixed("+"), *(ZERO + second).T, fixed("=")]
+    told = waiting_until(answer, [*range(size), size - 1])
+    tracks = {size + 2 + place: told[:, :, place] for place in range(size)}
+    return assemble(prompt, tracks, answer, delayed(told))
+
+
+def chain(random, count, size, others=(4, 3), asked=None):
+    """`yz cd ab xy de bc;axc=`: for each letter after the semicolon the end of its chain of edges.
+
+    The longest chain has `size` edges and is that of the last letter asked for. Every letter of the graph is a question
+    too: where the edges before it lead.
+    """
+    lengths = [size, *(min(size, other) for other in others)]
+    asked = asked or int(random.integers(1, 4))
+    letters = np.argsort(random.random((count, 26)), 1)
+    starts = np.cumsum([0, *(length + 1 for length in lengths)])[:-1]
+    sources = np.concatenate([start + np.arange(length) for start, length in zip(starts, lengths)])
+    distance = np.concatenate([length - np.arange(length) for length in lengths])
+    order = np.argsort(random.random((count, len(sources))), 1)
+    rows = np.arange(count)[:, None]
+    source, target = letters[rows, sources[order]], letters[rows, sources[order] + 1]
+    wanted = random.integers(1, size + 1, (count, asked))
+    wanted[:, -1] = size
+    preference = random.random((count, asked, len(sources))) - 9.0 * (distance != wanted[:, :, None])
+    questions = letters[rows, sources[preference.argmax(-1)]]
+    return _chain_batch(source, target, questions, size)
+
+
+def _chain_batch(source, target, questions, size):
+    count, edges = source.shape
+    rows, fixed = np.arange(count), lambda character: np.full(count, IDS[character])
+    follow = np.tile(np.arange(26), (count, 1))
+
+    def walk(letter):
+        path = [letter]
+        for _ in range(size):
+            path.append(follow[rows, path[-1]])
+        return LETTER_A + np.stack(path)
+
+    prompt, tracks = [], {}
+    for edge in range(edges):
+        for letter in (source[:, edge], target[:, edge]):
+            tracks[1 + len(prompt)] = walk(letter)
+            prompt.append(LETTER_A + letter)
+        prompt.append(fixed(" " if edge + 1 < edges else ";"))
+        follow[rows, source[:, edge]] = target[:, edge]
+    paths = np.stack([walk(letter) for letter in questions.T], 2)
+    for index in range(questions.shape[1]):
+        tracks[1 + len(prompt)] = paths[:, :, index]
+        prompt.append(LETTER_A + questions[:, index])
+    prompt.append(fixed("="))
+    return assemble(prompt, tracks, paths[-1], delayed(paths))
+
+
+TASKS = {"chain": chain, "arithmetic": arithmetic, "addition": addition}
