@@ -53,12 +53,11 @@ class Attention(nn.Module):
         self.qk_bias = nn.Parameter(torch.zeros(2, 1, shape.n_heads, shape.head_dim))
 
     def forward(self, x, rotation, mask):
-        """x [batch, positions, width] in the products' dtype; rotation [positions, 1, head_dim / 2], complex."""
+        """x [batch, positions, width] in the products' dtype; rotation: cosines and signed sines, [positions, 1, 1, head_dim]."""
         batch, positions, width = x.shape
         qkv = self.Wqkv(x).view(batch, positions, 3, self.heads, self.head_dim)
-        pairs = (qkv[:, :, :2].float() + self.qk_bias.transpose(0, 1)).unflatten(-1, (-1, 2))
-        turned = torch.view_as_real(torch.view_as_complex(pairs) * rotation).flatten(-2).to(x.dtype)
-        query, key = turned.permute(2, 0, 3, 1, 4).unbind(0)
+        turned = rotate(qkv[:, :, :2].float() + self.qk_bias.transpose(0, 1), rotation)
+        query, key = turned.to(x.dtype).permute(2, 0, 3, 1, 4).unbind(0)
         value = qkv[:, :, 2].transpose(1, 2)
         scores = (query * self.head_dim**-0.5) @ key.transpose(-1, -2) + mask
         mixed = scores.softmax(-1, torch.float32).to(x.dtype) @ value
@@ -89,6 +88,13 @@ class SandwichBlock(nn.Module):
     def forward(self, x, rotation, mask):
         x = self.norm_2(self.attn(self.norm_1(x).to(mask.dtype), rotation, mask) + x)
         return self.norm_4(self.mlp(self.norm_3(x).to(mask.dtype)) + x)
+
+
+def rotate(x, rotation):
+    """Rotary embedding of adjacent pairs."""
+    cosine, sine = rotation
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return x * cosine + swapped * sine
 
 
 class Norm(nn.Module):
@@ -132,10 +138,17 @@ class Huginn(nn.Module):
         half = torch.arange(0, self.shape.head_dim, 2, device=device) / self.shape.head_dim
         return torch.arange(positions, device=device)[:, None] * self.shape.rope_base**-half
 
+    def compile(self):
+        """Makes iterating and reading faster, after a minute of compiling."""
+        self.iterate = torch.compile(self.iterate, dynamic=True)
+        self.read = torch.compile(self.read, dynamic=True)
+
     def prepare(self, positions, dtype, device):
         """What every layer needs: the rotary embedding and the causal mask, which also carries the products' dtype."""
         angles = self.angles(positions, device)
-        rotation = torch.polar(torch.ones_like(angles), angles)[:, None, None]
+        angles = angles.repeat_interleave(2, -1)[:, None, None]
+        sign = torch.tensor([-1.0, 1.0], device=device).repeat(self.shape.head_dim // 2)
+        rotation = angles.cos(), sign * angles.sin()
         mask = torch.full((positions, positions), float("-inf"), dtype=dtype, device=device).triu(1)
         return rotation, mask
 

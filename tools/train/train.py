@@ -23,7 +23,7 @@ from tasks import TASKS
 
 RATE, WARM_UP, CLIP = 2e-3, 100, 1.0
 AVERAGE = 0.998
-ROWS = {"chain": 32, "arithmetic": 32, "addition": 32}
+ROWS = {"chain": 24, "arithmetic": 12, "addition": 16}
 LARGEST = {"chain": 10, "arithmetic": 12, "addition": 10}
 SAVE_EVERY_S, LOG_EVERY = 120, 25
 
@@ -87,6 +87,7 @@ class Trainer:
         self.reach, self.step, self.spent_s, self.path = Reach(), 0, 0.0, options.run / "checkpoint.pt"
         if self.path.exists():
             self.restore(torch.load(self.path, map_location=self.device, weights_only=False))
+        self.model.compile()
         seed = options.seed + 1000 * self.step
         self.shared = np.random.default_rng(seed)
         self.own = np.random.default_rng([seed, rank])
