@@ -21,12 +21,13 @@ class Window:
 
 def as_tensors(batch, device):
     targets = torch.as_tensor(batch.targets, device=device)
-    return torch.as_tensor(batch.ids, device=device), targets, torch.as_tensor(batch.settled(), device=device)
+    ids, settled = (torch.as_tensor(array, device=device) for array in (batch.ids, batch.settled()))
+    return ids, targets, torch.as_tensor(batch.weights(), dtype=torch.float32, device=device), settled
 
 
 def objective(model, batch, window, still_weight, dtype, device):
-    """Loss of a batch, and {cross entropy, latent change once settled, share of targets met} without gradient."""
-    ids, targets, settled = as_tensors(batch, device)
+    """Loss of a batch, and {cross entropy, latent change once settled, weighted share of targets met} without gradient."""
+    ids, targets, weights, settled = as_tensors(batch, device)
     context = model.prepare(ids.shape[1], dtype, device)
     embedding = model.embed(ids, context)
     latent = model.initial_latent(embedding, window.scale)
@@ -37,12 +38,13 @@ def objective(model, batch, window, still_weight, dtype, device):
     for _ in range(WINDOW):
         latents.append(model.iterate(latents[-1], embedding, context))
     steps = window.skipped + torch.arange(WINDOW, device=device)
-    wanted = targets[steps.clamp(max=len(targets) - 1)].flatten()
+    at = steps.clamp(max=len(targets) - 1)
+    wanted, weight = targets[at].flatten(), weights[at].flatten()
     logits = model.read(torch.cat(latents[1:]), context).flatten(0, 1)
-    entropy = F.cross_entropy(logits, wanted, ignore_index=NOTHING)
+    entropies = F.cross_entropy(logits, wanted, ignore_index=NOTHING, reduction="none")
+    entropy = (entropies * weight).sum() / weight.sum()
     still, hinge = movement(torch.stack(latents[1:]), steps, settled, targets[-1] != NOTHING)
-    asked = wanted != NOTHING
-    met = (logits.argmax(-1) == wanted)[asked].float().mean()
+    met = ((logits.argmax(-1) == wanted) * weight).sum() / weight.sum()
     loss = entropy + still_weight * still + hinge
     return loss, torch.stack([entropy, still, met]).detach()
 

@@ -13,6 +13,7 @@ from vocabulary import BEGIN, END, IDS, LETTER_A, ZERO, encode
 
 WAITING = np.array([IDS["?"], IDS["."]])
 NOTHING = -1  # a position of which nothing is asked
+EASY = 0.1  # weight of a target that takes no thought: to wait, to say one's own token, to end
 
 
 @dataclass
@@ -27,6 +28,11 @@ class Batch:
     def answers(self):
         """What follows the prompt, the end included, [batch, answer]."""
         return self.ids[:, self.prompt_length :]
+
+    def weights(self):
+        """How much each target counts: most of them are easy, and would drown what is to be learned, [as targets]."""
+        is_easy = (self.targets == self.ids) | np.isin(self.targets, [*WAITING, END])
+        return np.where(self.targets == NOTHING, 0.0, np.where(is_easy, EASY, 1.0))
 
     def settled(self):
         """The first step at and after which a position's target stays the same, [batch, positions]."""
@@ -81,11 +87,12 @@ def arithmetic(random, count, size):
 def addition(random, count, size):
     """`74+58=231`: 47 + 85 = 132, lowest digits first, one digit more in the answer than in a summand.
 
-    The second summand's positions say the sum's digits, each after the one before. Half the pairs sum to 9, so that
-    carries travel far.
+    The second summand's positions say the sum's digits, each after the one before; while one waits, every other step it
+    says its own pair's sum without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
     """
-    first = random.integers(0, 10, (count, size))
-    second = np.where(random.random((count, size)) < random.choice([0, 0.5]), 9 - first, random.integers(0, 10, (count, size)))
+    first, other = random.integers(0, 10, (2, count, size))
+    is_nine = random.random((count, size)) < random.choice([0, 0, 0, 0.5], (count, 1))
+    second = np.where(is_nine, 9 - first, other)
     carry, digits = np.zeros(count, int), []
     for place in range(size):
         total = first[:, place] + second[:, place] + carry
@@ -95,7 +102,9 @@ def addition(random, count, size):
     fixed = lambda character: np.full(count, IDS[character])
     prompt = [*(ZERO + first).T, fixed("+"), *(ZERO + second).T, fixed("=")]
     told = waiting_until(answer, [*range(size), size - 1])
-    tracks = {size + 2 + place: told[:, :, place] for place in range(size)}
+    pairs = ZERO + (first + second) % 10
+    hinted = np.where(told[:, :, :size] == WAITING[0], pairs, told[:, :, :size])
+    tracks = {size + 2 + place: hinted[:, :, place] for place in range(size)}
     return assemble(prompt, tracks, answer, delayed(told))
 
 

@@ -5,9 +5,10 @@ import torch
 import torch.nn.functional as F
 
 import written_steps
+from curriculum import Curriculum
 from run import LOG_EVERY, Run, arguments, start
 from tasks import NOTHING, TASKS
-from train_recurrent import LARGEST, make_batch
+from train_recurrent import make_batch
 
 
 def objective(model, task, batch, device):
@@ -23,21 +24,26 @@ def objective(model, task, batch, device):
 
 
 def work(rank, options):
-    run = Run(options, rank, {})
+    state = {}
+    run = Run(options, rank, state)
+    curriculum = Curriculum(state)
     seed = options.seed + 1000 * run.step
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, rank])
     log = []
     while run.progress < 1:
         facts = []
-        for task, largest in LARGEST.items():
-            batch = make_batch(task, int(shared.integers(1, largest + 1)), shared, own)
+        for task in TASKS:
+            batch = make_batch(task, curriculum.size(task, shared), shared, own)
             loss, fact = objective(run.model, task, batch, run.device)
             loss.backward()
             facts.append(fact)
         log.append(run.update(torch.cat(facts)))
+        for task, met in zip(TASKS, log[-1][1::2]):
+            curriculum.update(task, met)
         if run.step % LOG_EVERY == 0:
             names = [f"{task} {fact}" for task in TASKS for fact in ("entropy", "met")]
-            run.report({name: round(float(mean), 4) for name, mean in zip(names, np.mean(log, 0))})
+            means = {name: round(float(mean), 4) for name, mean in zip(names, np.mean(log, 0))}
+            run.report(means | {"level": dict(curriculum.level)})
             log = []
 
 
