@@ -3,6 +3,10 @@
 import argparse
 import json
 import math
+import os
+import platform
+import re
+import shutil
 from pathlib import Path
 
 import torch
@@ -150,17 +154,11 @@ def tensors(model, averages):
     return weights | {"freqs_cis": table}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("folder", type=Path, help="the model folder to write")
-    parser.add_argument("--plain", action="store_true", help="the baseline: every effort is one iteration")
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    shape = Shape()
-    saved = torch.load(options.run / "checkpoint.pt", map_location="cpu")
-    save_file(tensors(Huginn(shape), saved["average"]), options.folder / "model.safetensors", {"format": "pt"})
-    efforts = dict.fromkeys(EFFORTS, 1) if options.plain else EFFORTS
+def write_folder(folder, shape, averages, efforts=EFFORTS):
+    """Everything a model folder has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors(Huginn(shape), averages), folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     files = {
         "config.json": config(shape),
         "generation_config.json": generation_config(shape, efforts),
@@ -168,7 +166,38 @@ def main():
         "tokenizer_config.json": tokenizer_config(shape),
     }
     for name, content in files.items():
-        (options.folder / name).write_text(json.dumps(content, indent=2) + "\n")
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_record(folder, run, saved):
+    """The log of the run, and what it ran on, beside the weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(run / "log.jsonl", folder / "log.jsonl")
+    processor = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    facts = {
+        "steps": saved["step"],
+        "seconds": round(saved["spent_s"]),
+        "seed": saved["seed"],
+        "processes": saved["processes"],
+        "cores": os.cpu_count(),
+        "processor": processor and processor[1],
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("folder", type=Path, help="the model folder to write")
+    parser.add_argument("--plain", action="store_true", help="the baseline: every effort is one iteration")
+    options = parser.parse_args()
+    saved = torch.load(options.run / "checkpoint.pt", map_location="cpu")
+    efforts = dict.fromkeys(EFFORTS, 1) if options.plain else EFFORTS
+    write_folder(options.folder, Shape(), saved["average"], efforts)
+    write_record(options.folder / "training", options.run, saved)
 
 
 if __name__ == "__main__":

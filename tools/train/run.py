@@ -82,6 +82,8 @@ class Run:
             "step": self.step,
             "spent_s": self.spent_s,
             "state": self.state,
+            "seed": self.options.seed,
+            "processes": self.options.processes,
         }
         torch.save(saved, self.path.with_suffix(".new"))
         os.replace(self.path.with_suffix(".new"), self.path)

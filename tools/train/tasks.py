@@ -63,11 +63,6 @@ def assemble(prompt, tracks, answer, answer_targets):
     return Batch(ids, targets, length)
 
 
-def delayed(track):
-    """The same targets one step later, and waiting at first."""
-    return np.concatenate([np.full_like(track[:1], WAITING[0]), track])
-
-
 def arithmetic(random, count, size):
     """`7+5-3*2=`: from left to right, modulo 10. An operand's position says the value so far."""
     value = random.integers(0, 10, count)
@@ -81,7 +76,8 @@ def arithmetic(random, count, size):
     prompt.append(np.full(count, IDS["="]))
     told = [waiting_until(ZERO + value[:, None], [step]) for step, value in enumerate(values)]
     tracks = {1 + 2 * step: track[:, :, 0] for step, track in enumerate(told)}
-    return assemble(prompt, tracks, ZERO + value[:, None], delayed(told[-1]))
+    answer = ZERO + value[:, None]
+    return assemble(prompt, tracks, answer, waiting_until(answer, [size + 1]))
 
 
 def addition(random, count, size):
@@ -105,7 +101,7 @@ def addition(random, count, size):
     pairs = ZERO + (first + second) % 10
     hinted = np.where(told[:, :, :size] == WAITING[0], pairs, told[:, :, :size])
     tracks = {size + 2 + place: hinted[:, :, place] for place in range(size)}
-    return assemble(prompt, tracks, answer, delayed(told))
+    return assemble(prompt, tracks, answer, waiting_until(answer, [*range(1, size + 1), size]))
 
 
 def chain(random, count, size, others=(4, 3), asked=None):
@@ -153,7 +149,8 @@ def _chain_batch(source, target, questions, size):
         tracks[1 + len(prompt)] = paths[:, :, index]
         prompt.append(LETTER_A + questions[:, index])
     prompt.append(fixed("="))
-    return assemble(prompt, tracks, paths[-1], delayed(paths))
+    waiting = np.full_like(paths[:1], WAITING[0])
+    return assemble(prompt, tracks, paths[-1], np.concatenate([waiting, paths]))
 
 
 TASKS = {"chain": chain, "arithmetic": arithmetic, "addition": addition}

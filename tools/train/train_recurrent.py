@@ -8,7 +8,7 @@ from objective import Window, objective
 from run import LOG_EVERY, Run, arguments, start
 from tasks import TASKS
 
-ROWS = {"chain": 16, "arithmetic": 12, "addition": 28}
+ROWS = {"chain": 14, "arithmetic": 18, "addition": 26}
 FACTS = ("entropy", "still", "met")
 
 
