@@ -1,6 +1,6 @@
 """How large the puzzles are and how far into an answer the training looks: more as soon as it goes well."""
 
-LARGEST = {"chain": 10, "arithmetic": 12, "addition": 10}
+LARGEST = {"chain": 10, "arithmetic": 12, "addition": 8}
 KNOWN_WELL = 0.93
 AHEAD = 2  # how much larger puzzles may be than what is known well
 MOST_SKIPPED = 48

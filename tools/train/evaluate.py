@@ -15,7 +15,7 @@ from engine import Engine
 from tasks import TASKS
 from vocabulary import decode
 
-SIZES = {"chain": (1, 2, 4, 6, 8, 10, 12, 14), "arithmetic": (1, 2, 4, 8, 12, 16, 20), "addition": (1, 2, 4, 7, 10, 12)}
+SIZES = {"chain": (1, 2, 4, 6, 8, 10, 12, 14), "arithmetic": (1, 2, 4, 8, 12, 16, 20), "addition": (1, 2, 4, 6, 8, 10)}
 DEPTHS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 FULL = 32
 ADAPTIVE = {"adaptive": {"criterion": "latent-diff", "threshold": 0.03, "max": FULL}}

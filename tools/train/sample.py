@@ -7,7 +7,7 @@ from pathlib import Path
 from engine import Engine
 from evaluate import puzzles
 
-CELLS = {"chain": (1, 3, 6, 9), "arithmetic": (1, 4, 8, 12), "addition": (1, 3, 6, 9)}
+CELLS = {"chain": (1, 3, 6, 9), "arithmetic": (1, 4, 8, 12), "addition": (1, 3, 5, 8)}
 DEPTHS = (1, 4, 8, 16, 32)
 COUNT = 12
 

@@ -81,10 +81,10 @@ def arithmetic(random, count, size):
 
 
 def addition(random, count, size):
-    """`74+58=231`: 47 + 85 = 132, lowest digits first, one digit more in the answer than in a summand.
+    """`a7b4+a5b8=a2b3c1`: 47 + 85 = 132, each digit behind the letter of its place, ones (a) first.
 
-    The second summand's positions say the sum's digits, each after the one before; while one waits, every other step it
-    says its own pair's sum without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
+    The second summand's digits say the sum's, each after the one before; while one waits, every other step it says its
+    own pair's sum without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
     """
     first, other = random.integers(0, 10, (2, count, size))
     is_nine = random.random((count, size)) < random.choice([0, 0, 0, 0.5], (count, 1))
@@ -94,14 +94,19 @@ def addition(random, count, size):
         total = first[:, place] + second[:, place] + carry
         digits.append(total % 10)
         carry = total // 10
-    answer = ZERO + np.stack([*digits, carry], 1)
-    fixed = lambda character: np.full(count, IDS[character])
-    prompt = [*(ZERO + first).T, fixed("+"), *(ZERO + second).T, fixed("=")]
-    told = waiting_until(answer, [*range(size), size - 1])
-    pairs = ZERO + (first + second) % 10
-    hinted = np.where(told[:, :, :size] == WAITING[0], pairs, told[:, :, :size])
-    tracks = {size + 2 + place: hinted[:, :, place] for place in range(size)}
-    return assemble(prompt, tracks, answer, waiting_until(answer, [*range(1, size + 1), size]))
+    sum_digits = ZERO + np.stack([*digits, carry], 1)
+    prompt = [*_placed(ZERO + first).T, np.full(count, IDS["+"]), *_placed(ZERO + second).T, np.full(count, IDS["="])]
+    told = waiting_until(sum_digits[:, :size], range(size))
+    told = np.where(told == WAITING[0], ZERO + (first + second) % 10, told)
+    tracks = {2 * size + 3 + 2 * place: told[:, :, place] for place in range(size)}
+    answer = waiting_until(sum_digits, [*range(1, size + 1), size])
+    return assemble(prompt, tracks, _placed(sum_digits), np.stack([_placed(step) for step in answer]))
+
+
+def _placed(digits):
+    """Digits [batch, n] behind the letters of their places, [batch, 2 n]."""
+    letters = np.broadcast_to(LETTER_A + np.arange(digits.shape[1]), digits.shape)
+    return np.stack([letters, digits], 2).reshape(len(digits), -1)
 
 
 def chain(random, count, size, others=(4, 3), asked=None):
