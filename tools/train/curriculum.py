@@ -2,7 +2,7 @@
 
 LARGEST = {"chain": 10, "arithmetic": 12, "addition": 8}
 KNOWN_WELL = 0.93
-AHEAD = 2  # how much larger puzzles may be than what is known well
+AHEAD = {"chain": 2, "arithmetic": 2, "addition": 8}  # how much larger puzzles may be than what is known well
 MOST_SKIPPED = 48
 
 
@@ -14,7 +14,7 @@ class Curriculum:
         self.met = state.setdefault("met", dict.fromkeys(LARGEST, 0.0))
 
     def size(self, task, random):
-        return int(random.integers(1, min(LARGEST[task], self.level[task] + AHEAD) + 1))
+        return int(random.integers(1, min(LARGEST[task], self.level[task] + AHEAD[task]) + 1))
 
     def skipped(self, task, size, random):
         """Iterations without gradient: up to the level, and now and then many, so that answers stay."""

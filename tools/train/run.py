@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch.multiprocessing as multiprocessing
 from muon import optimisers, set_rates
 from network import Huginn, Shape
 
-RATE, WARM_UP_STEPS, CLIP = 2e-3, 100, 1.0
+RATE, WARM_UP_STEPS, FALL, CLIP = 1.2e-3, 100, 0.3, 1.0
 AVERAGE = 0.998
 SAVE_EVERY_S, LOG_EVERY = 120, 25
 
@@ -95,8 +94,8 @@ class Run:
         return min(1, self.spent_s / self.options.seconds)
 
     def rate(self):
-        fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress))
-        return RATE * min(1, (self.step + 1) / WARM_UP_STEPS) * fall
+        """Rises, stays, and falls to nothing over the last part of the run."""
+        return RATE * min(1, (self.step + 1) / WARM_UP_STEPS, max(0.01, (1 - self.progress) / FALL))
 
     def update(self, facts):
         """Takes one step along the gradients; returns the facts [count] as means over the processes."""

@@ -13,7 +13,7 @@ from vocabulary import BEGIN, END, IDS, LETTER_A, ZERO, encode
 
 WAITING = np.array([IDS["?"], IDS["."]])
 NOTHING = -1  # a position of which nothing is asked
-EASY = 0.1  # weight of a target that takes no thought: to wait, to say one's own token, to end
+EASY = 0.1  # weight of a target that takes no thought: to wait, or to say what was said at once
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Batch:
 
     def weights(self):
         """How much each target counts: most of them are easy, and would drown what is to be learned, [as targets]."""
-        is_easy = (self.targets == self.ids) | np.isin(self.targets, [*WAITING, END])
+        is_easy = (self.targets == self.targets[0]) | np.isin(self.targets, WAITING)
         return np.where(self.targets == NOTHING, 0.0, np.where(is_easy, EASY, 1.0))
 
     def settled(self):
@@ -53,7 +53,7 @@ def assemble(prompt, tracks, answer, answer_targets):
     columns = [np.full(count, BEGIN), *prompt, *answer.T, np.full(count, END)]
     ids = np.stack(columns, 1)
     length = 1 + len(prompt)
-    steps = max(len(answer_targets), *(len(track) for track in tracks.values()))
+    steps = max(len(track) for track in [answer_targets, *tracks.values()])
     targets = np.full((steps, *ids.shape), NOTHING)
     held = lambda track: np.concatenate([track, np.repeat(track[-1:], steps - len(track), 0)])
     for position, track in tracks.items():
@@ -83,8 +83,8 @@ def arithmetic(random, count, size):
 def addition(random, count, size):
     """`a7b4+a5b8=a2b3c1`: 47 + 85 = 132, each digit behind the letter of its place, ones (a) first.
 
-    The second summand's digits say the sum's, each after the one before; while one waits, every other step it says its
-    own pair's sum without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
+    A place of the answer says its digit after the place before; while it waits, every other step it says the sum of its
+    own digits without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
     """
     first, other = random.integers(0, 10, (2, count, size))
     is_nine = random.random((count, size)) < random.choice([0, 0, 0, 0.5], (count, 1))
@@ -96,11 +96,10 @@ def addition(random, count, size):
         carry = total // 10
     sum_digits = ZERO + np.stack([*digits, carry], 1)
     prompt = [*_placed(ZERO + first).T, np.full(count, IDS["+"]), *_placed(ZERO + second).T, np.full(count, IDS["="])]
-    told = waiting_until(sum_digits[:, :size], range(size))
-    told = np.where(told == WAITING[0], ZERO + (first + second) % 10, told)
-    tracks = {2 * size + 3 + 2 * place: told[:, :, place] for place in range(size)}
-    answer = waiting_until(sum_digits, [*range(1, size + 1), size])
-    return assemble(prompt, tracks, _placed(sum_digits), np.stack([_placed(step) for step in answer]))
+    pairs = np.pad((first + second) % 10, ((0, 0), (0, 1)))
+    told = waiting_until(sum_digits, range(1, size + 2))
+    told = np.where(told == WAITING[1], ZERO + pairs, told)
+    return assemble(prompt, {}, _placed(sum_digits), np.stack([_placed(step) for step in told]))
 
 
 def _placed(digits):

@@ -8,7 +8,7 @@ from objective import Window, objective
 from run import LOG_EVERY, Run, arguments, start
 from tasks import TASKS
 
-ROWS = {"chain": 14, "arithmetic": 18, "addition": 20}
+ROWS = {"chain": 10, "arithmetic": 8, "addition": 32}
 FACTS = ("entropy", "still", "met")
 
 
