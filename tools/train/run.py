@@ -13,7 +13,7 @@ import torch.multiprocessing as multiprocessing
 from muon import optimisers, set_rates
 from network import Huginn, Shape
 
-RATE, WARM_UP_STEPS, FALL, CLIP = 1.2e-3, 100, 0.3, 1.0
+WARM_UP_STEPS, CLIP = 100, 1.0
 AVERAGE = 0.998
 SAVE_EVERY_S, LOG_EVERY = 120, 25
 
@@ -21,8 +21,10 @@ SAVE_EVERY_S, LOG_EVERY = 120, 25
 def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--seconds", type=float, default=5400, help="length of the whole run; the rate falls to its end")
+    parser.add_argument("--seconds", type=float, default=5400, help="length of the whole run")
     parser.add_argument("--processes", type=int, default=2, help="of one thread each; they average their gradients")
+    parser.add_argument("--rate", type=float, default=2e-3, help="of AdamW; Muon's is a fixed multiple")
+    parser.add_argument("--fall", type=float, default=0.7, help="the part of the run, at its end, over which the rate falls")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -55,7 +57,7 @@ class Run:
         self.model = Huginn(Shape()).to(self.device)
         self.weights = dict(self.model.named_parameters())
         self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
-        self.muon, self.adam = optimisers(self.model, RATE)
+        self.muon, self.adam = optimisers(self.model, options.rate)
         self.step, self.spent_s, self.path = 0, 0.0, options.run / "checkpoint.pt"
         if self.path.exists():
             self.restore(torch.load(self.path, map_location=self.device))
@@ -95,7 +97,8 @@ class Run:
 
     def rate(self):
         """Rises, stays, and falls to nothing over the last part of the run."""
-        return RATE * min(1, (self.step + 1) / WARM_UP_STEPS, max(0.01, (1 - self.progress) / FALL))
+        fall = (1 - self.progress) / self.options.fall
+        return self.options.rate * min(1, (self.step + 1) / WARM_UP_STEPS, max(0.01, fall))
 
     def update(self, facts):
         """Takes one step along the gradients; returns the facts [count] as means over the processes."""
