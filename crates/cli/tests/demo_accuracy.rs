@@ -27,8 +27,7 @@ struct Cell {
 fn engine() -> Engine<Cpu> {
     let folder = ModelFolder::demo();
     let config = folder.config().unwrap();
-    let network =
-        Network::load(Cpu::new(1), &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap();
+    let network = Network::load(Cpu::new(1), &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap();
     let limits = EngineConfig::new(&config, 32);
     Engine::new(network, limits, Box::new(MonotonicClock::start())).unwrap()
 }
