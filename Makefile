@@ -47,7 +47,7 @@ evidence: $(VENV)/installed protoc
 	cargo build --release --locked --package windlass-cli
 	$(PYTHON) $(TRAIN)/evaluate.py docs/evidence/results.json --program $(PROGRAM) --model models/demo --plain models/plain
 	$(PYTHON) $(TRAIN)/sample.py docs/evidence/sample.json --program $(PROGRAM) --model models/demo
-	$(PYTHON) $(TRAIN)/evidence.py docs/evidence/results.json docs
+	$(PYTHON) $(TRAIN)/evidence.py docs/evidence/results.json models docs
 
 $(TRAIN_VENV)/installed: $(TRAIN)/requirements.txt
 	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }

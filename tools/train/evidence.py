@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from curriculum import AHEAD, LARGEST
 from plot import Line, chart
 
 PROSE = Path(__file__).with_name("evidence.md.in")
@@ -95,6 +96,17 @@ def goals_table(results):
     return table(["task", "at the sizes trained on", "%", "goal", "met"], rows)
 
 
+def runs_table(folders):
+    """How long each run took, where, and the size that each task's curriculum reached."""
+    rows = []
+    for folder in folders:
+        run = json.loads((folder / "training" / "run.json").read_text())
+        reached = ", ".join(f"{task} {min(LARGEST[task], level + AHEAD[task])}" for task, level in run["level"].items())
+        machine = run["gpu"] or f"{run['processes']} of {run['cores']} cores, {run['processor']}"
+        rows.append([folder.name, run["steps"], f"{run['seconds'] / 60:.0f}", machine, reached])
+    return table(["model", "steps", "minutes", "machine", "sizes reached in training"], rows)
+
+
 def depth_chart(results, task):
     cells = results["recurrent"][task]
     lines = [
@@ -121,6 +133,7 @@ def work_chart(results, task):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
+    parser.add_argument("models", type=Path, help="folder of the models demo and plain")
     parser.add_argument("docs", type=Path, help="folder of evidence.md; plots go to its folder evidence")
     options = parser.parse_args()
     results = json.loads(options.results.read_text())
@@ -134,6 +147,7 @@ def main():
         sections.append(f"### {task}: `{EXAMPLES[task]}`\n\n{accuracy_table(results, task)}\n\n{image}")
     filled = {
         "PUZZLES": str(results["puzzles"]),
+        "RUNS": runs_table([options.models / "demo", options.models / "plain"]),
         "GOALS": goals_table(results),
         "ACCURACY": "\n\n".join(sections),
         "ADAPTIVE": adaptive_table(results),

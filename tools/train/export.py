@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from network import EPSILON, Huginn, Shape
 from vocabulary import BEGIN, END, IDS, PAD, SPECIAL
 
-MEAN_RECURRENCE, MAX_DEPTH = 16, 128
+MEAN_RECURRENCE, MAX_DEPTH = 16, 64
 THRESHOLD = 0.03
 EFFORTS = {"low": 8, "medium": 16, "high": 32}
 CHAT_TEMPLATE = (
@@ -177,6 +177,7 @@ def write_record(folder, run, saved):
     facts = {
         "steps": saved["step"],
         "seconds": round(saved["spent_s"]),
+        "level": saved["state"]["level"],
         "seed": saved["seed"],
         "processes": saved["processes"],
         "cores": os.cpu_count(),
