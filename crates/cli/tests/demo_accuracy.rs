@@ -1,7 +1,7 @@
 //! What the demo model gets right of a fixed sample of puzzles, against the committed table.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use windlass_coordinator::text::Tokenizer;
@@ -28,7 +28,7 @@ fn engine() -> Engine<Cpu> {
     let folder = ModelFolder::demo();
     let config = folder.config().unwrap();
     let network = Network::load(Cpu::new(1), &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap();
-    let limits = EngineConfig::new(&config, 32);
+    let limits = EngineConfig { kv_bytes: 256 << 20, ..EngineConfig::new(&config, 32) };
     Engine::new(network, limits, Box::new(MonotonicClock::start())).unwrap()
 }
 
@@ -40,7 +40,7 @@ fn answers(engine: &mut Engine<Cpu>, tokenizer: &Tokenizer, cell: &Cell, depth: 
         let request = Request::greedy(prompt, max_tokens, DepthPolicy::Fixed(depth), KvPolicy::Full);
         engine.submit(RequestId(index as u64), request).unwrap();
     }
-    let (mut texts, mut events) = (HashMap::<RequestId, String>::new(), Vec::new());
+    let (mut texts, mut events) = (BTreeMap::<RequestId, String>::new(), Vec::new());
     while !engine.is_idle() {
         engine.tick(&mut events);
         for event in events.drain(..) {
