@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--program", required=True, help="the binary windlass")
     parser.add_argument("--model", type=Path, required=True, help="folder of the recurrent model")
     parser.add_argument("--plain", type=Path, required=True, help="folder of the plain baseline")
-    parser.add_argument("--puzzles", type=int, default=100, help="per task and size")
+    parser.add_argument("--puzzles", type=int, default=64, help="per task and size")
     options = parser.parse_args()
     cells = {task: {size: puzzles(task, size, options.puzzles) for size in sizes} for task, sizes in SIZES.items()}
     results = {"puzzles": options.puzzles, "full": FULL, "trained": LARGEST}

@@ -4,7 +4,6 @@ import argparse
 import json
 from pathlib import Path
 
-from curriculum import AHEAD, LARGEST
 from plot import Line, chart
 
 PROSE = Path(__file__).with_name("evidence.md.in")
@@ -101,7 +100,7 @@ def runs_table(folders):
     rows = []
     for folder in folders:
         run = json.loads((folder / "training" / "run.json").read_text())
-        reached = ", ".join(f"{task} {min(LARGEST[task], level + AHEAD[task])}" for task, level in run["level"].items())
+        reached = ", ".join(f"{task} {size}" for task, size in run["sizes"].items())
         machine = run["gpu"] or f"{run['processes']} of {run['cores']} cores, {run['processor']}"
         rows.append([folder.name, run["steps"], f"{run['seconds'] / 60:.0f}", machine, reached])
     return table(["model", "steps", "minutes", "machine", "sizes reached in training"], rows)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from curriculum import AHEAD, LARGEST
 from network import EPSILON, Huginn, Shape
 from vocabulary import BEGIN, END, IDS, PAD, SPECIAL
 
@@ -177,7 +178,7 @@ def write_record(folder, run, saved):
     facts = {
         "steps": saved["step"],
         "seconds": round(saved["spent_s"]),
-        "level": saved["state"]["level"],
+        "sizes": {task: min(LARGEST[task], level + AHEAD[task]) for task, level in saved["state"]["level"].items()},
         "seed": saved["seed"],
         "processes": saved["processes"],
         "cores": os.cpu_count(),
