@@ -29,7 +29,7 @@ def chart(title, x_name, y_name, lines, logarithmic=False, y_limit=100):
         parts.append(f'<path d="M{LEFT} {up(y):.1f}H{WIDTH - RIGHT}" stroke="#ddd"/>')
         parts.append(_text(LEFT - 6, up(y) + 4, f"{y:g}", "end"))
     for x in _ticks(xs, across):
-        parts.append(_text(across(x), HEIGHT - BOTTOM + 16, f"{x:g}"))
+        parts.append(_text(across(x), HEIGHT - BOTTOM + 16, f"{x:.0f}"))
     for index, line in enumerate(lines):
         parts += _drawn(line, COLOURS[index % len(COLOURS)], across, up, TOP + 10 + 17 * index)
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
@@ -40,7 +40,7 @@ def _ticks(xs, across):
     """As many of the values as have room beside each other."""
     shown = []
     for x in xs:
-        if not shown or across(x) - across(shown[-1]) > 30:
+        if not shown or across(x) - across(shown[-1]) > 44:
             shown.append(x)
     return shown
 
