@@ -3,7 +3,15 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test test-cuda lint docs bench protoc cluster
+# Training has an environment of its own: PyTorch is large, and nothing else needs it.
+TRAIN_VENV := .venv-train
+TRAIN_PYTHON := $(TRAIN_VENV)/bin/python
+TRAIN := tools/train
+RUNS := $(TRAIN)/runs
+TRAIN_SECONDS := 7200
+PROGRAM := target/release/windlass
+
+.PHONY: demo test train export evidence test-cuda lint docs bench protoc cluster
 
 # Builds Windlass and runs the demo: a coordinator and two workers answer a few hundred puzzles.
 demo: protoc
@@ -11,6 +19,7 @@ demo: protoc
 
 # All tests, with the Python packages that talk to Windlass, or that it talks to.
 test: $(VENV)/installed protoc cluster
+	$(PYTHON) -m unittest discover --start-directory $(TRAIN)/tests
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
 	$(MAKE) test-cuda
 
@@ -30,6 +39,34 @@ $(VENV)/installed: tests/python/requirements.txt
 	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
+	touch $@
+
+# From nothing to models/demo, models/plain and docs/evidence.md: two runs, each of TRAIN_SECONDS at most. A run that was
+# interrupted goes on where it was.
+train: $(TRAIN_VENV)/installed protoc
+	OMP_NUM_THREADS=1 $(TRAIN_PYTHON) $(TRAIN)/train_recurrent.py $(RUNS)/recurrent --seconds $(TRAIN_SECONDS)
+	OMP_NUM_THREADS=1 $(TRAIN_PYTHON) $(TRAIN)/train_plain.py $(RUNS)/plain --seconds $(TRAIN_SECONDS)
+	$(MAKE) export evidence
+
+# The weights of the runs as they are now, checked against the engine.
+export: $(TRAIN_VENV)/installed protoc
+	$(TRAIN_PYTHON) $(TRAIN)/export.py $(RUNS)/recurrent models/demo
+	$(TRAIN_PYTHON) $(TRAIN)/export.py $(RUNS)/plain models/plain --plain
+	cargo build --release --locked --package windlass-cli
+	WINDLASS_PROGRAM=$(abspath $(PROGRAM)) $(TRAIN_PYTHON) -m unittest discover --start-directory $(TRAIN)/tests
+
+# docs/evidence.md, its plots, and the sample that the tests ask again, from the weights in models/.
+evidence: $(VENV)/installed protoc
+	cargo build --release --locked --package windlass-cli
+	$(PYTHON) $(TRAIN)/evaluate.py docs/evidence/results.json --program $(PROGRAM) --model models/demo --plain models/plain
+	$(PYTHON) $(TRAIN)/sample.py docs/evidence/sample.json --program $(PROGRAM) --model models/demo
+	$(PYTHON) $(TRAIN)/evidence.py docs/evidence/results.json models docs
+
+$(TRAIN_VENV)/installed: $(TRAIN)/requirements.txt
+	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
+	{ command -v g++ && test -e /usr/include/python3*/Python.h; } > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++ python3-dev; }
+	python3 -m venv $(TRAIN_VENV)
+	$(TRAIN_PYTHON) -m pip install --quiet --requirement $(TRAIN)/requirements.txt
 	touch $@
 
 # What the client of etcd is built with, if it is missing.
