@@ -7,7 +7,7 @@ use serde::Deserialize;
 use windlass_coordinator::text::Tokenizer;
 use windlass_engine::{Engine, EngineConfig, Event, MonotonicClock, Request, RequestId};
 use windlass_kernels::Cpu;
-use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelFolder, Network};
+use windlass_model::{Depth, DepthPolicy, KvPolicy, Local, ModelFolder, Network};
 
 /// Written by `make evidence`.
 const SAMPLE: &str = include_str!("../../../docs/evidence/sample.json");
@@ -24,16 +24,16 @@ struct Cell {
     right: BTreeMap<Depth, usize>,
 }
 
-fn engine() -> Engine<Cpu> {
+fn engine() -> Engine<Local<Cpu>> {
     let folder = ModelFolder::demo();
     let config = folder.config().unwrap();
     let network = Network::load(Cpu::new(1), &folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap();
     let limits = EngineConfig { kv_bytes: 256 << 20, ..EngineConfig::new(&config, 32) };
-    Engine::new(network, limits, Box::new(MonotonicClock::start())).unwrap()
+    Engine::new(Local::new(network), limits, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// The text of each answer, in the puzzles' order.
-fn answers(engine: &mut Engine<Cpu>, tokenizer: &Tokenizer, cell: &Cell, depth: Depth) -> Vec<String> {
+fn answers(engine: &mut Engine<Local<Cpu>>, tokenizer: &Tokenizer, cell: &Cell, depth: Depth) -> Vec<String> {
     for (index, (prompt, answer)) in cell.puzzles.iter().enumerate() {
         let prompt = tokenizer.encode(prompt, true).unwrap();
         let max_tokens = answer.len() + 1;

@@ -83,6 +83,8 @@ async fn choices_that_end_because_another_was_lost_count_as_failed() {
         eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == 1 }).await;
         let page = front.get("/metrics").await.1;
         assert!(failures(&page) >= before + 2, "{page}");
-        assert!(!page.contains(&format!("model=\"{model}\",finished_reason=")), "{page}");
+        let of_model = format!("windlass_request_success_total{{model=\"{model}\",finished_reason=");
+        let mut successes = page.lines().filter(|line| line.starts_with(&of_model));
+        assert!(successes.all(|line| line.ends_with(" 0")), "{page}");
     }
 }
