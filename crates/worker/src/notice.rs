@@ -85,7 +85,10 @@ mod tests {
             })
         };
         let waiting: Vec<_> = (0..100).map(wait).collect();
-        tokio::task::yield_now().await;
+        // A runtime comes back to this task before it has begun all of them.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
         notice.modify(|value| *value = 1);
         futures::future::join_all(waiting).await;
         assert!(woken.lock().unwrap().iter().copied().eq(0..100));
