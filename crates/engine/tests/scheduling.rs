@@ -9,23 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use common::{Answer, alone, collect, config, goldens_folder, network, same, tick, tiny};
-use windlass_engine::{
-    Clock, Coalesce, Engine, EngineConfig, FinishReason, Phase, Request, RequestId, block_bytes,
+use common::{
+    Answer, alone, collect, config, goldens_folder, network, request, same, tick, tiny, with_blocks,
 };
+use windlass_engine::{Clock, Coalesce, Engine, EngineConfig, FinishReason, Phase, Request, RequestId};
 use windlass_kernels::Cpu;
-use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder};
-
-fn request(prompt: &[u32], max_tokens: usize, depth: u32) -> Request {
-    let request = Request::greedy(prompt.to_vec(), max_tokens, DepthPolicy::Fixed(depth), KvPolicy::Full);
-    Request { ignore_model_stops: true, report_logits: true, ..request }
-}
-
-/// A configuration with memory for this many K/V blocks.
-fn with_blocks(blocks: usize) -> EngineConfig {
-    let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
-    EngineConfig { kv_bytes: blocks * block_bytes(&model), ..config() }
-}
+use windlass_model::{KvPolicy, Local, ModelFolder};
 
 /// Runs what was submitted; also the order in which requests ended.
 fn finish(engine: &mut Engine<Local<Cpu>>) -> (BTreeMap<RequestId, Answer>, Vec<RequestId>) {

@@ -5,19 +5,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::{alone, collect, config, cpus, goldens_folder, same, tick, tiny, tiny_on_stages};
-use windlass_engine::{EngineConfig, Request, RequestId, Schedule, block_bytes};
-use windlass_model::{DepthPolicy, KvPolicy, ModelFolder};
-
-fn request(prompt: &[u32], max_tokens: usize, depth: u32) -> Request {
-    let request = Request::greedy(prompt.to_vec(), max_tokens, DepthPolicy::Fixed(depth), KvPolicy::Full);
-    Request { ignore_model_stops: true, report_logits: true, ..request }
-}
-
-fn with_blocks(blocks: usize) -> EngineConfig {
-    let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
-    EngineConfig { kv_bytes: blocks * block_bytes(&model), ..config() }
-}
+use common::{alone, collect, config, cpus, request, same, tick, tiny, tiny_on_stages, with_blocks};
+use windlass_engine::{EngineConfig, Request, RequestId, Schedule};
 
 #[test]
 fn lanes_are_dealt_out_so_that_every_stage_has_a_launch() {

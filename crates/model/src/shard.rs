@@ -92,17 +92,7 @@ mod tests {
     use crate::synthetic::Shape;
 
     fn huginn() -> ModelConfig {
-        let shape = Shape {
-            hidden: 5280,
-            heads: 55,
-            intermediate: 17_920,
-            prelude_layers: 2,
-            core_layers: 4,
-            coda_layers: 2,
-            vocabulary: 65_536,
-            context_length: 4096,
-        };
-        shape.config().unwrap()
+        Shape::HUGINN.config().unwrap()
     }
 
     #[test]

@@ -38,6 +38,18 @@ pub struct ShapeError {
 }
 
 impl Shape {
+    /// That of Huginn-0125 (arXiv 2502.05171).
+    pub const HUGINN: Self = Self {
+        hidden: 5280,
+        heads: 55,
+        intermediate: 17_920,
+        prelude_layers: 2,
+        core_layers: 4,
+        coda_layers: 2,
+        vocabulary: 65_536,
+        context_length: 4096,
+    };
+
     /// Checks every size, and makes a config of them: the constants of Huginn-0125, a tied head, biases on queries and keys.
     pub fn config(&self) -> Result<ModelConfig, ShapeError> {
         self.validate()?;

@@ -18,10 +18,9 @@ pub struct DevicePlan {
 impl DevicePlan {
     /// What `model` takes with memory of `capacity`.
     pub fn new(model: &ModelConfig, weights: WeightFormat, capacity: Capacity) -> Self {
-        let value_bytes = value_bytes(weights);
         let table = 4 * (model.vocabulary * model.hidden) as u64;
         Self {
-            weight_bytes: value_bytes * model.parameters() + table,
+            weight_bytes: weights.bytes() * model.parameters() + table,
             kv_bytes: capacity.blocks as u64 * Self::block_bytes(model, weights),
             row_bytes: Capacity { blocks: 0, ..capacity }.bytes(model, &Shard::whole(model)),
         }
@@ -29,22 +28,13 @@ impl DevicePlan {
 
     /// Bytes of a K/V block.
     pub fn block_bytes(model: &ModelConfig, weights: WeightFormat) -> u64 {
-        /// What `block_bytes` reckons with.
-        const F32_BYTES: u64 = 4;
-        block_bytes(model) as u64 / F32_BYTES * value_bytes(weights)
+        // `block_bytes` reckons with f32.
+        block_bytes(model) as u64 / WeightFormat::F32.bytes() * weights.bytes()
     }
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
         self.weight_bytes + self.kv_bytes + self.row_bytes
-    }
-}
-
-fn value_bytes(weights: WeightFormat) -> u64 {
-    match weights {
-        WeightFormat::F32 => 4,
-        WeightFormat::Bf16 => 2,
-        WeightFormat::Int8 => 1,
     }
 }
 
@@ -56,17 +46,7 @@ mod tests {
 
     #[test]
     fn the_published_model_takes_what_its_shape_says() {
-        let shape = Shape {
-            hidden: 5280,
-            heads: 55,
-            intermediate: 17_920,
-            prelude_layers: 2,
-            core_layers: 4,
-            coda_layers: 2,
-            vocabulary: 65_536,
-            context_length: 4096,
-        };
-        let model = shape.config().unwrap();
+        let model = Shape::HUGINN.config().unwrap();
         // A token under ring(1) takes 8 layers, 169 kB; a block has 16 tokens of 4 layers.
         let block = DevicePlan::block_bytes(&model, WeightFormat::Bf16);
         assert_eq!(block, 16 * 4 * 2 * 5280 * 2);

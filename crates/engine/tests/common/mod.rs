@@ -9,10 +9,10 @@ use std::path::Path;
 
 use windlass_engine::{
     Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
-    TokenOutput, Usage,
+    TokenOutput, Usage, block_bytes,
 };
 use windlass_kernels::{Backend, Cpu, CpuConfig};
-use windlass_model::{Local, ModelFolder, Network, Ranks, Ring, Runner};
+use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -83,6 +83,18 @@ pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<
     let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
     let ranks = Ranks::load(Cpu::group(cpu, ranks), &checkpoint, &model, &mut |_| {}).unwrap();
     Engine::new(ranks, config, Box::new(MonotonicClock::start())).unwrap()
+}
+
+/// Limits with memory for this many K/V blocks.
+pub fn with_blocks(blocks: usize) -> EngineConfig {
+    let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
+    EngineConfig { kv_bytes: blocks * block_bytes(&model), ..config() }
+}
+
+/// Takes exactly so many tokens at one depth.
+pub fn request(prompt: &[u32], max_tokens: usize, depth: u32) -> Request {
+    let request = Request::greedy(prompt.to_vec(), max_tokens, DepthPolicy::Fixed(depth), KvPolicy::Full);
+    Request { ignore_model_stops: true, report_logits: true, ..request }
 }
 
 /// The events of one more tick.

@@ -20,6 +20,15 @@ pub enum WeightFormat {
 impl WeightFormat {
     const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Int8];
 
+    /// Bytes of a weight, scales apart.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",

@@ -16,14 +16,10 @@ pub(super) fn check(
     config: &EngineConfig,
 ) -> Result<()> {
     let Some(free) = free_memory() else { return Ok(()) };
-    let bytes = match format {
-        WeightFormat::F32 => 4,
-        WeightFormat::Bf16 => 2,
-        WeightFormat::Int8 => 1,
-    };
     let (ranks, hidden, capacity) = (shards.len() as u64, model.hidden as u64, config.capacity(model));
     let adapters = (ranks - 1) * 2 * hidden * hidden;
-    let weights = bytes * (model.parameters() + adapters) + ranks * 4 * model.vocabulary as u64 * hidden;
+    let weights =
+        format.bytes() * (model.parameters() + adapters) + ranks * 4 * model.vocabulary as u64 * hidden;
     let workspace = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(capacity.bytes(model, shard)));
     let lanes = config.max_lanes;
     if weights.saturating_add(workspace) > free {
