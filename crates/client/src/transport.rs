@@ -2,10 +2,18 @@
 
 use std::error::Error;
 
-/// What the libraries say where one side speaks TLS and the other does not.
-const NO_PLAIN_TEXT: [&str; 3] =
-    ["operation was canceled", "frame with invalid size", "unspecific protocol error detected"];
-const NO_TLS: [&str; 2] = ["InvalidContentType", "received corrupt message"];
+/// What the libraries say, in lower case, where the server ends a connection in plain text, as one that speaks TLS does; which of
+/// these depends on how far the client has come by then.
+const NO_PLAIN_TEXT: [&str; 6] = [
+    "operation was canceled",
+    "connection closed",
+    "connection reset",
+    "broken pipe",
+    "frame with invalid size",
+    "unspecific protocol error detected",
+];
+/// What they say where the client speaks TLS and the server does not.
+const NO_TLS: [&str; 2] = ["invalidcontenttype", "received corrupt message"];
 
 /// The innermost error, which says what happened; the outer ones say "transport error".
 pub(crate) fn what_broke(error: &(dyn Error + 'static)) -> String {
@@ -17,14 +25,14 @@ pub(crate) fn what_broke(error: &(dyn Error + 'static)) -> String {
 }
 
 fn reworded(cause: &str) -> String {
-    let says = |parts: &[&str]| parts.iter().any(|part| cause.contains(part));
+    let lower = cause.to_lowercase();
+    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
     if says(&NO_TLS) {
         return "the server does not speak TLS there: use http:// or no scheme, and set no CA (--ca)"
             .to_owned();
     }
     if says(&NO_PLAIN_TEXT) {
-        return "the server broke the connection off without an answer: if it speaks TLS, use https:// and set the CA of its \
-                certificate (--ca)"
+        return "the server broke the connection off: if it speaks TLS, use https:// and set the CA of its certificate (--ca)"
             .to_owned();
     }
     cause.to_owned()

@@ -126,7 +126,7 @@ async fn sampled_answers_repeat_with_their_seed() -> Result<()> {
     let cluster = Cluster::start(2, &[]).await?;
     let body = |seed: Option<u64>| {
         json!({
-            "model": "demo", "prompt": "ab bc", "max_tokens": 12, "temperature": 1.5, "ignore_eos": true, "seed": seed,
+            "model": "demo", "prompt": "ab bc", "max_tokens": 12, "temperature": 50, "ignore_eos": true, "seed": seed,
             "n": 3, "return_token_ids": true,
         })
     };
