@@ -107,8 +107,9 @@ async fn connect(config: ClientConfig) -> Result<Transport, ClientError> {
         .connect_timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_while_idle(true);
+    let in_tls = tls.is_some();
     let unavailable = |error: tonic::transport::Error| ClientError::Unavailable {
-        message: format!("cannot connect to {address}: {}", what_broke(&error)),
+        message: format!("cannot connect to {address}: {}", what_broke(&error, in_tls)),
     };
     let endpoint = match tls {
         None => endpoint,

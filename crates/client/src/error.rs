@@ -78,7 +78,7 @@ impl From<Status> for ClientError {
     fn from(status: Status) -> Self {
         if let Some(broken) = status.source() {
             // Made on this side: the server said nothing.
-            return Self::Unavailable { message: what_broke(broken) };
+            return Self::Unavailable { message: what_broke(broken, false) };
         }
         let message = status.message().to_owned();
         match status.code() {

@@ -1,39 +1,74 @@
 //! What a broken connection means, in words for users.
 
 use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::iter::successors;
 
-/// What the libraries say, in lower case, where the server ends a connection in plain text, as one that speaks TLS does; which of
-/// these depends on how far the client has come by then.
-const NO_PLAIN_TEXT: [&str; 6] = [
-    "operation was canceled",
-    "connection closed",
-    "connection reset",
-    "broken pipe",
-    "frame with invalid size",
-    "unspecific protocol error detected",
-];
-/// What they say where the client speaks TLS and the server does not.
-const NO_TLS: [&str; 2] = ["invalidcontenttype", "received corrupt message"];
+/// What rustls says where the server answers it in plain text.
+const NO_TLS: &str = "received corrupt message of type InvalidContentType";
 
-/// The innermost error, which says what happened; the outer ones say "transport error".
-pub(crate) fn what_broke(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    reworded(&cause.to_string())
-}
-
-fn reworded(cause: &str) -> String {
-    let lower = cause.to_lowercase();
-    let says = |parts: &[&str]| parts.iter().any(|part| lower.contains(part));
-    if says(&NO_TLS) {
+/// The innermost error, which says what happened; the outer ones say "transport error". Where a connection was made and then broke
+/// off, it may be that one side speaks TLS and the other does not, however far either had come: a remedy for that is added.
+/// `in_tls` tells whether it broke in TLS rather than in plain text.
+pub(crate) fn what_broke(error: &(dyn Error + 'static), in_tls: bool) -> String {
+    let cause = causes(error).last().unwrap_or(error).to_string();
+    if cause == NO_TLS {
         return "the server does not speak TLS there: use http:// or no scheme, and set no CA (--ca)"
             .to_owned();
     }
-    if says(&NO_PLAIN_TEXT) {
-        return "the server broke the connection off: if it speaks TLS, use https:// and set the CA of its certificate (--ca)"
-            .to_owned();
+    match (broke_off(error), in_tls) {
+        (false, _) => cause,
+        (true, false) => format!(
+            "the connection broke off ({cause}): if the server speaks TLS, use https:// and set the CA of its certificate (--ca)"
+        ),
+        (true, true) => format!(
+            "the connection broke off ({cause}): if the server does not speak TLS, use http:// or no scheme, and set no CA (--ca)"
+        ),
     }
-    cause.to_owned()
+}
+
+/// Whether the other side was reached and then broke the connection off. Errors of HTTP/2 hide the system's: they come after reaching it.
+fn broke_off(error: &(dyn Error + 'static)) -> bool {
+    let system =
+        causes(error).filter_map(|error| error.downcast_ref::<io::Error>().map(io::Error::kind)).last();
+    let broken = [
+        ErrorKind::BrokenPipe,
+        ErrorKind::ConnectionAborted,
+        ErrorKind::ConnectionReset,
+        ErrorKind::NotConnected,
+        ErrorKind::UnexpectedEof,
+    ];
+    system.is_none_or(|kind| broken.contains(&kind))
+}
+
+/// An error and what caused it, the innermost last.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(kind: ErrorKind, in_tls: bool) -> String {
+        what_broke(&io::Error::from(kind), in_tls)
+    }
+
+    #[test]
+    fn a_connection_broken_off_may_be_a_matter_of_tls() {
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
+            assert!(said(kind, false).contains("if the server speaks TLS, use https://"), "{kind}");
+            assert!(said(kind, true).contains("if the server does not speak TLS, use http://"), "{kind}");
+        }
+        let protocol = what_broke(&std::fmt::Error, false);
+        assert!(protocol.contains("if the server speaks TLS"), "{protocol}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_reached_is_not() {
+        for kind in [ErrorKind::ConnectionRefused, ErrorKind::TimedOut, ErrorKind::HostUnreachable] {
+            assert_eq!(said(kind, false), io::Error::from(kind).to_string());
+            assert_eq!(said(kind, true), said(kind, false));
+        }
+    }
 }
