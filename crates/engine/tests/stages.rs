@@ -14,27 +14,27 @@ fn lanes_are_dealt_out_so_that_every_stage_has_a_launch() {
     for id in 0..6 {
         engine.submit(RequestId(id), request(&[id as u32], 40, 8)).unwrap();
     }
-    // A tick starts what can be started and ends when one batch is done: each runs a third of the rows.
+    // A tick starts what can be started and ends when one batch is done: each runs half of the rows.
     let before = engine.load().core_rows_total;
     for _ in 0..9 {
         tick(&mut engine);
     }
     let load = engine.load();
-    assert_eq!(load.core_rows_total - before, 2 * load.ticks_total);
-    assert_eq!(load.ticks_total, 9 + 2, "one launch for each tick, and two more under way");
+    assert_eq!(load.core_rows_total - before, 3 * load.ticks_total);
+    assert_eq!(load.ticks_total, 9 + 1, "one launch for each tick, and one more under way");
     assert_eq!(load.running, 6);
 }
 
 #[test]
 fn lanes_move_to_batches_that_ran_out_of_them() {
     let mut engine = tiny_on_stages(cpus(2), config());
-    // Every third one is long: they begin in one batch.
-    for id in 0..9 {
-        let tokens = if id % 3 == 0 { 30 } else { 2 };
+    // Every second one is long: they begin in one batch.
+    for id in 0..8 {
+        let tokens = if id % 2 == 0 { 30 } else { 2 };
         engine.submit(RequestId(id), request(&[id as u32], tokens, 4)).unwrap();
     }
     let mut answers = BTreeMap::new();
-    while engine.load().running + engine.load().waiting > 3 || answers.is_empty() {
+    while engine.load().running + engine.load().waiting > 4 || answers.is_empty() {
         collect(&mut answers, tick(&mut engine));
     }
     (0..10).for_each(|_| collect(&mut answers, tick(&mut engine)));
@@ -42,7 +42,7 @@ fn lanes_move_to_batches_that_ran_out_of_them() {
     (0..30).for_each(|_| collect(&mut answers, tick(&mut engine)));
     let after = engine.load();
     let rows = after.core_rows_total - before.core_rows_total;
-    assert_eq!(rows, after.ticks_total - before.ticks_total, "a row a launch");
+    assert_eq!(rows, 2 * (after.ticks_total - before.ticks_total), "two rows a launch");
 }
 
 #[test]

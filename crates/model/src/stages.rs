@@ -122,7 +122,7 @@ impl Ring {
         let (config, arithmetic) = (parts[0].config().clone(), parts[0].arithmetic());
         let meter = StageMeter(parts.iter().map(|_| Arc::default()).collect());
         // There are fewer messages than this at any time, so that nobody waits to send one.
-        let messages = 4 * launches(parts.len()) + parts.len();
+        let messages = 5 * parts.len();
         let (answering, answers) = sync_channel(messages);
         let mut stages: Vec<Member> = Vec::new();
         for (number, network) in parts.into_iter().enumerate().rev() {
@@ -191,12 +191,6 @@ impl Ring {
     }
 }
 
-/// How many launches keep this many stages busy: one at each, and one more for what is done between two launches of the same
-/// rows.
-pub fn launches(stages: usize) -> usize {
-    stages + 1
-}
-
 impl Runner for Ring {
     fn config(&self) -> &ModelConfig {
         &self.config
@@ -223,7 +217,7 @@ impl Runner for Ring {
     }
 
     fn launches_under_way(&self) -> usize {
-        launches(self.stages.len())
+        self.stages.len()
     }
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use windlass_model::ModelConfig;
-use windlass_model::stages::{Costs, TooManyStages, cut, launches};
+use windlass_model::stages::{Costs, TooManyStages, cut};
 
 /// Tokens of each row that are simulated.
 const TOKENS: u32 = 200;
@@ -50,7 +50,7 @@ pub(super) fn simulate(
 ) -> Result<Simulated, TooManyStages> {
     let model = ModelConfig { core_layers: model.core_layers.max(stages), ..model.clone() };
     let cut = cut(&model, costs, f64::from(depth), stages)?;
-    let work = Work { depth, launches: if stages > 1 { launches(stages) } else { 1 } };
+    let work = Work { depth, launches: stages };
     let times: Vec<StageTimes> = cut.iter().map(|core| StageTimes::new(costs, &model, core)).collect();
     let (seconds, busy) = run(&times, work);
     let whole = costs.stage(&model, &(0..model.core_layers), f64::from(depth)).as_secs_f64();
