@@ -39,9 +39,12 @@ use super::team::Team;
 const ROWS: usize = 256;
 /// Panels of a part at most.
 const PART_PANELS: usize = 4;
-/// Bytes of weights below which a product of few rows stays on the calling thread.
+/// Bytes of f32 weights from which even a product of few rows is shared among threads: less takes one thread no longer than it
+/// takes to wake others.
 const PARALLEL_BYTES: usize = 1 << 17;
-/// Multiply-adds below which one of more rows does.
+/// The same of narrow weights, whose products take a fraction of the time.
+const PARALLEL_NARROW_BYTES: usize = 1 << 19;
+/// Multiply-adds from which a product on fewer weights is shared.
 const PARALLEL_WORK: usize = 1 << 20;
 
 thread_local! {
@@ -74,7 +77,7 @@ pub(super) fn multiply(
     };
     let product = Product { isa, kernel, weight, rows, epilogue };
     let panels = weight.panel_count();
-    if weight.bytes() < PARALLEL_BYTES && rows * weight.outputs * weight.inputs < PARALLEL_WORK {
+    if !product.is_worth_sharing() {
         return product.panels(0..panels);
     }
     let group = product.panels_of_a_part(panels, team.threads());
@@ -102,6 +105,16 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// Whether other threads are worth waking.
+    fn is_worth_sharing(&self) -> bool {
+        let least_bytes = match self.kernel {
+            Kernel::Chains(_) => PARALLEL_BYTES,
+            Kernel::Dots(..) | Kernel::OwnDots(..) => PARALLEL_NARROW_BYTES,
+        };
+        let work = self.rows * self.weight.outputs * self.weight.inputs;
+        self.weight.bytes() >= least_bytes || work >= PARALLEL_WORK
+    }
+
     /// Panels that share one pass over the inputs: few enough that every thread has several parts.
     fn panels_of_a_part(&self, panels: usize, threads: usize) -> usize {
         (panels / (4 * threads)).clamp(1, PART_PANELS)
