@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::support::{FakeWorker, Front, Otherwise, Script, eventually};
 
@@ -31,7 +32,8 @@ async fn metric(front: &Front, name: &str) -> u64 {
 async fn ask_until_the_mute_was_asked(front: &Front, mute: &FakeWorker) -> usize {
     for prompt in 0..1000 {
         let body = json!({"prompt": [prompt % 60], "max_tokens": 2});
-        let (status, answer) = front.post("/v1/completions", &body).await;
+        let answer = front.post("/v1/completions", &body);
+        let (status, answer) = timeout(Duration::from_secs(60), answer).await.expect("an answer");
         assert_eq!((status, answer["choices"][0]["text"].as_str()), (200, Some("42")), "{answer}");
         if !mute.requests().is_empty() {
             return prompt + 1;
@@ -81,7 +83,7 @@ async fn a_request_is_hedged_once_and_waits_for_the_first_of_both() {
             () = two_are_asked => {}
         }
         // Several times what the hedge takes to begin.
-        assert!(tokio::time::timeout(Duration::from_millis(200), &mut answer).await.is_err());
+        assert!(timeout(Duration::from_millis(200), &mut answer).await.is_err());
         assert_eq!(asked(), 2);
     }
 }
