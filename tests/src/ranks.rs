@@ -40,10 +40,15 @@ impl Drop for Rank {
     }
 }
 
-/// Rank 0 of so many, which serves as soon as the others have joined, with more arguments; it is not heard of before.
+/// Rank 0 of so many on one stage, which serves as soon as the others have joined, with more arguments; it is not heard of before.
 pub fn first_rank(ranks: usize, arguments: &[&str]) -> Result<(Server, String)> {
-    let ranks = ranks.to_string();
-    let fixed = ["worker", "--listen", "127.0.0.1:0", "--tp-listen", "127.0.0.1:0", "--tp", &ranks];
+    first_of((ranks, 1), arguments)
+}
+
+fn first_of((ranks, stages): (usize, usize), arguments: &[&str]) -> Result<(Server, String)> {
+    let [ranks, stages] = [ranks, stages].map(|count| count.to_string());
+    let listen = ["worker", "--listen", "127.0.0.1:0", "--tp-listen", "127.0.0.1:0"];
+    let fixed = [&listen[..], &["--tp", &ranks, "--stages", &stages]].concat();
     let model = ["--model", "demo", "--threads", "1"];
     let first = Server::windlass(&[&fixed[..], &model, arguments].concat())?;
     let join = first.address("listening on ")?.to_owned();
@@ -52,13 +57,18 @@ pub fn first_rank(ranks: usize, arguments: &[&str]) -> Result<(Server, String)> 
 
 /// A worker of so many processes of the demo model, ready, with more arguments for each of them.
 pub fn group(ranks: usize, arguments: &[&str]) -> Result<(Server, Vec<Rank>)> {
-    let (mut first, join) = first_rank(ranks, arguments)?;
+    group_of_stages((ranks, 1), arguments)
+}
+
+/// The same with so many ranks in each of so many stages.
+pub fn group_of_stages((ranks, stages): (usize, usize), arguments: &[&str]) -> Result<(Server, Vec<Rank>)> {
+    let (mut first, join) = first_of((ranks, stages), arguments)?;
     let other = |rank: usize| {
         let rank = rank.to_string();
         let fixed = ["--join", &join, "--rank", &rank, "--model", "demo", "--threads", "1"];
         Rank::start(&[&fixed[..], arguments].concat())
     };
-    let others = (1..ranks).map(other).collect::<Result<_>>()?;
+    let others = (1..ranks * stages).map(other).collect::<Result<_>>()?;
     first.hear()?;
     Ok((first, others))
 }

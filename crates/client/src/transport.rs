@@ -19,7 +19,7 @@ pub(crate) fn what_broke(error: &(dyn Error + 'static), in_tls: bool) -> String 
     match (broke_off(error), in_tls) {
         (false, _) => cause,
         (true, false) => format!(
-            "the connection broke off ({cause}): if the server speaks TLS, use https:// and set the CA of its certificate (--ca)"
+            "the connection broke off ({cause}): if it was in plain text and the server speaks TLS, use https:// and set the CA of its certificate (--ca)"
         ),
         (true, true) => format!(
             "the connection broke off ({cause}): if the server does not speak TLS, use http:// or no scheme, and set no CA (--ca)"
@@ -57,11 +57,14 @@ mod tests {
     #[test]
     fn a_connection_broken_off_may_be_a_matter_of_tls() {
         for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
-            assert!(said(kind, false).contains("if the server speaks TLS, use https://"), "{kind}");
+            assert!(
+                said(kind, false).contains("if it was in plain text and the server speaks TLS, use https://"),
+                "{kind}"
+            );
             assert!(said(kind, true).contains("if the server does not speak TLS, use http://"), "{kind}");
         }
         let protocol = what_broke(&std::fmt::Error, false);
-        assert!(protocol.contains("if the server speaks TLS"), "{protocol}");
+        assert!(protocol.contains("the server speaks TLS"), "{protocol}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{config, cpus, tiny, tiny_on_stages, tiny_ranks};
+use common::{config, cpu_groups, cpus, tiny, tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks};
 use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
 use windlass_kernels::CpuConfig;
 use windlass_model::{DepthPolicy, KvPolicy, Runner};
@@ -20,6 +20,11 @@ fn a_steady_tick_allocates_nothing() {
 #[test]
 fn a_steady_tick_over_stages_allocates_nothing() {
     check(tiny_on_stages(cpus(2), steady()));
+}
+
+#[test]
+fn nor_does_one_over_stages_of_ranks() {
+    check(tiny_on_stages_of_ranks(cpu_groups(2, 2, CpuConfig::new(1)), steady()));
 }
 
 /// Nothing on the engine's own thread, which is rank 0.

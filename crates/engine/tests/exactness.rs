@@ -14,7 +14,8 @@ use std::ops::Range;
 use common::choices::Choices;
 use common::visits::{together, visits};
 use common::{
-    alone, config, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages, tiny_ranks,
+    alone, config, cpu_groups, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages,
+    tiny_on_stages_of_ranks, tiny_ranks,
 };
 use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
@@ -100,6 +101,17 @@ fn answers_do_not_depend_on_the_schedule_on_several_ranks() {
     for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::F32), (2, WeightFormat::Int8)] {
         let split = |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config);
         check(0..40, split, split);
+    }
+}
+
+#[test]
+fn ranks_give_the_same_answers_on_any_number_of_stages() {
+    for (stages, ranks, weights) in
+        [(2, 2, WeightFormat::F32), (3, 2, WeightFormat::Int8), (2, 3, WeightFormat::F32)]
+    {
+        let cpu = CpuConfig { weights, ..CpuConfig::new(1) };
+        let whole = |config| tiny_ranks(ranks, cpu, config);
+        check(0..20, whole, |config| tiny_on_stages_of_ranks(cpu_groups(stages, ranks, cpu), config));
     }
 }
 

@@ -1,7 +1,5 @@
 //! Where keys and values live: blocks of positions, addressed through a table per lane.
 
-use std::sync::Arc;
-
 /// Positions of one block.
 pub const BLOCK_POSITIONS: usize = 16;
 
@@ -45,14 +43,8 @@ impl KvShape {
 ///
 /// Slot 0 belongs to the prelude and coda layers; slot s + 1 to the core layers' K/V slot s. A position that holds
 /// core slots `0..n` has `top_slot` n, so a reader that wants slot w of it reads `min(w, n)`; with w = 0, always 0.
-///
-/// A clone is a snapshot and costs next to nothing: a launch that is under way keeps one. Only a table that is changed while a
-/// snapshot of it lives is copied.
 #[derive(Debug, Clone, Default)]
-pub struct KvTable(Arc<Contents>);
-
-#[derive(Debug, Clone, Default)]
-struct Contents {
+pub struct KvTable {
     /// `[slot][position / BLOCK_POSITIONS]`; none where no position of the block got that deep.
     blocks: Vec<Vec<Option<BlockId>>>,
     /// `[position]`.
@@ -65,35 +57,34 @@ struct Contents {
 #[cfg(feature = "cuda")]
 impl KvTable {
     pub(crate) fn version(&self) -> u64 {
-        self.0.version
+        self.version
     }
 
     /// `[slot][position / BLOCK_POSITIONS]`.
     pub(crate) fn slots(&self) -> &[Vec<Option<BlockId>>] {
-        &self.0.blocks
+        &self.blocks
     }
 
     /// `[position]`.
     pub(crate) fn top_slots(&self) -> &[u32] {
-        &self.0.top_slot
+        &self.top_slot
     }
 }
 
 impl KvTable {
-    /// The contents, for a change of them.
-    fn change(&mut self) -> &mut Contents {
-        let contents = Arc::make_mut(&mut self.0);
+    /// Itself, for a change.
+    fn change(&mut self) -> &mut Self {
         #[cfg(feature = "cuda")]
         {
             static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-            contents.version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
-        contents
+        self
     }
 
     /// The block that holds `position` at `slot`, if there is one.
     pub fn block(&self, slot: u32, position: usize) -> Option<BlockId> {
-        *self.0.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
+        *self.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
     }
 
     /// Makes `block` hold `position`, and its neighbours in the block, at `slot`.
@@ -102,7 +93,7 @@ impl KvTable {
     /// If another block does already.
     pub fn set_block(&mut self, slot: u32, position: usize, block: BlockId) {
         let (slot, index) = (slot as usize, position / BLOCK_POSITIONS);
-        let Contents { blocks, .. } = self.change();
+        let Self { blocks, .. } = self.change();
         if blocks.len() <= slot {
             blocks.resize_with(slot + 1, Vec::new);
         }
@@ -116,7 +107,7 @@ impl KvTable {
 
     /// Makes room for `positions` at slots below `slots`, so that filling it allocates nothing.
     pub fn reserve(&mut self, slots: usize, positions: usize) {
-        let Contents { blocks, top_slot, .. } = self.change();
+        let Self { blocks, top_slot, .. } = self.change();
         if blocks.len() < slots {
             blocks.resize_with(slots, Vec::new);
         }
@@ -128,7 +119,7 @@ impl KvTable {
 
     /// Hands every block to `release` and forgets every position.
     pub fn clear(&mut self, mut release: impl FnMut(BlockId)) {
-        let Contents { blocks, top_slot, .. } = self.change();
+        let Self { blocks, top_slot, .. } = self.change();
         top_slot.clear();
         for blocks in blocks {
             blocks.drain(..).flatten().for_each(&mut release);
@@ -137,7 +128,7 @@ impl KvTable {
 
     /// Sets the highest slot written at `position`.
     pub fn set_top_slot(&mut self, position: usize, slot: u32) {
-        let Contents { top_slot, .. } = self.change();
+        let Self { top_slot, .. } = self.change();
         if top_slot.len() <= position {
             top_slot.resize(position + 1, 0);
         }
@@ -146,24 +137,24 @@ impl KvTable {
 
     /// The highest slot written at `position`.
     pub fn top_slot(&self, position: usize) -> u32 {
-        self.0.top_slot[position]
+        self.top_slot[position]
     }
 
     /// All it holds: the blocks of each slot, by position / [`BLOCK_POSITIONS`], and the highest slot of each position.
     pub fn contents(&self) -> (&[Vec<Option<BlockId>>], &[u32]) {
-        (&self.0.blocks, &self.0.top_slot)
+        (&self.blocks, &self.top_slot)
     }
 
     /// The slot to read at `position` by a row that wants `slot`.
     #[inline]
     pub(crate) fn readable_slot(&self, slot: u32, position: usize) -> u32 {
-        slot.min(self.0.top_slot[position])
+        slot.min(self.top_slot[position])
     }
 
     /// The block to read for `position` at a slot that [`Self::readable_slot`] gave.
     #[inline]
     pub(crate) fn readable_block(&self, slot: u32, position: usize) -> usize {
-        self.0.blocks[slot as usize][position / BLOCK_POSITIONS].expect("a block before its first read")
+        self.blocks[slot as usize][position / BLOCK_POSITIONS].expect("a block before its first read")
             as usize
     }
 }

@@ -15,7 +15,7 @@ use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::shard::Shard;
 use crate::synthetic;
-use crate::weights::{LoadProgress, Weights};
+use crate::weights::LoadProgress;
 use layer::{Finish, Layer, Scratch};
 use part::Parts;
 
@@ -125,45 +125,49 @@ impl<B: Backend> Network<B> {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        Self::load_shard(backend, checkpoint, config, Shard::whole(config), progress)
+        let whole = (Shard::whole(config), 0..config.core_layers);
+        Self::load_part(backend, checkpoint, config, whole, progress)
     }
 
-    /// The same of a rank's part alone; `backend` is that of the rank.
-    pub fn load_shard(
+    /// The same of one device's part alone: its shard of these core layers, and of what comes with them as in
+    /// [`Network::load_parts`].
+    pub fn load_part(
         backend: B,
         checkpoint: &Checkpoint,
         config: &ModelConfig,
-        shard: Shard,
+        (shard, layers): (Shard, Range<usize>),
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        let parts = Parts::one(backend, config, shard);
-        let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
-        Ok(parts.assemble(config, weights).remove(0))
+        Ok(Parts::one(backend, layers, shard).load(checkpoint, config, progress)?.remove(0))
     }
 
-    /// The whole in parts, one for each of `devices`: a backend with the core layers that it gets, which follow on each other.
+    /// A shard in parts, one for each of `devices`: a backend with the core layers that it gets, which follow on each other.
     /// What stands before the core comes with its first layer, what stands behind it with its last.
     pub fn load_parts(
         devices: Vec<(B, Range<usize>)>,
         checkpoint: &Checkpoint,
         config: &ModelConfig,
+        shard: Shard,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<Self>, LoadError> {
-        let parts = Parts::new(devices, config, Shard::whole(config));
-        let weights = Weights::load_with(checkpoint, config, progress, parts.packer(config))?;
-        Ok(parts.assemble(config, weights))
+        Parts::new(devices, config, shard).load(checkpoint, config, progress)
     }
 
     /// A rank's part of a network of any shape with random weights, packed layer by layer: for measurements.
     pub fn synthetic(backend: B, config: &ModelConfig, shard: Shard, seed: u64) -> Self {
-        let parts = Parts::one(backend, config, shard);
+        let parts = Parts::one(backend, 0..config.core_layers, shard);
         let weights = synthetic::weights(config, seed, parts.packer(config));
         parts.assemble(config, weights).remove(0)
     }
 
-    /// The whole of such a network in parts.
-    pub fn synthetic_parts(devices: Vec<(B, Range<usize>)>, config: &ModelConfig, seed: u64) -> Vec<Self> {
-        let parts = Parts::new(devices, config, Shard::whole(config));
+    /// A shard of such a network in parts.
+    pub fn synthetic_parts(
+        devices: Vec<(B, Range<usize>)>,
+        config: &ModelConfig,
+        shard: Shard,
+        seed: u64,
+    ) -> Vec<Self> {
+        let parts = Parts::new(devices, config, shard);
         let weights = synthetic::weights(config, seed, parts.packer(config));
         parts.assemble(config, weights)
     }

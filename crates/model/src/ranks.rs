@@ -3,26 +3,26 @@
 //! All ranks run every launch: [`Ranks`] runs it as rank 0 and sends the others an [`Order`] that says all they need. They meet
 //! twice in each layer, where [`Backend::all_reduce`] adds up what each has of a projection; so after every layer each has all
 //! rows. Of the head's outputs each has a part, which it hands to rank 0. Where another rank lives, a thread or a process of
-//! another machine, only its [`RankLink`] knows.
+//! another machine, only its [`RankLink`] knows. A stage of a ring has ranks in the same way.
 
+mod device;
 mod follower;
 mod order;
+mod others;
 mod thread;
 mod turns;
 
 use std::sync::Arc;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LargestOutput, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
 
-use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::error::LoadError;
 use crate::network::{Capacity, Launch, Network};
 use crate::runner::{Local, Part, Runner, Wanted};
-use crate::shard::{RanksError, Shard};
-use crate::weights::LoadProgress;
+pub use device::{Device, Outcome};
 pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
+pub use others::Others;
 use thread::RankThread;
 pub use turns::Turns;
 
@@ -36,83 +36,44 @@ pub trait RankLink: Send {
 
 /// A network over all ranks of a group: every launch is over when it has started.
 pub struct Ranks<B: Backend> {
-    /// Before the links, so that its end frees those that wait for it before it waits for theirs.
+    /// Before the others, so that its end frees those that wait for it before it waits for theirs.
     first: Local<B>,
-    /// The others, by rank.
-    links: Vec<Box<dyn RankLink>>,
-    orders: Turns<Order>,
+    others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
-    /// The others' parts of what the last coda found.
-    parts: Vec<Arc<HeadPart>>,
 }
 
 impl<B: Backend> Ranks<B> {
-    /// Loads a rank's part of the model onto each of `backends`, which are one group by rank, all at once. The others become
-    /// threads.
+    /// Rank 0's network, and the way to the others.
+    pub fn new(first: Network<B>, others: Others) -> Self {
+        Self { first: Local::new(first), others, opened: Vec::new() }
+    }
+
+    /// All ranks' networks, by rank, at least one; each but the first on a thread of its own.
     ///
     /// # Panics
     /// If the system refuses the threads.
-    pub fn load(
-        backends: Vec<B>,
-        checkpoint: &Checkpoint,
-        config: &ModelConfig,
-        progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<Self, LoadError> {
-        let shards = Shard::all(config, backends.len())?;
-        let mut ranks = backends.into_iter().zip(shards);
-        let (backend, shard) = ranks.next().expect("at least one rank");
-        let networks: Result<Vec<_>, LoadError> = std::thread::scope(|scope| {
-            let load = |(backend, shard)| {
-                scope.spawn(move || Network::load_shard(backend, checkpoint, config, shard, &mut |_| {}))
-            };
-            let others: Vec<_> = ranks.map(load).collect();
-            let first = Network::load_shard(backend, checkpoint, config, shard, progress);
-            let others = others.into_iter().map(|other| other.join().expect("a rank that loads"));
-            std::iter::once(first).chain(others).collect()
-        });
-        Ok(Self::of_threads(networks?))
-    }
-
-    /// The same of any shape with random weights: for measurements.
-    pub fn synthetic(backends: Vec<B>, config: &ModelConfig, seed: u64) -> Result<Self, RanksError> {
-        let shards = Shard::all(config, backends.len())?;
-        let network = |(backend, shard)| Network::synthetic(backend, config, shard, seed);
-        Ok(Self::of_threads(backends.into_iter().zip(shards).map(network).collect()))
-    }
-
-    /// All ranks' networks; each but the first on a thread of its own.
-    fn of_threads(networks: Vec<Network<B>>) -> Self {
+    pub fn of_threads(networks: Vec<Network<B>>) -> Self {
         let mut networks = networks.into_iter();
         let first = networks.next().expect("at least one rank");
-        let link = |(rank, network)| -> Box<dyn RankLink> { Box::new(RankThread::start(rank, network)) };
-        Self::new(first, (1..).zip(networks).map(link).collect())
-    }
-
-    /// Rank 0's network, and the way to each of the others by rank.
-    pub fn new(first: Network<B>, links: Vec<Box<dyn RankLink>>) -> Self {
-        Self {
-            first: Local::new(first),
-            links,
-            orders: Turns::default(),
-            opened: Vec::new(),
-            parts: Vec::new(),
-        }
+        Self::new(first, threads("windlass", networks))
     }
 
     /// Has the other ranks do as `fill` says of an order.
-    fn send(&mut self, step: Step, fill: impl FnOnce(&mut Order)) {
-        if self.links.is_empty() {
-            return;
-        }
-        let order = self.orders.fill(|order| {
-            order.begin(step, &mut self.opened);
+    fn tell(&mut self, step: Step, fill: impl FnOnce(&mut Order)) {
+        let Self { others, opened, .. } = self;
+        others.tell(|order| {
+            order.begin(step);
+            order.opened.append(opened);
             fill(order);
         });
-        for link in &mut self.links {
-            link.send(order);
-        }
     }
+}
+
+/// Threads for all ranks but the first, named after whose ranks they are.
+pub(crate) fn threads<B: Backend>(of: &str, networks: impl Iterator<Item = Network<B>>) -> Others {
+    let start = |(rank, network)| -> Box<dyn RankLink> { Box::new(RankThread::start(of, rank, network)) };
+    Others::new((1..).zip(networks).map(start).collect())
 }
 
 impl<B: Backend> Runner for Ranks<B> {
@@ -125,15 +86,12 @@ impl<B: Backend> Runner for Ranks<B> {
     }
 
     fn ranks(&self) -> usize {
-        1 + self.links.len()
+        1 + self.others.count()
     }
 
     fn allocate(&mut self, capacity: Capacity) {
-        self.send(Step::Allocate(capacity), |_| {});
-        if !self.links.is_empty() {
-            let hidden = self.first.config().hidden;
-            self.orders.each(|order| order.reserve(capacity.rows, hidden));
-        }
+        self.tell(Step::Allocate(capacity), |_| {});
+        self.others.reserve(capacity.rows, self.first.config().hidden);
         self.first.allocate(capacity);
     }
 
@@ -142,22 +100,18 @@ impl<B: Backend> Runner for Ranks<B> {
     }
 
     fn open(&mut self, table: u32, contents: &KvTable) {
-        if !self.links.is_empty() {
+        if self.others.count() > 0 {
             self.opened.push(OpenedTable::new(table, contents));
         }
     }
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
-        self.send(Step::Prelude, |order| {
-            order.set_rows(launch);
-            order.tokens.extend_from_slice(tokens);
-            order.initial.extend_from_slice(initial);
-        });
+        self.tell(Step::Prelude, |order| order.set_entering(tokens, initial, launch));
         self.first.prelude(tokens, initial, launch);
     }
 
     fn start_core(&mut self, launch: Launch<'_>) {
-        self.send(Step::Core, |order| order.set_rows(launch));
+        self.tell(Step::Core, |order| order.set_rows(launch));
         self.first.start_core(launch);
     }
 
@@ -170,40 +124,19 @@ impl<B: Backend> Runner for Ranks<B> {
     }
 
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
-        self.send(Step::Coda, |order| {
+        self.tell(Step::Coda, |order| {
             order.set_rows(launch);
-            order.logits.extend_from_slice(wanted.logits);
-            order.most_likely.extend_from_slice(wanted.most_likely);
+            order.set_wanted(wanted);
         });
         self.first.start_coda(launch, wanted);
         if !wanted.is_empty() {
-            self.parts.extend(self.links.iter_mut().map(|link| link.receive()));
+            let Self { first, others, .. } = self;
+            let vocabulary = first.config().vocabulary;
+            others.join(&mut first.head, vocabulary);
         }
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        if self.parts.is_empty() {
-            return self.first.finish_coda(logits, most_likely);
-        }
-        merge_logits(logits, &self.first.logits, &self.parts, self.first.config().vocabulary);
-        most_likely.clear();
-        most_likely.extend(self.first.most_likely.iter().enumerate().map(|(row, &first)| {
-            let parts = self.parts.iter().map(|part| part.most_likely[row]);
-            parts.fold(first, LargestOutput::or_later).output
-        }));
-        self.parts.clear();
-    }
-}
-
-/// Puts the ranks' parts of each row side by side.
-fn merge_logits(logits: &mut Vec<f32>, first: &[f32], parts: &[Arc<HeadPart>], vocabulary: usize) {
-    let values = first.len() + parts.iter().map(|part| part.logits.len()).sum::<usize>();
-    let rows = values / vocabulary;
-    logits.clear();
-    for row in 0..rows {
-        for part in std::iter::once(first).chain(parts.iter().map(|part| part.logits.as_slice())) {
-            let width = part.len() / rows;
-            logits.extend_from_slice(&part[row * width..][..width]);
-        }
+        self.first.finish_coda(logits, most_likely);
     }
 }

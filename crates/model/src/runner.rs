@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LargestOutput, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network, Workspace};
+use crate::ranks::HeadPart;
 
 /// A model that runs launches.
 ///
@@ -95,22 +96,14 @@ pub struct Local<B: Backend> {
     done: Part,
     /// What the last launches left, until it is collected.
     changes: Vec<LatentChange>,
-    pub(crate) logits: Vec<f32>,
-    pub(crate) most_likely: Vec<LargestOutput>,
+    pub(crate) head: HeadPart,
 }
 
 impl<B: Backend> Local<B> {
     /// Runs `network`, once memory is allocated.
     pub fn new(network: Network<B>) -> Self {
         let workspace = network.workspace(Capacity::NOTHING);
-        Self {
-            network,
-            workspace,
-            done: Part::Core,
-            changes: Vec::new(),
-            logits: Vec::new(),
-            most_likely: Vec::new(),
-        }
+        Self { network, workspace, done: Part::Core, changes: Vec::new(), head: HeadPart::default() }
     }
 }
 
@@ -150,15 +143,15 @@ impl<B: Backend> Runner for Local<B> {
     }
 
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
-        self.network.coda(&mut self.workspace, launch, wanted.logits, &mut self.logits);
-        self.network.most_likely(&mut self.workspace, wanted.most_likely, &mut self.most_likely);
+        self.network.coda(&mut self.workspace, launch, wanted.logits, &mut self.head.logits);
+        self.network.most_likely(&mut self.workspace, wanted.most_likely, &mut self.head.most_likely);
         self.done = Part::Coda;
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        std::mem::swap(logits, &mut self.logits);
+        std::mem::swap(logits, &mut self.head.logits);
         most_likely.clear();
-        most_likely.extend(self.most_likely.iter().map(|token| token.output));
+        most_likely.extend(self.head.most_likely.iter().map(|token| token.output));
     }
 }
 

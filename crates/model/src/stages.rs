@@ -6,7 +6,7 @@
 //! second stage another can be at the first, so as many launches as there are stages keep all of them busy.
 //!
 //! Every stage addresses K/V by the same block ids and runs the same operations in the same order as one device would: the
-//! bits are the same.
+//! bits are the same. A stage may be several ranks, which share each of its products; then they are those of as many ranks.
 //!
 //! Activations travel through host memory, with the launch they belong to. Where devices can hand them to each
 //! other, only a stage's part of an iteration and the way back of the latents have to know.
@@ -15,73 +15,29 @@ mod cut;
 mod parcel;
 mod stage;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
 
-use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
-use crate::error::LoadError;
 use crate::network::{Capacity, Launch, Network};
-use crate::runner::{Busy, Local, Part, Runner, Wanted};
-use crate::weights::LoadProgress;
+use crate::ranks::{OpenedTable, Step, threads};
+use crate::runner::{Busy, Part, Runner, Wanted};
 pub use cut::{Costs, TooManyStages, check, cut};
 use parcel::Parcel;
 use stage::{Answer, Message, Stage};
-
-/// Loads a model onto backends: onto one as it is, onto several as a ring of stages.
-pub fn load<B: Backend>(
-    backends: Vec<B>,
-    checkpoint: &Checkpoint,
-    config: &ModelConfig,
-    progress: &mut dyn FnMut(LoadProgress),
-) -> Result<Box<dyn Runner>, LoadError> {
-    let parts = Network::load_parts(assign(backends, config)?, checkpoint, config, progress)?;
-    Ok(runner(parts))
-}
-
-/// The same with random weights: for measurements.
-pub fn synthetic<B: Backend>(
-    backends: Vec<B>,
-    config: &ModelConfig,
-    seed: u64,
-) -> Result<Box<dyn Runner>, TooManyStages> {
-    Ok(runner(Network::synthetic_parts(assign(backends, config)?, config, seed)))
-}
-
-/// The core layers that each of these backends gets as a stage: by what parts of the model cost on the first of them, for tokens
-/// of the depth that the model was trained for.
-pub fn assign<B: Backend>(
-    mut backends: Vec<B>,
-    config: &ModelConfig,
-) -> Result<Vec<(B, Range<usize>)>, TooManyStages> {
-    check(config, backends.len())?;
-    if backends.len() == 1 {
-        return Ok(backends.into_iter().map(|backend| (backend, 0..config.core_layers)).collect());
-    }
-    let (costs, first) = Costs::measure(backends.remove(0), config);
-    backends.insert(0, first);
-    let stages = cut(config, &costs, f64::from(config.mean_recurrence), backends.len())?;
-    Ok(backends.into_iter().zip(stages).collect())
-}
-
-/// What runs the parts of a network: one as it is, several as a ring.
-pub fn runner<B: Backend>(mut parts: Vec<Network<B>>) -> Box<dyn Runner> {
-    if parts.len() > 1 {
-        return Box::new(Ring::new(parts));
-    }
-    Box::new(Local::new(parts.remove(0)))
-}
+pub use stage::{LocalRanks, StageRanks};
 
 /// A model on a ring of stages.
 pub struct Ring {
     config: ModelConfig,
     arithmetic: Arithmetic,
+    /// Of each stage.
+    ranks: usize,
     stages: Vec<Member>,
     answers: Receiver<Answer>,
     /// Parcels that nobody uses. There are two for each launch: while one is under way the one before can be on its way back with
@@ -90,10 +46,22 @@ pub struct Ring {
     spare: Vec<Box<Parcel>>,
     /// What the next core launch begins with, once rows entered.
     entering: Option<Box<Parcel>>,
+    /// What lanes have begun with since rows last entered.
+    opened: Vec<OpenedTable>,
     /// The launch that is collected next.
     done: Option<Box<Parcel>>,
     busy: Busy,
     meter: StageMeter,
+}
+
+fn stage_name(number: usize) -> String {
+    format!("windlass-stage-{number}")
+}
+
+fn local_ranks<B: Backend>((number, networks): (usize, Vec<Network<B>>)) -> Box<dyn StageRanks> {
+    let mut networks = networks.into_iter();
+    let first = networks.next().expect("a stage has at least one rank");
+    Box::new(LocalRanks::new(first, threads(&stage_name(number), networks)))
 }
 
 /// A stage, seen from outside.
@@ -114,36 +82,62 @@ impl StageMeter {
 }
 
 impl Ring {
-    /// A ring of the parts of one network, in order, each on a thread of its own; at least one.
+    /// A ring of the parts of one network, in order, the networks of each by rank; each on a thread of its own. There is at least
+    /// one.
     ///
     /// # Panics
     /// If the system refuses the threads.
-    pub fn new<B: Backend>(parts: Vec<Network<B>>) -> Self {
-        let (config, arithmetic) = (parts[0].config().clone(), parts[0].arithmetic());
-        let meter = StageMeter(parts.iter().map(|_| Arc::default()).collect());
+    pub fn new<B: Backend>(parts: Vec<Vec<Network<B>>>) -> Self {
+        let (first, ranks) = (&parts[0][0], parts[0].len());
+        let (config, arithmetic) = (first.config().clone(), first.arithmetic());
+        Self::of(config, arithmetic, ranks, parts.into_iter().enumerate().map(local_ranks).collect())
+    }
+
+    /// A ring of stages whose ranks may be anywhere, `ranks` in each.
+    ///
+    /// # Panics
+    /// If the system refuses the threads.
+    pub fn of(
+        config: ModelConfig,
+        arithmetic: Arithmetic,
+        ranks: usize,
+        of_stages: Vec<Box<dyn StageRanks>>,
+    ) -> Self {
+        let meter = StageMeter(of_stages.iter().map(|_| Arc::default()).collect());
         // There are fewer messages than this at any time, so that nobody waits to send one.
-        let messages = 5 * parts.len();
+        let messages = 5 * of_stages.len();
         let (answering, answers) = sync_channel(messages);
         let mut stages: Vec<Member> = Vec::new();
-        for (number, network) in parts.into_iter().enumerate().rev() {
+        for (number, of_stage) in of_stages.into_iter().enumerate().rev() {
             let stage = Stage {
                 number,
-                workspace: network.workspace(Capacity::NOTHING),
-                network,
+                ranks: of_stage,
                 next: stages.last().map(|behind: &Member| behind.inbox.clone()),
                 answers: answering.clone(),
                 busy_ns: Arc::clone(&meter.0[number]),
             };
             let (inbox, messages) = sync_channel(messages);
             let thread = thread::Builder::new()
-                .name(format!("windlass-stage-{number}"))
+                .name(stage_name(number))
                 .spawn(move || stage.run(&messages))
                 .expect("threads of the stages");
             stages.push(Member { inbox, thread: Some(thread) });
         }
         stages.reverse();
-        let (spare, busy) = (Vec::new(), Busy::default());
-        Self { config, arithmetic, stages, answers, spare, entering: None, done: None, busy, meter }
+        let (spare, opened, busy) = (Vec::new(), Vec::new(), Busy::default());
+        Self {
+            config,
+            arithmetic,
+            ranks,
+            stages,
+            answers,
+            spare,
+            entering: None,
+            opened,
+            done: None,
+            busy,
+            meter,
+        }
     }
 
     /// Tells how long each stage computes from now on.
@@ -156,13 +150,6 @@ impl Ring {
         let mut parcel = self.spare.pop().expect("a parcel for every launch there can be");
         parcel.clear();
         parcel
-    }
-
-    fn start(&mut self, part: Part, mut parcel: Box<Parcel>, launch: Launch<'_>) {
-        parcel.part = part;
-        parcel.rows.fill(launch);
-        let stage = if part == Part::Core { 0 } else { self.stages.len() - 1 };
-        self.send(stage, Message::Launch(parcel));
     }
 
     fn send(&self, stage: usize, message: Message) {
@@ -184,8 +171,7 @@ impl Ring {
     }
 
     fn collect(&mut self) -> Box<Parcel> {
-        let mut parcel = self.done.take().expect("a launch is collected when it is done");
-        parcel.release_tables();
+        let parcel = self.done.take().expect("a launch is collected when it is done");
         self.busy = parcel.busy;
         parcel
     }
@@ -198,6 +184,10 @@ impl Runner for Ring {
 
     fn arithmetic(&self) -> Arithmetic {
         self.arithmetic
+    }
+
+    fn ranks(&self) -> usize {
+        self.ranks
     }
 
     fn allocate(&mut self, capacity: Capacity) {
@@ -220,21 +210,29 @@ impl Runner for Ring {
         self.stages.len()
     }
 
+    fn open(&mut self, table: u32, contents: &KvTable) {
+        self.opened.push(OpenedTable::new(table, contents));
+    }
+
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         let mut parcel = self.parcel();
-        parcel.entering.fill(tokens, initial, launch);
+        // A lane's first rows enter by a prelude, and that comes to every stage.
+        parcel.entering.opened.append(&mut self.opened);
+        parcel.entering.set_entering(tokens, initial, launch);
         self.entering = Some(parcel);
     }
 
     fn start_core(&mut self, launch: Launch<'_>) {
-        let parcel = self.entering.take().unwrap_or_else(|| self.parcel());
-        self.start(Part::Core, parcel, launch);
+        let mut parcel = self.entering.take().unwrap_or_else(|| self.parcel());
+        parcel.order.begin(Step::Core);
+        parcel.order.set_rows(launch);
+        self.send(0, Message::Launch(parcel));
     }
 
     fn next_done(&mut self) -> Part {
         loop {
             match self.answer() {
-                Answer::Done(parcel) => return self.done.insert(parcel).part,
+                Answer::Done(parcel) => return self.done.insert(parcel).part(),
                 Answer::Spare(parcel) => self.spare.push(parcel),
                 Answer::Allocated | Answer::Lost { .. } => {}
             }
@@ -243,7 +241,7 @@ impl Runner for Ring {
 
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
         let mut parcel = self.collect();
-        std::mem::swap(changes, &mut parcel.changes);
+        std::mem::swap(changes, &mut parcel.outcome.changes);
         if self.stages.len() > 1 {
             // Before anything else that is started from now on.
             self.send(0, Message::Latents(parcel));
@@ -254,15 +252,17 @@ impl Runner for Ring {
 
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
         let mut parcel = self.parcel();
-        parcel.want(wanted);
-        self.start(Part::Coda, parcel, launch);
+        parcel.order.begin(Step::Coda);
+        parcel.order.set_rows(launch);
+        parcel.order.set_wanted(wanted);
+        self.send(self.stages.len() - 1, Message::Launch(parcel));
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
         let mut parcel = self.collect();
-        std::mem::swap(logits, &mut parcel.logits);
+        std::mem::swap(logits, &mut parcel.outcome.head.logits);
         most_likely.clear();
-        most_likely.extend(parcel.most_likely.iter().map(|token| token.output));
+        most_likely.extend(parcel.outcome.head.most_likely.iter().map(|token| token.output));
         self.spare.push(parcel);
     }
 
@@ -275,7 +275,7 @@ impl Drop for Ring {
     fn drop(&mut self) {
         for stage in &self.stages {
             // One that is lost has stopped.
-            let _ = stage.inbox.send(Message::Stop);
+            let _ = stage.inbox.send(Message::Stop { is_failure: thread::panicking() });
         }
         for thread in self.stages.iter_mut().filter_map(|stage| stage.thread.take()) {
             // Its panic was answered.

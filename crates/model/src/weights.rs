@@ -65,16 +65,17 @@ impl Weights {
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
-        Self::load_with(checkpoint, config, progress, |layer| layer)
+        Self::load_with(checkpoint, config, progress, |_| true, |layer| layer)
     }
 }
 
 impl<L> Weights<L> {
-    /// The same with every layer handed through `pack` as soon as it is read.
+    /// The same of the layers that are wanted, by their place in the model, each handed through `pack` as soon as it is read.
     pub fn load_with(
         checkpoint: &Checkpoint,
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
+        wants: impl Fn(usize) -> bool,
         mut pack: impl FnMut(LayerWeights) -> L,
     ) -> Result<Self, LoadError> {
         checkpoint.verify(config)?;
@@ -88,14 +89,18 @@ impl<L> Weights<L> {
         progress.advance("transformer.adapter.");
         let ln_f = checkpoint.tensor("transformer.ln_f.weight", &[d])?;
         progress.advance("transformer.ln_f.");
+        let mut before = 0;
         let mut layers = |part: &str, count: usize| -> Result<Vec<L>, LoadError> {
-            let mut load = |i| {
+            let mut loaded = Vec::new();
+            for i in 0..count {
                 let prefix = format!("transformer.{part}.{i}");
-                let layer = LayerWeights::load(checkpoint, config, &prefix)?;
+                if wants(before + i) {
+                    loaded.push(pack(LayerWeights::load(checkpoint, config, &prefix)?));
+                }
                 progress.advance(&format!("{prefix}."));
-                Ok(pack(layer))
-            };
-            (0..count).map(&mut load).collect()
+            }
+            before += count;
+            Ok(loaded)
         };
         let prelude = layers("prelude", config.prelude_layers)?;
         let core = layers("core_block", config.core_layers)?;

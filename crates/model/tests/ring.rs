@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use windlass_kernels::{Cpu, Faulty, KvRow, KvRows, KvTable};
-use windlass_model::{Capacity, Launch, ModelFolder, Network, Part, Ring, Runner};
+use windlass_model::{Capacity, Launch, ModelFolder, Part, Ring, Runner, Split};
 
 fn faulty(broken: &Arc<AtomicBool>) -> Faulty {
     Faulty { cpu: Cpu::new(1), broken: Arc::clone(broken), stuck: Arc::default() }
@@ -20,10 +20,9 @@ fn a_stage_that_panics_ends_whoever_waits_with_its_number_and_message() {
     let (config, checkpoint) = (folder.config().unwrap(), folder.checkpoint().unwrap());
     for lost in 0..3 {
         let broken: Vec<Arc<AtomicBool>> = (0..3).map(|_| Arc::default()).collect();
-        let devices =
-            [0..1, 1..2, 2..4].into_iter().zip(&broken).map(|(core, broken)| (faulty(broken), core));
-        let parts = Network::load_parts(devices.collect(), &checkpoint, &config, &mut |_| {}).unwrap();
-        let mut ring = Ring::new(parts);
+        let backends = broken.iter().map(|broken| vec![faulty(broken)]).collect();
+        let split = Split::at(backends, vec![0..1, 1..2, 2..4], &config).unwrap();
+        let mut ring = Ring::new(split.load(&checkpoint, &config, &mut |_| {}).unwrap());
         ring.allocate(Capacity { rows: 1, latents: 1, blocks: 2 });
         let mut table = KvTable::default();
         (0..2).for_each(|slot| table.set_block(slot, 0, slot));

@@ -42,14 +42,6 @@ pub enum WorkerError {
         /// The setting.
         stages: usize,
     },
-    /// A stage is one device.
-    #[error("stages is {stages} and tp is {tp}: set one of them to 1")]
-    StagesOfRanks {
-        /// The setting.
-        stages: usize,
-        /// The other setting.
-        tp: usize,
-    },
     /// Each stage computes on a thread of its own.
     #[error("threads is {threads}: use at least stages, which is {stages}")]
     Threads {

@@ -2,12 +2,13 @@
 //!
 //! Rank 0 is the worker: it serves, registers, and leads. Every other rank joins it by the `windlass.v1.Ranks` service, obeys its
 //! orders, and hands it what sums need; rank 0 adds up in the order of ranks, as ranks that are threads do, so answers are the same
-//! to the bit. A rank that is lost, by a broken connection or by silence, takes the group with it.
+//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. A rank that is lost, by a broken connection or by silence, takes the group with it.
 
 mod error;
 mod host;
 mod hub;
 mod member;
+mod place;
 mod wire;
 
 use std::time::Duration;
@@ -15,18 +16,22 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig};
-use windlass_model::ranks::RankLink;
-use windlass_model::{LoadError, LoadProgress, ModelFolder, Network, Ranks, Shard};
+use windlass_model::split::measured_cut;
+use windlass_model::stages::{LocalRanks, StageRanks};
+use windlass_model::{LoadProgress, ModelFolder, Network, Ranks, Ring, Runner};
 use windlass_transport::ServerTls;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::RankError;
 pub(crate) use host::Host;
-use host::Members;
+use host::Joined;
+use hub::{Hub, RemoteRank, RemoteStage, others};
 pub use member::{RankConfig, serve_rank};
+use place::Place;
 
 use crate::config::WorkerConfig;
 use crate::error::WorkerError;
+use crate::memory;
 
 /// How long a rank may be silent unless set otherwise.
 pub(crate) const RANK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,26 +42,47 @@ const WINDOW_BYTES: u32 = 16 << 20;
 /// Messages that wait for the other end; ranks are never further apart than the next sum.
 const QUEUE: usize = 4;
 
-/// Waits for all ranks to join, and loads rank 0's part of the model while they load theirs.
+/// Waits for all ranks to join, and loads rank 0's part of the model while they load theirs. Must be called inside a tokio runtime,
+/// where it may block.
 pub(crate) fn lead(
     config: &WorkerConfig,
     (listener, tls): (TcpListener, Option<ServerTls>),
     progress: &mut dyn FnMut(LoadProgress),
-) -> Result<(Ranks<Cpu>, Host), WorkerError> {
+) -> Result<(Box<dyn Runner>, Host), WorkerError> {
     let WorkerConfig { model: folder, tp, .. } = config;
-    let runtime = Handle::current();
-    let rank_timeout = config.rank_timeout.unwrap_or(RANK_TIMEOUT);
+    let (runtime, model) = (Handle::current(), folder.config()?);
     let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-    let identity = fingerprint(folder, cpu.arithmetic())?;
-    tracing::info!(ranks = tp, "waiting for the other ranks to join");
-    let (host, members) = runtime.block_on(Host::gather(listener, tls, *tp, identity, rank_timeout))?;
-    let model = folder.config()?;
-    let shard = Shard::all(&model, *tp).map_err(LoadError::from)?.swap_remove(0);
-    let Members { hub, links, ready } = members;
-    let network = Network::load_shard(cpu.in_group(hub), &folder.checkpoint()?, &model, shard, progress)?;
+    let arithmetic = cpu.arithmetic();
+    let (stages, mut cpus) = measured_cut(vec![cpu], config.stages, &model)?;
+    let cpu = cpus.remove(0);
+    let places = Place::all(*tp, &stages);
+    let part = places[0].part(&model)?;
+    memory::check(config.engine.capacity(&model).part_bytes(&model, &part.0, &part.1))?;
+    tracing::info!(ranks = places.len(), "waiting for the other ranks to join");
+    let rank_timeout = config.rank_timeout.unwrap_or(RANK_TIMEOUT);
+    let identity = fingerprint(folder, arithmetic)?;
+    let (host, joined) = runtime.block_on(Host::gather(listener, tls, places, identity, rank_timeout))?;
+    let hub = |_| (Hub::new(host.group()), Vec::new());
+    let (mut by_stage, mut ready): (Vec<_>, Vec<_>) = (stages.iter().map(hub).collect(), Vec::new());
+    for Joined { rank, to, summands, parts, outcomes, ready: is_ready } in joined {
+        let (hub, ranks) = &mut by_stage[rank / tp];
+        hub.add(rank, to.clone(), summands);
+        ranks.push(RemoteRank::new(rank, to, (parts, outcomes), host.group()));
+        ready.push(is_ready);
+    }
+    let (hub, ranks) = by_stage.remove(0);
+    let first = Network::load_part(cpu.in_group(hub), &folder.checkpoint()?, &model, part, progress)?;
     runtime.block_on(host.ready(ready))?;
-    let links = links.into_iter().map(|link| -> Box<dyn RankLink> { Box::new(link) });
-    Ok((Ranks::new(network, links.collect()), host))
+    let (vocabulary, others) = (model.vocabulary, others(ranks));
+    if by_stage.is_empty() {
+        return Ok((Box::new(Ranks::new(first, others)), host));
+    }
+    let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(LocalRanks::new(first, others))];
+    for (stage, (hub, ranks)) in (1..).zip(by_stage) {
+        hub.relay(stage);
+        ring.push(Box::new(RemoteStage::new(ranks, vocabulary)));
+    }
+    Ok((Box::new(Ring::of(model, arithmetic, *tp, ring)), host))
 }
 
 /// What ranks must agree in before they compute together.

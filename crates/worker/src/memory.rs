@@ -2,24 +2,25 @@
 
 use std::ops::Range;
 
-use windlass_model::{Capacity, ModelConfig, Shard};
+use windlass_model::{Capacity, LoadError, ModelConfig, Shard};
 
 use crate::error::WorkerError;
 
-/// Tells the log what each stage takes beside its weights, where there are several, and checks that all of it fits: a stage with
-/// few core layers has blocks of as many layers as prelude and coda have, so together they can take more than one device would.
-pub(crate) fn plan<'a>(
+/// Tells the log what each stage takes beside its weights, and checks that all of it fits: a stage with few core layers has
+/// blocks of as many layers as prelude and coda have, so together they can take more than one device would.
+pub(crate) fn plan_stages(
     capacity: &Capacity,
     model: &ModelConfig,
-    stages: impl ExactSizeIterator<Item = &'a Range<usize>>,
+    tp: usize,
+    stages: &[Range<usize>],
 ) -> Result<(), WorkerError> {
-    let (count, mut needed) = (stages.len(), 0_u64);
-    for (stage, core) in stages.enumerate() {
-        let bytes = capacity.part_bytes(model, &Shard::whole(model), core);
+    let shards = Shard::all(model, tp).map_err(LoadError::from)?;
+    let mut needed = 0_u64;
+    for (stage, core) in stages.iter().enumerate() {
+        let of_shard = |shard| capacity.part_bytes(model, shard, core);
+        let bytes = shards.iter().map(of_shard).fold(0, u64::saturating_add);
         needed = needed.saturating_add(bytes);
-        if count > 1 {
-            tracing::info!(stage, of = count, core_layers = ?core, bytes, "stage is planned, without its weights");
-        }
+        tracing::info!(stage, of = stages.len(), core_layers = ?core, bytes, "stage is planned, without its weights");
     }
     check(needed)
 }

@@ -16,7 +16,7 @@ use windlass_engine::{Engine, MonotonicClock, block_bytes};
 #[cfg(not(feature = "cuda"))]
 use windlass_kernels::CudaError;
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig, GpuConfig};
-use windlass_model::{LoadError, LoadProgress, ModelConfig, Network, Ranks, Runner, stages};
+use windlass_model::{LoadProgress, ModelConfig, Runner, Split, split};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
 use windlass_transport::{Incoming, Protocol, ServerTls};
@@ -64,11 +64,8 @@ impl Worker {
             WorkerBackend::Cuda(gpu) => Self::load_on_gpu(config, gpu, progress),
             WorkerBackend::Cpu => {
                 let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
-                if config.stages > 1 {
-                    let stages = cpu.split(config.stages).map(Cpu::with).collect();
-                    return Self::load_stages(stages, config, progress);
-                }
-                Self::load_on(Cpu::group(cpu, config.tp), config, progress)
+                let backends = cpu.split(config.stages).map(|cpu| Cpu::group(cpu, config.tp)).collect();
+                Self::load_on(backends, config, progress)
             }
         }
     }
@@ -86,7 +83,7 @@ impl Worker {
         if needed > free {
             return Err(WorkerError::DeviceMemory { needed, free });
         }
-        Self::load_on(vec![cuda], config, progress)
+        Self::load_on(vec![vec![cuda]], config, progress)
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -98,25 +95,18 @@ impl Worker {
         Err(CudaError::NotBuilt.into())
     }
 
+    /// `backends` has of each stage one for each rank.
     fn load_on<B: Backend>(
-        ranks: Vec<B>,
+        backends: Vec<Vec<B>>,
         config: &WorkerConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, WorkerError> {
         let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
-        Self::start(config, Ranks::load(ranks, &checkpoint, &model, progress)?)
-    }
-
-    fn load_stages<B: Backend>(
-        backends: Vec<B>,
-        config: &WorkerConfig,
-        progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<Self, WorkerError> {
-        let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
-        let devices = stages::assign(backends, &model).map_err(LoadError::from)?;
-        memory::plan(&config.engine.capacity(&model), &model, devices.iter().map(|(_, core)| core))?;
-        let parts = Network::load_parts(devices, &checkpoint, &model, progress)?;
-        Self::start(config, stages::runner(parts))
+        let split = Split::new(backends, &model)?;
+        if split.stages().len() > 1 {
+            memory::plan_stages(&config.engine.capacity(&model), &model, config.tp, split.stages())?;
+        }
+        Self::start(config, split::runner(split.load(&checkpoint, &model, progress)?))
     }
 
     /// The same with all ranks but the first in processes of their own, which join at `ranks`: waits until they have, and have

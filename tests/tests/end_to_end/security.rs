@@ -158,7 +158,7 @@ async fn a_client_that_speaks_tls_or_not_unlike_the_server_is_told_so() -> Resul
             Ok(String::from_utf8(output.stderr)?)
         };
         let without = said(&secure, &[])?;
-        ensure!(without.contains("if the server speaks TLS, use https:// and set the CA"), "{without}");
+        ensure!(without.contains("the server speaks TLS, use https:// and set the CA"), "{without}");
         let with = said(&plain, &["--ca", text(&authority.ca)?])?;
         ensure!(with.contains("the server does not speak TLS"), "{with}");
     }

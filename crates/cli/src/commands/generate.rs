@@ -20,7 +20,7 @@ use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runn
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
 use crate::policy_argument::{DepthArgument, KvArgument, finite};
-use crate::split::Split;
+use crate::split;
 use crate::text_files::tokenizer;
 use output::{Fields, Output};
 
@@ -113,7 +113,8 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
         None => {
             let threads = thread_count(arguments.threads)?;
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            run_on(arguments.split().cpus(cpu, &config)?, arguments, (&folder, &config), tokenizer, request)
+            let backends = split::cpus(cpu, &config, arguments.tp, arguments.stages)?;
+            run_on(backends, arguments, (&folder, &config), tokenizer, request)
         }
         Some(_) if arguments.stages > 1 => {
             bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
@@ -121,7 +122,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
         #[cfg(feature = "cuda")]
         Some(gpu) => {
             let cuda = Cuda::open(&gpu, arguments.weights)?;
-            run_on(vec![cuda], arguments, (&folder, &config), tokenizer, request)
+            run_on(vec![vec![cuda]], arguments, (&folder, &config), tokenizer, request)
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
@@ -129,13 +130,13 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
 }
 
 fn run_on<B: Backend>(
-    backends: Vec<B>,
+    backends: Vec<Vec<B>>,
     arguments: &GenerateArguments,
     (folder, config): (&ModelFolder, &ModelConfig),
     tokenizer: Option<Arc<Tokenizer>>,
     request: Request,
 ) -> Result<()> {
-    let mut engine = engine(folder, config, &request, backends, arguments.split())?;
+    let mut engine = engine(folder, config, &request, backends)?;
     let fields = Fields {
         exit_values: arguments.exit_values,
         top_logprobs: arguments.logprobs.is_some(),
@@ -169,10 +170,6 @@ fn generate<R: Runner>(
 }
 
 impl GenerateArguments {
-    fn split(&self) -> Split {
-        Split { tp: self.tp, stages: self.stages }
-    }
-
     /// Whether to write JSON; what only JSON can show asks for it too.
     fn as_json(&self) -> bool {
         self.json || self.logits || self.exit_values || self.logprobs.is_some()
@@ -223,10 +220,9 @@ fn engine<B: Backend>(
     folder: &ModelFolder,
     config: &ModelConfig,
     request: &Request,
-    backends: Vec<B>,
-    split: Split,
+    backends: Vec<Vec<B>>,
 ) -> Result<Engine<Box<dyn Runner>>> {
-    let runner = split.load(backends, folder, config)?;
+    let runner = split::load(backends, folder, config)?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

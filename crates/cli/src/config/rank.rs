@@ -16,7 +16,7 @@ pub(crate) struct RankOptions {
     /// The worker's `tp_listen`; a worker that is not there yet is waited for
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_JOIN")]
     pub(crate) join: Option<String>,
-    /// Which rank this is, 1 to one less than the worker's `tp`
+    /// Which rank this is, 1 to one less than the worker's `tp` × `stages`, stage by stage
     #[arg(long, value_name = "I", env = "WINDLASS_RANK")]
     pub(crate) rank: Option<usize>,
     /// Folder of the model, or `demo` for the one in this program; the same as the worker's
@@ -69,9 +69,9 @@ impl RankOptions {
     /// Fills in defaults and checks every value but the rank's upper bound, which the worker knows.
     pub(crate) fn config(self) -> Result<RankConfig> {
         let join = self.join.clone().context("join is not set: name the worker's tp_listen as HOST:PORT")?;
-        let rank = self.rank.context("rank is not set: use 1 to one less than the worker's tp")?;
+        let rank = self.rank.context("rank is not set: use 1 to one less than the worker's tp × stages")?;
         if rank == 0 {
-            bail!("rank is 0: use 1 to one less than the worker's tp, rank 0 is the worker itself");
+            bail!("rank is 0: use 1 to one less than the worker's tp × stages, rank 0 is the worker itself");
         }
         let model = self.model.as_deref();
         let model =

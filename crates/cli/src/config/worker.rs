@@ -48,7 +48,7 @@ pub(crate) struct WorkerOptions {
     /// since answers depend on it [default: 1]
     #[arg(long, value_name = "N", env = "WINDLASS_TP")]
     pub(crate) tp: Option<usize>,
-    /// Where the other ranks join, each a `windlass rank` on this machine or another; this worker is rank 0 then
+    /// Where the other ranks join, each a `windlass rank` on this machine or another; this worker is rank 0 of tp × stages then
     /// [default: all ranks are threads of this process]
     #[arg(long, value_name = "HOST:PORT", env = "WINDLASS_TP_LISTEN")]
     pub(crate) tp_listen: Option<String>,
@@ -59,8 +59,8 @@ pub(crate) struct WorkerOptions {
     /// Threads of the computation; ranks in one process share them, each has at least one [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
-    /// Stages that the model is cut into, each with a part of its layers and of the threads: rows go round them in several
-    /// launches at a time. 1 leaves it whole. Changes when answers come, never what they are [default: 1]
+    /// Stages that the model is cut into, each with a part of its layers and of the threads, and with its own ranks where tp is
+    /// more than 1: rows go round them in several launches at a time. 1 leaves it whole. Changes when answers come, never what they are [default: 1]
     #[arg(long, value_name = "N", env = "WINDLASS_STAGES")]
     pub(crate) stages: Option<usize>,
     /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
@@ -292,8 +292,10 @@ impl WorkerOptions {
                 )
             }
             (None, None) => Ok(None),
-            (Some(_), _) if tp == 1 => {
-                bail!("tp_listen is set and tp is 1: set tp to the number of ranks, this one among them")
+            (Some(_), _) if tp == 1 && self.stages.unwrap_or(1) == 1 => {
+                bail!(
+                    "tp_listen is set, and tp and stages are 1: set one of them to how many processes share the model"
+                )
             }
             (Some(address), _) => checked_address("tp_listen", address.clone()).map(Some),
         }

@@ -110,10 +110,6 @@ fn wrong_values_are_named_with_a_remedy() {
             "threads is 1: use at least stages, which is 2",
         ),
         (
-            WorkerOptions { stages: Some(2), tp: Some(2), threads: Some(2), ..demo() },
-            "stages is 2 and tp is 2: set one of them to 1",
-        ),
-        (
             WorkerOptions { stages: Some(2), backend: Some("simulated".into()), ..demo() },
             "stages is 2, which takes backend cpu: set it to 1",
         ),
@@ -123,7 +119,7 @@ fn wrong_values_are_named_with_a_remedy() {
         (WorkerOptions { tp: Some(5), ..demo() }, "tp is 5: use 1 to 4,"),
         (
             WorkerOptions { tp_listen: Some("a:1".into()), ..demo() },
-            "tp_listen is set and tp is 1: set tp to the number of ranks",
+            "tp_listen is set, and tp and stages are 1: set one of them",
         ),
         (
             WorkerOptions { tp: Some(2), tp_listen: Some("a".into()), ..demo() },

@@ -12,7 +12,7 @@ use windlass_engine::{
     TokenOutput, Usage, block_bytes,
 };
 use windlass_kernels::{Backend, Cpu, CpuConfig};
-use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner};
+use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner, Split};
 
 pub fn goldens_folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/goldens/huginn-tiny"))
@@ -58,18 +58,28 @@ pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<Local<B>>
 
 /// The same on a ring of stages of uneven sizes, one for each backend.
 pub fn tiny_on_stages<B: Backend>(backends: Vec<B>, config: EngineConfig) -> Engine<Ring> {
+    let stages = backends.into_iter().map(|backend| vec![backend]).collect();
+    tiny_on_stages_of_ranks(stages, config)
+}
+
+/// The same with a backend for each rank of each stage.
+pub fn tiny_on_stages_of_ranks<B: Backend>(backends: Vec<Vec<B>>, config: EngineConfig) -> Engine<Ring> {
     Engine::new(ring(backends, goldens_folder()), config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// A model on a ring of stages, the last of which has all core layers that are more than one for each.
-pub fn ring<B: Backend>(backends: Vec<B>, folder: &Path) -> Ring {
+pub fn ring<B: Backend>(backends: Vec<Vec<B>>, folder: &Path) -> Ring {
     let folder = ModelFolder::open(folder).unwrap();
     let config = folder.config().unwrap();
     let (stages, layers) = (backends.len(), config.core_layers);
     let end = |stage: usize| if stage + 1 == stages { layers } else { stage + 1 };
-    let devices = backends.into_iter().enumerate().map(|(stage, backend)| (backend, stage..end(stage)));
-    let checkpoint = folder.checkpoint().unwrap();
-    Ring::new(Network::load_parts(devices.collect(), &checkpoint, &config, &mut |_| {}).unwrap())
+    let split = Split::at(backends, (0..stages).map(|stage| stage..end(stage)).collect(), &config).unwrap();
+    Ring::new(split.load(&folder.checkpoint().unwrap(), &config, &mut |_| {}).unwrap())
+}
+
+/// Backends for stages of ranks, of one thread each.
+pub fn cpu_groups(stages: usize, ranks: usize, cpu: CpuConfig) -> Vec<Vec<Cpu>> {
+    (0..stages).map(|_| Cpu::group(cpu, ranks)).collect()
 }
 
 /// As many backends of one thread.
@@ -81,8 +91,9 @@ pub fn cpus(count: usize) -> Vec<Cpu> {
 pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<Ranks<Cpu>> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
-    let ranks = Ranks::load(Cpu::group(cpu, ranks), &checkpoint, &model, &mut |_| {}).unwrap();
-    Engine::new(ranks, config, Box::new(MonotonicClock::start())).unwrap()
+    let split = Split::new(vec![Cpu::group(cpu, ranks)], &model).unwrap();
+    let networks = split.load(&checkpoint, &model, &mut |_| {}).unwrap().remove(0);
+    Engine::new(Ranks::of_threads(networks), config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// Limits with memory for this many K/V blocks.

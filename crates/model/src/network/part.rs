@@ -6,9 +6,11 @@ use windlass_kernels::{Backend, LatentChange, Rows};
 
 use super::layer::{Finish, Layer};
 use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
+use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
+use crate::error::LoadError;
 use crate::shard::Shard;
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::{LayerWeights, LoadProgress, Weights};
 
 /// Devices with the core layers that each gets, in order, or a rank's shard of them.
 pub(super) struct Parts<B: Backend> {
@@ -17,9 +19,9 @@ pub(super) struct Parts<B: Backend> {
 }
 
 impl<B: Backend> Parts<B> {
-    /// All layers on one device.
-    pub(super) fn one(backend: B, config: &ModelConfig, shard: Shard) -> Self {
-        Self { devices: vec![(backend, 0..config.core_layers)], shard }
+    /// One part alone, on one device.
+    pub(super) fn one(backend: B, layers: Range<usize>, shard: Shard) -> Self {
+        Self { devices: vec![(backend, layers)], shard }
     }
 
     /// # Panics
@@ -34,18 +36,38 @@ impl<B: Backend> Parts<B> {
         Self { devices, shard }
     }
 
-    /// Packs the layers of prelude, core and coda, which it is given in this order, each onto its device.
+    /// The device of one of the layers of prelude, core and coda, counted in this order.
+    fn device(&self, config: &ModelConfig, layer: usize) -> Option<&B> {
+        // Prelude layers go with the first of the core, coda layers with the last.
+        let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);
+        self.devices.iter().find(|(_, layers)| layers.contains(&core)).map(|(backend, _)| backend)
+    }
+
+    /// Whether a layer is here.
+    pub(super) fn has(&self, config: &ModelConfig, layer: usize) -> bool {
+        self.device(config, layer).is_some()
+    }
+
+    /// Packs the layers that are here, which it is given in order, each onto its device.
     pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights) -> Layer<B> {
-        let mut layers_before = 0_usize;
+        let layers = config.prelude_layers + config.core_layers + config.coda_layers;
+        let mut devices = (0..layers).filter_map(|layer| self.device(config, layer));
         move |weights| {
-            let layer = layers_before;
-            layers_before += 1;
-            // Prelude layers go with the first of the core, coda layers with the last.
-            let core = layer.saturating_sub(config.prelude_layers).min(config.core_layers - 1);
-            let device = self.devices.iter().find(|(_, layers)| layers.contains(&core));
-            let (backend, _) = device.expect("every core layer has a device");
+            let backend = devices.next().expect("no more layers than are here");
             Layer::new(backend, weights, config, &self.shard)
         }
+    }
+
+    /// Loads what is here.
+    pub(super) fn load(
+        self,
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Vec<Network<B>>, LoadError> {
+        let wants = |layer| self.has(config, layer);
+        let weights = Weights::load_with(checkpoint, config, progress, wants, self.packer(config))?;
+        Ok(self.assemble(config, weights))
     }
 
     /// The networks of all parts.
@@ -104,20 +126,25 @@ impl<B: Backend> Network<B> {
         self.backend.adapter(latents, embeddings, launch.rows(), &self.entrance().adapter, x);
     }
 
-    /// This part's layers of one core iteration. `x`, `[rows, hidden]`, is what the part before left, and becomes what the one
-    /// behind goes on with: behind the last, where `changes` is replaced by how far latents moved, that is the new latents.
+    /// This part's layers of one core iteration. `input`, `[rows, hidden]`, is what the part before left; `output` is replaced by
+    /// what the one behind goes on with: behind the last, where `changes` is replaced by how far latents moved, that is the
+    /// new latents. The whole in one part has neither.
     pub(crate) fn core_part(
         &self,
         workspace: &mut Workspace<B>,
         launch: Launch<'_>,
-        x: &mut Vec<f32>,
+        input: &[f32],
+        output: &mut Vec<f32>,
         changes: &mut Vec<LatentChange>,
     ) {
+        if self.is_first() && self.is_last() {
+            return self.core(workspace, launch, changes);
+        }
         let count = launch.kv.len();
         if self.is_first() {
             self.begin_core(workspace, launch);
         } else {
-            self.backend.upload(x, &mut workspace.x, Rows::First(count));
+            self.backend.upload(input, &mut workspace.x, Rows::First(count));
         }
         let Workspace { latents, cache, x: on_device, scratch, .. } = workspace;
         if self.is_last() {
@@ -128,6 +155,6 @@ impl<B: Backend> Network<B> {
         } else {
             Layer::forward_all(&self.core, self, on_device, scratch, cache, launch.kv, 0, Finish::Keep);
         }
-        self.backend.download(on_device, count, x);
+        self.backend.download(on_device, count, output);
     }
 }

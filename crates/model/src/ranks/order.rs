@@ -1,10 +1,11 @@
-//! What rank 0 asks of the others, complete in itself.
+//! What a device of a split model is asked to do, complete in itself.
 
 use windlass_kernels::{BLOCK_POSITIONS, BlockId, KvRow, KvTable};
 
 use crate::network::{Capacity, Launch};
+use crate::runner::Wanted;
 
-/// One step of all ranks.
+/// One step of a device.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Order {
     /// Which.
@@ -15,8 +16,9 @@ pub struct Order {
     pub rows: Vec<OrderRow>,
     /// Of a prelude, one per row.
     pub tokens: Vec<u32>,
-    /// Of a prelude, `[rows, hidden]`.
-    pub initial: Vec<f32>,
+    /// `[rows, hidden]`: of a prelude and of latents what latents become; of a core behind the first stage, what the stage before
+    /// left.
+    pub values: Vec<f32>,
     /// Of a coda, the rows that need their logits.
     pub logits: Vec<u32>,
     /// Of a coda, the rows that need the most likely token alone.
@@ -28,8 +30,10 @@ pub struct Order {
 pub enum Step {
     /// Make memory.
     Allocate(Capacity),
-    /// Run the prelude.
+    /// Take over the rows' latents, and run the prelude where that is.
     Prelude,
+    /// Take over the rows' latents.
+    Latents,
     /// Run the core.
     Core,
     /// Run the coda, and the head where something is wanted of it.
@@ -68,27 +72,49 @@ pub struct OpenedTable {
 
 impl Order {
     /// Makes room for launches of so many rows, so that filling it allocates nothing.
-    pub(super) fn reserve(&mut self, rows: usize, hidden: usize) {
+    pub(crate) fn reserve(&mut self, rows: usize, hidden: usize) {
         self.rows.reserve(rows);
         self.tokens.reserve(rows);
-        self.initial.reserve(rows * hidden);
+        self.values.reserve(rows * hidden);
         self.logits.reserve(rows);
         self.most_likely.reserve(rows);
     }
 
-    /// Begins an order of `step`, with all that was `opened` before.
-    pub(super) fn begin(&mut self, step: Step, opened: &mut Vec<OpenedTable>) {
+    /// Begins an order of `step`, with nothing else in it.
+    pub(crate) fn begin(&mut self, step: Step) {
         self.step = step;
+        self.opened.clear();
         self.rows.clear();
         self.tokens.clear();
-        self.initial.clear();
+        self.values.clear();
         self.logits.clear();
         self.most_likely.clear();
-        self.opened.clear();
-        self.opened.append(opened);
     }
 
-    pub(super) fn set_rows(&mut self, launch: Launch<'_>) {
+    /// Becomes the same as `other`, in the memory that it has.
+    pub fn copy(&mut self, other: &Self) {
+        let Self { step, opened, rows, tokens, values, logits, most_likely } = other;
+        self.begin(*step);
+        self.opened.extend_from_slice(opened);
+        self.rows.extend_from_slice(rows);
+        self.tokens.extend_from_slice(tokens);
+        self.values.extend_from_slice(values);
+        self.logits.extend_from_slice(logits);
+        self.most_likely.extend_from_slice(most_likely);
+    }
+
+    pub(crate) fn set_entering(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
+        self.set_rows(launch);
+        self.tokens.extend_from_slice(tokens);
+        self.values.extend_from_slice(initial);
+    }
+
+    pub(crate) fn set_wanted(&mut self, wanted: Wanted<'_>) {
+        self.logits.extend_from_slice(wanted.logits);
+        self.most_likely.extend_from_slice(wanted.most_likely);
+    }
+
+    pub(crate) fn set_rows(&mut self, launch: Launch<'_>) {
         let row = |(&latent, &kv): (&u32, &KvRow)| {
             let (table, position) = (&launch.kv.tables[kv.table as usize], kv.position as usize);
             let block = table.block(kv.slot, position).expect("a block before its first write");
@@ -104,7 +130,7 @@ impl Order {
 }
 
 impl OpenedTable {
-    pub(super) fn new(table: u32, contents: &KvTable) -> Self {
+    pub(crate) fn new(table: u32, contents: &KvTable) -> Self {
         let (blocks, top_slots) = contents.contents();
         Self { table, blocks: blocks.to_vec(), top_slots: top_slots.to_vec() }
     }

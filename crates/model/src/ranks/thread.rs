@@ -25,7 +25,7 @@ pub(super) struct RankThread {
 impl RankThread {
     /// # Panics
     /// If the system refuses the thread.
-    pub(super) fn start<B: Backend>(rank: usize, network: Network<B>) -> Self {
+    pub(super) fn start<B: Backend>(of: &str, rank: usize, network: Network<B>) -> Self {
         let (orders, inbox) = sync_channel::<Arc<Order>>(ORDERS);
         let (outbox, parts) = sync_channel(ORDERS);
         let mut follower = Follower::new(network);
@@ -38,7 +38,7 @@ impl RankThread {
             }
         };
         let thread = thread::Builder::new()
-            .name(format!("windlass-rank-{rank}"))
+            .name(format!("{of}-rank-{rank}"))
             .spawn(obey)
             .expect("the thread of a rank");
         Self { rank, orders: Some(orders), parts, thread: Some(thread) }

@@ -1,13 +1,14 @@
 //! Which layers go to which stage.
 
 use std::ops::Range;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use windlass_kernels::{Backend, KvRow, KvRows, KvTable};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
-use crate::shard::Shard;
+use crate::shard::{RanksError, Shard};
 
 /// Rows of the launches that are timed: as many as a stage commonly has in flight, and no more than a K/V block has positions.
 const ROWS: usize = 16;
@@ -26,8 +27,9 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Times a layer, the adapter and the head of the model's sizes on `backend`, with random weights; gives the backend back.
-    pub fn measure<B: Backend>(backend: B, config: &ModelConfig) -> (Self, B) {
+    /// Times a layer, the adapter and the head of the model's sizes, with random weights, on a backend for each rank that shares
+    /// them; gives the backends back.
+    pub fn measure<B: Backend>(backends: Vec<B>, config: &ModelConfig) -> Result<(Self, Vec<B>), RanksError> {
         let sample = ModelConfig {
             prelude_layers: 1,
             core_layers: 1,
@@ -35,9 +37,17 @@ impl Costs {
             context_length: config.context_length.min(ROWS),
             ..config.clone()
         };
-        let network = Network::synthetic(backend, &sample, Shard::whole(&sample), 0);
-        let costs = Self::of(&network, sample.context_length);
-        (costs, network.into_backend())
+        let shards = Shard::all(&sample, backends.len())?;
+        let time = |(backend, shard)| {
+            let network = Network::synthetic(backend, &sample, shard, 0);
+            (Self::of(&network, sample.context_length), network.into_backend())
+        };
+        let timed: Vec<(Self, B)> = thread::scope(|scope| {
+            let ranks = backends.into_iter().zip(shards);
+            let ranks: Vec<_> = ranks.map(|rank| scope.spawn(move || time(rank))).collect();
+            ranks.into_iter().map(|rank| rank.join().expect("a rank that is timed")).collect()
+        });
+        Ok((timed[0].0, timed.into_iter().map(|(_, backend)| backend).collect()))
     }
 
     /// Of a network of one layer in each part.
@@ -142,6 +152,8 @@ pub fn cut(
 
 #[cfg(test)]
 mod tests {
+    use windlass_kernels::{Cpu, CpuConfig};
+
     use super::*;
     use crate::synthetic::Shape;
 
@@ -214,9 +226,13 @@ mod tests {
     }
 
     #[test]
-    fn measuring_gives_the_backend_back_and_a_layer_takes_time() {
-        let (costs, backend) = Costs::measure(windlass_kernels::Cpu::new(1), &config(2, 4, 2));
-        assert!(costs.layer > Duration::ZERO);
-        assert_eq!(backend.arithmetic(), windlass_kernels::Cpu::new(1).arithmetic());
+    fn measuring_gives_the_backends_back_and_a_layer_takes_time() {
+        for ranks in [1, 2] {
+            let backends = Cpu::group(CpuConfig::new(1), ranks);
+            let (costs, backends) = Costs::measure(backends, &config(2, 4, 2)).unwrap();
+            assert!(costs.layer > Duration::ZERO);
+            assert_eq!(backends.len(), ranks);
+            assert_eq!(backends[0].arithmetic(), Cpu::new(1).arithmetic());
+        }
     }
 }

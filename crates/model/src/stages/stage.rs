@@ -1,4 +1,5 @@
-//! One stage: a part of the network on a device and a thread of its own.
+//! One stage: a part of the network on a device and a thread of its own, or on several ranks that share its layers, here or in
+//! other processes.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use windlass_kernels::Backend;
 
-use super::parcel::{Entering, Parcel};
-use crate::network::{Capacity, Network, Workspace};
+use super::parcel::Parcel;
+use crate::network::{Capacity, Network};
+use crate::ranks::{Device, Order, Others, Outcome, Step};
 use crate::runner::Part;
 
 /// What a stage is told. It obeys in the order in which it is told, so that what one launch leaves is there for the next.
@@ -21,8 +23,8 @@ pub(super) enum Message {
     Launch(Box<Parcel>),
     /// Take over the latents that a core launch left at the end of the ring.
     Latents(Box<Parcel>),
-    /// End.
-    Stop,
+    /// End; whether that is because something failed.
+    Stop { is_failure: bool },
 }
 
 /// What stages answer.
@@ -37,11 +39,51 @@ pub(super) enum Answer {
     Lost { stage: usize, panic: String },
 }
 
+/// The ranks of a stage, wherever they are. Both operations panic if one is lost.
+pub trait StageRanks: Send {
+    /// Has all of them do as `order` says, after those before.
+    fn obey(&mut self, order: &Order);
+    /// Replaces `outcome` by what they made of `order`, the last one, a core or a coda.
+    fn outcome(&mut self, order: &Order, outcome: &mut Outcome);
+}
+
+/// Ranks of which the first computes on the stage's own thread.
+pub struct LocalRanks<B: Backend> {
+    /// Before the others, so that its end frees those that wait for it before it waits for theirs.
+    first: Device<B>,
+    others: Others,
+}
+
+impl<B: Backend> LocalRanks<B> {
+    /// The first rank's network, and the way to the others.
+    pub fn new(first: Network<B>, others: Others) -> Self {
+        Self { first: Device::new(first), others }
+    }
+}
+
+impl<B: Backend> StageRanks for LocalRanks<B> {
+    fn obey(&mut self, order: &Order) {
+        self.others.tell(|copy| copy.copy(order));
+        self.first.obey(order);
+        if let Step::Allocate(capacity) = order.step {
+            self.others.reserve(capacity.rows, self.first.network().config().hidden);
+        }
+    }
+
+    fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
+        let Self { first, others } = self;
+        if order.step == Step::Coda && order.wants_head() {
+            let vocabulary = first.network().config().vocabulary;
+            others.join(&mut first.outcome.head, vocabulary);
+        }
+        std::mem::swap(outcome, &mut first.outcome);
+    }
+}
+
 /// One stage of a ring.
-pub(super) struct Stage<B: Backend> {
+pub(super) struct Stage {
     pub(super) number: usize,
-    pub(super) network: Network<B>,
-    pub(super) workspace: Workspace<B>,
+    pub(super) ranks: Box<dyn StageRanks>,
     /// The stage behind this one; none behind the last.
     pub(super) next: Option<SyncSender<Message>>,
     pub(super) answers: SyncSender<Answer>,
@@ -49,30 +91,34 @@ pub(super) struct Stage<B: Backend> {
     pub(super) busy_ns: Arc<AtomicU64>,
 }
 
-impl<B: Backend> Stage<B> {
+impl Stage {
     /// Obeys until told to stop. A panic is answered, since whoever waits for a launch would wait forever.
-    pub(super) fn run(mut self, inbox: &Receiver<Message>) {
+    pub(super) fn run(self, inbox: &Receiver<Message>) {
         let (stage, answers) = (self.number, self.answers.clone());
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.obey(inbox))) {
+        // It goes down with its panic, so that ranks elsewhere see a failure and not an end in order.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || self.hear(inbox))) {
             // Where nobody listens any more, nobody waits.
             let _ = answers.send(Answer::Lost { stage, panic: message_of(&*panic) });
         }
     }
 
-    fn obey(&mut self, inbox: &Receiver<Message>) {
+    fn hear(mut self, inbox: &Receiver<Message>) {
         while let Ok(message) = inbox.recv() {
             match message {
                 Message::Allocate(capacity) => {
-                    self.workspace = self.network.workspace(Capacity::NOTHING);
-                    self.workspace = self.network.workspace(capacity);
+                    self.ranks.obey(&Order { step: Step::Allocate(capacity), ..Order::default() });
                     self.answer(Answer::Allocated);
                 }
                 Message::Launch(parcel) => self.launch(parcel),
-                Message::Latents(parcel) => {
-                    self.network.set_latents(&mut self.workspace, &parcel.x, parcel.rows.latents());
+                Message::Latents(mut parcel) => {
+                    parcel.order.step = Step::Latents;
+                    self.ranks.obey(&parcel.order);
                     self.answer(Answer::Spare(parcel));
                 }
-                Message::Stop => return,
+                Message::Stop { is_failure } => {
+                    assert!(!is_failure, "the engine failed");
+                    return;
+                }
             }
         }
     }
@@ -80,17 +126,17 @@ impl<B: Backend> Stage<B> {
     fn launch(&mut self, mut parcel: Box<Parcel>) {
         let start = Instant::now();
         let mut prelude = Duration::ZERO;
-        match parcel.part {
-            Part::Core => {
-                prelude = self.enter(&parcel.entering);
-                let Parcel { rows, x, changes, .. } = &mut *parcel;
-                self.network.core_part(&mut self.workspace, rows.launch(), x, changes);
+        if !parcel.entering.rows.is_empty() {
+            self.ranks.obey(&parcel.entering);
+            if self.number == 0 {
+                prelude = start.elapsed();
             }
-            Part::Coda => {
-                let Parcel { rows, wanted_logits, wanted_tokens, logits, most_likely, .. } = &mut *parcel;
-                self.network.coda(&mut self.workspace, rows.launch(), wanted_logits, logits);
-                self.network.most_likely(&mut self.workspace, wanted_tokens, most_likely);
-            }
+        }
+        let Parcel { order, outcome, .. } = &mut *parcel;
+        self.ranks.obey(order);
+        self.ranks.outcome(order, outcome);
+        if order.step == Step::Core {
+            std::mem::swap(&mut order.values, &mut outcome.values);
         }
         let took = start.elapsed();
         self.busy_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
@@ -98,23 +144,9 @@ impl<B: Backend> Stage<B> {
         parcel.busy.launch += took.saturating_sub(prelude);
         match &self.next {
             // A stage that is lost has said so itself.
-            Some(next) if parcel.part == Part::Core => drop(next.send(Message::Launch(parcel))),
+            Some(next) if parcel.part() == Part::Core => drop(next.send(Message::Launch(parcel))),
             _ => self.answer(Answer::Done(parcel)),
         }
-    }
-
-    /// The prelude for rows that enter, at the first stage; at the last they need their latents alone, with which the core's
-    /// end compares the new ones. Returns how long the prelude took.
-    fn enter(&mut self, Entering { rows, tokens, initial }: &Entering) -> Duration {
-        let start = Instant::now();
-        if !rows.is_empty() && self.network.is_first() {
-            self.network.prelude(&mut self.workspace, tokens, initial, rows.launch());
-            return start.elapsed();
-        }
-        if !rows.is_empty() && self.network.is_last() {
-            self.network.set_latents(&mut self.workspace, initial, rows.latents());
-        }
-        Duration::ZERO
     }
 
     fn answer(&self, answer: Answer) {

@@ -9,7 +9,7 @@ use crate::error::WorkerError;
 #[derive(Debug, thiserror::Error)]
 pub enum RankError {
     /// Something else than a rank's number.
-    #[error("rank is {rank}: use 1 to one less than the group's tp; rank 0 is the worker itself")]
+    #[error("rank is {rank}: use 1 to one less than the group's tp × stages; rank 0 is the worker itself")]
     Rank {
         /// The setting.
         rank: usize,

@@ -11,12 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
+use windlass_model::ranks::{HeadPart, Outcome};
 use windlass_proto::v1::from_rank::Message;
 use windlass_proto::v1::ranks_server::{Ranks, RanksServer};
-use windlass_proto::v1::{FromRank, RankHello, RankValues, RankWelcome, ToRank, to_rank};
+use windlass_proto::v1::{FromRank, RankHello, RankValues, ToRank, to_rank};
 use windlass_transport::{Incoming, ServerTls};
 
-use super::hub::{Hub, RemoteRank};
+use super::place::Place;
 use super::{MAX_MESSAGE_BYTES, QUEUE, WINDOW_BYTES, wire};
 use crate::error::WorkerError;
 
@@ -37,7 +38,8 @@ pub(crate) struct Host {
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Group {
-    ranks: usize,
+    /// By rank.
+    places: Vec<Place>,
     fingerprint: String,
     /// By rank: whether it has been here.
     taken: Mutex<Vec<bool>>,
@@ -61,7 +63,8 @@ pub(super) struct Joined {
     pub(super) rank: usize,
     pub(super) to: mpsc::Sender<ToRank>,
     pub(super) summands: mpsc::Receiver<RankValues>,
-    pub(super) parts: mpsc::Receiver<windlass_model::ranks::HeadPart>,
+    pub(super) parts: mpsc::Receiver<HeadPart>,
+    pub(super) outcomes: mpsc::Receiver<Outcome>,
     pub(super) ready: oneshot::Receiver<()>,
 }
 
@@ -69,28 +72,24 @@ pub(super) struct Joined {
 struct Outlets {
     ready: Option<oneshot::Sender<()>>,
     summands: mpsc::Sender<RankValues>,
-    parts: mpsc::Sender<windlass_model::ranks::HeadPart>,
-}
-
-/// Ranks that have all joined.
-pub(super) struct Members {
-    pub(super) hub: Hub,
-    pub(super) links: Vec<RemoteRank>,
-    pub(super) ready: Vec<oneshot::Receiver<()>>,
+    parts: mpsc::Sender<HeadPart>,
+    outcomes: mpsc::Sender<Outcome>,
 }
 
 impl Host {
-    /// Lets ranks with the same `fingerprint` join from now on, and waits until all have. Must be called inside a tokio runtime.
+    /// Lets ranks with the same `fingerprint` join from now on, and waits until all have: returns them by rank. `places` are those
+    /// of all ranks, of rank 0 too. Must be called inside a tokio runtime.
     pub(super) async fn gather(
         listener: TcpListener,
         tls: Option<ServerTls>,
-        ranks: usize,
+        places: Vec<Place>,
         fingerprint: String,
         rank_timeout: Duration,
-    ) -> Result<(Self, Members), WorkerError> {
+    ) -> Result<(Self, Vec<Joined>), WorkerError> {
+        let ranks = places.len();
         let (joined, mut arrivals) = mpsc::channel(ranks);
         let group = Arc::new(Group {
-            ranks,
+            places,
             fingerprint,
             taken: Mutex::new(vec![false; ranks]),
             joined,
@@ -121,8 +120,12 @@ impl Host {
             }
         }
         members.sort_by_key(|member: &Joined| member.rank);
-        let members = Members::new(members, &host.group);
         Ok((host, members))
+    }
+
+    /// What all connections share.
+    pub(super) fn group(&self) -> Arc<Group> {
+        Arc::clone(&self.group)
     }
 
     /// Waits until all members have loaded their part of the model.
@@ -159,18 +162,6 @@ impl Drop for Host {
     }
 }
 
-impl Members {
-    fn new(joined: Vec<Joined>, group: &Arc<Group>) -> Self {
-        let mut members = Self { hub: Hub::new(Arc::clone(group)), links: Vec::new(), ready: Vec::new() };
-        for Joined { rank, to, summands, parts, ready } in joined {
-            members.hub.add(rank, to.clone(), summands);
-            members.links.push(RemoteRank::new(rank, to, parts, Arc::clone(group)));
-            members.ready.push(ready);
-        }
-        members
-    }
-}
-
 impl Group {
     /// The group is over, unless it was before.
     fn settle(&self, fate: Fate) {
@@ -201,7 +192,7 @@ impl Group {
 
     /// Gives whoever says hello its place.
     fn admit(&self, hello: &RankHello) -> Result<usize, Status> {
-        let (rank, ranks) = (hello.rank as usize, self.ranks);
+        let (rank, ranks) = (hello.rank as usize, self.places.len());
         if rank == 0 || rank >= ranks {
             let most = ranks - 1;
             return Err(Status::failed_precondition(format!("rank is {rank}: use 1 to {most}")));
@@ -271,6 +262,10 @@ impl Outlets {
                 let part = wire::head_part(&part).map_err(|error| error.to_string())?;
                 drop(self.parts.send(part).await);
             }
+            Message::Outcome(outcome) => {
+                let outcome = wire::outcome(&outcome).map_err(|error| error.to_string())?;
+                drop(self.outcomes.send(outcome).await);
+            }
         }
         Ok(())
     }
@@ -294,17 +289,22 @@ impl Ranks for Service {
             return Err(Status::invalid_argument("a rank says hello first"));
         };
         let rank = group.admit(&hello)?;
-        tracing::info!(rank, ranks = group.ranks, "a rank has joined");
+        tracing::info!(rank, ranks = group.places.len(), "a rank has joined");
         let (to, outbox) = mpsc::channel(QUEUE);
         let (ready_sender, ready) = oneshot::channel();
         let (summands_sender, summands) = mpsc::channel(QUEUE);
         let (parts_sender, parts) = mpsc::channel(QUEUE);
-        let welcome = RankWelcome { ranks: group.ranks as u32, nccl_unique_id: Vec::new() };
-        let welcome = ToRank { message: Some(to_rank::Message::Welcome(welcome)) };
-        let outlets = Outlets { ready: Some(ready_sender), summands: summands_sender, parts: parts_sender };
+        let (outcomes_sender, outcomes) = mpsc::channel(QUEUE);
+        let welcome = ToRank { message: Some(to_rank::Message::Welcome(group.places[rank].welcome())) };
+        let outlets = Outlets {
+            ready: Some(ready_sender),
+            summands: summands_sender,
+            parts: parts_sender,
+            outcomes: outcomes_sender,
+        };
         let gone = |_| Status::failed_precondition("the group is over");
         to.send(welcome).await.map_err(|_| Status::internal("the way to the rank is closed"))?;
-        group.joined.send(Joined { rank, to, summands, parts, ready }).await.map_err(gone)?;
+        group.joined.send(Joined { rank, to, summands, parts, outcomes, ready }).await.map_err(gone)?;
         tokio::spawn(Arc::clone(group).listen(rank, incoming, outlets));
         Ok(Response::new(Arc::clone(group).outgoing(outbox)))
     }

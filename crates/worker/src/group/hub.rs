@@ -1,10 +1,12 @@
-//! Rank 0's ways to the others: what it orders, and what they add to sums.
+//! Rank 0's ways to the others: what it orders, what they add to sums, and what they make of orders.
 
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::mpsc;
 use windlass_kernels::group::{Exchange, add_up};
-use windlass_model::ranks::{HeadPart, Order, RankLink};
+use windlass_model::ranks::{HeadPart, Order, Others, Outcome, RankLink, Step};
+use windlass_model::stages::StageRanks;
 use windlass_proto::v1::{RankValues, ToRank, to_rank::Message};
 
 use super::host::Group;
@@ -42,17 +44,57 @@ impl Hub {
 
 impl Exchange for Hub {
     fn all_reduce(&mut self, values: &mut [f32]) {
-        for Spoke { rank, summands, .. } in &mut self.spokes {
-            let summand = summands.blocking_recv().unwrap_or_else(|| panic!("{}", self.group.reason(*rank)));
-            self.summand.clear();
-            self.summand
-                .extend(wire::values(&summand).unwrap_or_else(|error| panic!("rank {rank}: {error}")));
-            add_up(values, &self.summand);
+        let Self { group, spokes, summand } = self;
+        for spoke in spokes {
+            let message = spoke.summands.blocking_recv();
+            spoke.read(&message.unwrap_or_else(|| panic!("{}", group.reason(spoke.rank))), summand);
+            add_up(values, summand);
         }
-        let sum = ToRank { message: Some(Message::Sum(wire::values_message(values))) };
+        self.share(values);
+    }
+}
+
+impl Hub {
+    /// Adds up for ranks none of which is this process, on a thread that ends with the first of them.
+    ///
+    /// # Panics
+    /// If the system refuses the thread.
+    pub(super) fn relay(mut self, stage: usize) {
+        let thread = thread::Builder::new().name(format!("windlass-sums-{stage}"));
+        let mut sum = Vec::new();
+        let relay = move || while self.relay_sum(&mut sum).is_some() {};
+        thread.spawn(relay).expect("the thread of a stage's sums");
+    }
+
+    /// One sum; none if a rank has left.
+    fn relay_sum(&mut self, sum: &mut Vec<f32>) -> Option<()> {
+        let Self { spokes, summand, .. } = self;
+        for (index, spoke) in spokes.iter_mut().enumerate() {
+            let message = spoke.summands.blocking_recv()?;
+            if index == 0 {
+                spoke.read(&message, sum);
+            } else {
+                spoke.read(&message, summand);
+                add_up(sum, summand);
+            }
+        }
+        self.share(sum);
+        Some(())
+    }
+
+    /// Sends everybody the sum.
+    fn share(&self, sum: &[f32]) {
+        let sum = ToRank { message: Some(Message::Sum(wire::values_message(sum))) };
         for Spoke { rank, to, .. } in &self.spokes {
             to.blocking_send(sum.clone()).unwrap_or_else(|_| panic!("{}", self.group.reason(*rank)));
         }
+    }
+}
+
+impl Spoke {
+    fn read(&self, summand: &RankValues, values: &mut Vec<f32>) {
+        values.clear();
+        values.extend(wire::values(summand).unwrap_or_else(|error| panic!("rank {}: {error}", self.rank)));
     }
 }
 
@@ -61,6 +103,7 @@ pub(super) struct RemoteRank {
     rank: usize,
     to: mpsc::Sender<ToRank>,
     parts: mpsc::Receiver<HeadPart>,
+    outcomes: mpsc::Receiver<Outcome>,
     group: Arc<Group>,
 }
 
@@ -68,17 +111,21 @@ impl RemoteRank {
     pub(super) fn new(
         rank: usize,
         to: mpsc::Sender<ToRank>,
-        parts: mpsc::Receiver<HeadPart>,
+        (parts, outcomes): (mpsc::Receiver<HeadPart>, mpsc::Receiver<Outcome>),
         group: Arc<Group>,
     ) -> Self {
-        Self { rank, to, parts, group }
+        Self { rank, to, parts, outcomes, group }
+    }
+
+    fn order(&self, order: &Order) {
+        let order = ToRank { message: Some(Message::Order(wire::order_message(order))) };
+        self.to.blocking_send(order).unwrap_or_else(|_| panic!("{}", self.group.reason(self.rank)));
     }
 }
 
 impl RankLink for RemoteRank {
     fn send(&mut self, order: &Arc<Order>) {
-        let order = ToRank { message: Some(Message::Order(wire::order_message(order))) };
-        self.to.blocking_send(order).unwrap_or_else(|_| panic!("{}", self.group.reason(self.rank)));
+        self.order(order);
     }
 
     fn receive(&mut self) -> Arc<HeadPart> {
@@ -94,4 +141,40 @@ impl Drop for RemoteRank {
             self.group.end();
         }
     }
+}
+
+/// A stage all of whose ranks are in other processes.
+pub(super) struct RemoteStage {
+    first: RemoteRank,
+    others: Others,
+    vocabulary: usize,
+}
+
+impl RemoteStage {
+    /// Of ranks in order, at least one.
+    pub(super) fn new(mut ranks: Vec<RemoteRank>, vocabulary: usize) -> Self {
+        let first = ranks.remove(0);
+        Self { first, others: others(ranks), vocabulary }
+    }
+}
+
+impl StageRanks for RemoteStage {
+    fn obey(&mut self, order: &Order) {
+        self.first.order(order);
+        self.others.tell(|copy| copy.copy(order));
+    }
+
+    fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
+        let Self { first, others, vocabulary } = self;
+        let made = first.outcomes.blocking_recv();
+        *outcome = made.unwrap_or_else(|| panic!("{}", first.group.reason(first.rank)));
+        if order.step == Step::Coda && order.wants_head() {
+            others.join(&mut outcome.head, *vocabulary);
+        }
+    }
+}
+
+/// The ways to all ranks of a stage but the first.
+pub(super) fn others(ranks: Vec<RemoteRank>) -> Others {
+    Others::new(ranks.into_iter().map(|rank| -> Box<dyn RankLink> { Box::new(rank) }).collect())
 }

@@ -10,13 +10,14 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use windlass_kernels::group::Exchange;
 use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
-use windlass_model::ranks::{Follower, Order};
-use windlass_model::{LoadError, LoadProgress, ModelFolder, Network, Shard};
+use windlass_model::ranks::{Device, Follower, Order, Step};
+use windlass_model::{LoadError, LoadProgress, ModelFolder, Network};
 use windlass_proto::v1::ranks_client::RanksClient;
 use windlass_proto::v1::to_rank::Message;
 use windlass_proto::v1::{FromRank, RankHello, RankReady, RankValues, ToRank, from_rank};
 use windlass_transport::{ClientTls, ClientTlsFiles};
 
+use super::place::Place;
 use super::{MAX_MESSAGE_BYTES, QUEUE, RANK_TIMEOUT, RankError, WINDOW_BYTES, fingerprint, wire};
 
 /// Between two tries to reach rank 0.
@@ -111,8 +112,7 @@ struct Joined {
     cpu: Cpu,
     outbox: mpsc::Sender<from_rank::Message>,
     incoming: Streaming<ToRank>,
-    /// How many there are.
-    ranks: usize,
+    place: Place,
 }
 
 /// Joins as soon as rank 0 is there.
@@ -126,9 +126,10 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
     let mut was_told = false;
     loop {
         match say_hello(endpoint.connect_lazy(), hello.clone()).await {
-            Ok((outbox, incoming, ranks)) => {
-                tracing::info!(rank = config.rank, ranks, join = config.join, "joined the group");
-                return Ok(Joined { cpu, outbox, incoming, ranks });
+            Ok((outbox, incoming, place)) => {
+                let Place { ranks, shard, layers } = &place;
+                tracing::info!(rank = config.rank, join = config.join, shard, of = ranks, core_layers = ?layers, "joined the group");
+                return Ok(Joined { cpu, outbox, incoming, place });
             }
             Err(status) if status.code() == Code::Unavailable => {
                 if !was_told {
@@ -142,7 +143,7 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
     }
 }
 
-type Welcomed = (mpsc::Sender<from_rank::Message>, Streaming<ToRank>, usize);
+type Welcomed = (mpsc::Sender<from_rank::Message>, Streaming<ToRank>, Place);
 
 async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Status> {
     let mut client = RanksClient::new(channel)
@@ -157,7 +158,7 @@ async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Statu
     });
     let mut incoming = client.join(outgoing).await?.into_inner();
     match incoming.message().await?.and_then(|first| first.message) {
-        Some(Message::Welcome(welcome)) => Ok((outbox, incoming, welcome.ranks as usize)),
+        Some(Message::Welcome(welcome)) => Ok((outbox, incoming, Place::welcomed(&welcome))),
         _ => Err(Status::internal("rank 0 gives no welcome")),
     }
 }
@@ -165,17 +166,18 @@ async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Statu
 /// Loads the rank's part of the model, and obeys until the group is over.
 async fn take_part(
     config: RankConfig,
-    Joined { cpu, outbox, incoming, ranks }: Joined,
+    Joined { cpu, outbox, incoming, place }: Joined,
     progress: impl FnMut(LoadProgress) + Send + 'static,
 ) -> Result<(), RankError> {
     let (sums_sender, sums) = mpsc::channel(QUEUE);
-    let cpu = cpu.in_group(Spoke { to: outbox.clone(), sums });
-    let loading = spawn_blocking(move || load(&config, cpu, ranks, progress));
-    let follower = loading.await.map_err(|_| RankError::Stopped)??;
+    let spoke = Spoke { to: outbox.clone(), sums };
+    let cpu = if place.ranks > 1 { cpu.in_group(spoke) } else { cpu };
+    let loading = spawn_blocking(move || load(&config, cpu, &place, progress));
+    let member = loading.await.map_err(|_| RankError::Stopped)??;
     let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
     ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
     let (orders_sender, orders) = mpsc::channel(QUEUE);
-    let obeying = spawn_blocking(move || obey(follower, orders, &outbox));
+    let obeying = spawn_blocking(move || obey(member, orders, &outbox));
     let heard = hear(incoming, orders_sender, sums_sender).await;
     // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
     match (heard, obeying.await) {
@@ -188,25 +190,50 @@ async fn take_part(
 fn load(
     config: &RankConfig,
     cpu: Cpu,
-    ranks: usize,
+    place: &Place,
     mut progress: impl FnMut(LoadProgress),
-) -> Result<Follower<Cpu>, LoadError> {
+) -> Result<Member, LoadError> {
     let model = config.model.config()?;
-    let shard = Shard::all(&model, ranks)?.swap_remove(config.rank);
-    let network = Network::load_shard(cpu, &config.model.checkpoint()?, &model, shard, &mut progress)?;
-    Ok(Follower::new(network))
+    let (checkpoint, part) = (config.model.checkpoint()?, place.part(&model)?);
+    let network = Network::load_part(cpu, &checkpoint, &model, part, &mut progress)?;
+    Ok(if place.speaks() {
+        Member::Speaker(Device::new(network))
+    } else {
+        Member::Follower(Follower::new(network))
+    })
+}
+
+/// What this process has of the model.
+enum Member {
+    /// A rank whose outcomes another one has as well, but for its part of the head.
+    Follower(Follower<Cpu>),
+    /// The first rank of a stage other than the first.
+    Speaker(Device<Cpu>),
+}
+
+impl Member {
+    /// Does as told; returns the answer, if there is one.
+    fn obey(&mut self, order: &Order) -> Option<from_rank::Message> {
+        match self {
+            Self::Follower(follower) => {
+                let part = follower.obey(order)?;
+                Some(from_rank::Message::HeadPart(wire::head_part_message(&part)))
+            }
+            Self::Speaker(device) => {
+                device.obey(order);
+                let is_answered = matches!(order.step, Step::Core | Step::Coda);
+                is_answered.then(|| from_rank::Message::Outcome(wire::outcome_message(device.outcome())))
+            }
+        }
+    }
 }
 
 /// Obeys all orders until there are no more.
-fn obey(
-    mut follower: Follower<Cpu>,
-    mut orders: mpsc::Receiver<Order>,
-    outbox: &mpsc::Sender<from_rank::Message>,
-) {
+fn obey(mut member: Member, mut orders: mpsc::Receiver<Order>, outbox: &mpsc::Sender<from_rank::Message>) {
     while let Some(order) = orders.blocking_recv() {
-        if let Some(part) = follower.obey(&order) {
+        if let Some(answer) = member.obey(&order) {
             // Rank 0 may have gone.
-            let _ = outbox.blocking_send(from_rank::Message::HeadPart(wire::head_part_message(&part)));
+            let _ = outbox.blocking_send(answer);
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Orders and values as messages, and back. Ranks of a group run the same program, so a message that makes no sense is a fault.
 
-use windlass_kernels::{KvRow, LargestOutput};
+use windlass_kernels::{KvRow, LargestOutput, LatentChange};
 use windlass_model::Capacity;
-use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Step};
+use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Outcome, Step};
 use windlass_proto::v1::rank_order::Step as StepMessage;
-use windlass_proto::v1::{RankCapacity, RankHeadPart, RankOrder, RankRow, RankSlot, RankTable, RankValues};
+use windlass_proto::v1::{
+    RankCapacity, RankHeadPart, RankOrder, RankOutcome, RankRow, RankSlot, RankTable, RankValues,
+};
 
 /// A message that ranks of the same program do not send.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +30,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
     let (step, capacity) = match order.step {
         Step::Allocate(capacity) => (StepMessage::Allocate, Some(capacity)),
         Step::Prelude => (StepMessage::Prelude, None),
+        Step::Latents => (StepMessage::Latents, None),
         Step::Core => (StepMessage::Core, None),
         Step::Coda => (StepMessage::Coda, None),
     };
@@ -41,7 +44,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
         opened: order.opened.iter().map(table_message).collect(),
         rows: order.rows.iter().map(row_message).collect(),
         tokens: order.tokens.clone(),
-        initial: Some(values_message(&order.initial)),
+        values: Some(values_message(&order.values)),
         logits: order.logits.clone(),
         most_likely: order.most_likely.clone(),
     }
@@ -51,6 +54,7 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
     let step = match message.step() {
         StepMessage::Unspecified => return Err(WireError("an order has no step")),
         StepMessage::Prelude => Step::Prelude,
+        StepMessage::Latents => Step::Latents,
         StepMessage::Core => Step::Core,
         StepMessage::Coda => Step::Coda,
         StepMessage::Allocate => {
@@ -62,13 +66,13 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
             })
         }
     };
-    let initial = message.initial.as_ref().ok_or(WireError("an order has no initial latents"))?;
+    let rows_values = message.values.as_ref().ok_or(WireError("an order has no values"))?;
     Ok(Order {
         step,
         opened: message.opened.iter().map(table).collect(),
         rows: message.rows.iter().map(row).collect(),
         tokens: message.tokens.clone(),
-        initial: values(initial)?.collect(),
+        values: values(rows_values)?.collect(),
         logits: message.logits.clone(),
         most_likely: message.most_likely.clone(),
     })
@@ -127,6 +131,41 @@ pub(super) fn head_part(message: &RankHeadPart) -> Result<HeadPart, WireError> {
     })
 }
 
+pub(super) fn outcome_message(outcome: &Outcome) -> RankOutcome {
+    let change = |change: &LatentChange| {
+        let LatentChange { difference_squared, current_squared, previous_squared, dot } = *change;
+        [difference_squared, current_squared, previous_squared, dot]
+    };
+    let changes: Vec<f32> = outcome.changes.iter().flat_map(change).collect();
+    RankOutcome {
+        values: Some(values_message(&outcome.values)),
+        changes: Some(values_message(&changes)),
+        head: Some(head_part_message(&outcome.head)),
+    }
+}
+
+pub(super) fn outcome(message: &RankOutcome) -> Result<Outcome, WireError> {
+    let RankOutcome { values: Some(rows), changes: Some(changes), head: Some(head) } = message else {
+        return Err(WireError("an outcome is not complete"));
+    };
+    let changes: Vec<f32> = values(changes)?.collect();
+    let (changes, rest) = changes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(WireError("changes are not four values each"));
+    }
+    let change = |&[difference_squared, current_squared, previous_squared, dot]: &[f32; 4]| LatentChange {
+        difference_squared,
+        current_squared,
+        previous_squared,
+        dot,
+    };
+    Ok(Outcome {
+        values: values(rows)?.collect(),
+        changes: changes.iter().map(change).collect(),
+        head: head_part(head)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +186,7 @@ mod tests {
                 top_slot: 5,
             }],
             tokens: vec![9],
-            initial: vec![0.5, f32::MIN_POSITIVE, -0.0],
+            values: vec![0.5, f32::MIN_POSITIVE, -0.0],
             logits: vec![0],
             most_likely: vec![1, 2],
         };
@@ -164,6 +203,23 @@ mod tests {
             most_likely: vec![LargestOutput { output: 5, value: -1e-40 }],
         };
         assert_eq!(head_part(&head_part_message(&sent)), Ok(sent));
+    }
+
+    #[test]
+    fn what_a_stage_made_arrives_to_the_bit() {
+        let change = LatentChange {
+            difference_squared: 0.1,
+            current_squared: 2.0,
+            previous_squared: f32::INFINITY,
+            dot: -0.0,
+        };
+        let head = HeadPart { logits: vec![3.0], most_likely: Vec::new() };
+        let sent = Outcome { values: vec![0.25, 1e-40], changes: vec![change; 2], head };
+        assert_eq!(outcome(&outcome_message(&sent)), Ok(sent));
+        let three =
+            RankOutcome { changes: Some(values_message(&[1.0; 3])), ..outcome_message(&Outcome::default()) };
+        assert_eq!(outcome(&three), Err(WireError("changes are not four values each")));
+        assert_eq!(outcome(&RankOutcome::default()), Err(WireError("an outcome is not complete")));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::workload::Workload;
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
 use crate::policy_argument::KvArgument;
-use crate::split::Split;
+use crate::split;
 
 /// What the share means; the same words in help, table and JSON.
 macro_rules! share_definition {
@@ -153,7 +153,8 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
             let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
-            measured.run(arguments.split().cpus(cpu, &model)?, threads, cpu.isa.to_string())
+            let backends = split::cpus(cpu, &model, arguments.tp, arguments.stages)?;
+            measured.run(backends, threads, cpu.isa.to_string())
         }
         Some(_) if arguments.stages > 1 => {
             bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
@@ -177,7 +178,7 @@ fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
     }
     let info = cuda.device().info();
     let instructions = format!("{} ({})", info.name, info.architecture());
-    measured.run(vec![cuda], 1, instructions)
+    measured.run(vec![vec![cuda]], 1, instructions)
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -195,7 +196,7 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     /// Measures every cell under every mode, and reports.
-    fn run<B: Backend>(&self, backends: Vec<B>, threads: usize, instructions: String) -> Result<()> {
+    fn run<B: Backend>(&self, backends: Vec<Vec<B>>, threads: usize, instructions: String) -> Result<()> {
         let Self { arguments, folder, model, cells } = *self;
         let modes = arguments.modes()?;
         let mut trace = arguments.trace()?;
@@ -311,18 +312,14 @@ impl EngineArguments {
 
     fn runner<B: Backend>(
         &self,
-        backends: Vec<B>,
+        backends: Vec<Vec<B>>,
         folder: &ModelFolder,
         model: &ModelConfig,
     ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return self.split().synthetic(backends, model, self.seed);
+            return split::synthetic(backends, model, self.seed);
         }
-        self.split().load(backends, folder, model)
-    }
-
-    fn split(&self) -> Split {
-        Split { tp: self.tp, stages: self.stages }
+        split::load(backends, folder, model)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {

@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &PipelineArguments) -> Result<()> {
     }
     let rings = vec![Shard::whole(model); arguments.stages.len()];
     memory::check(model, &rings, arguments.weights, &config)?;
-    let (costs, _) = Costs::measure(Cpu::with(cpu), model);
+    let (costs, _) = Costs::measure(vec![Cpu::with(cpu)], model)?;
     let rings = Rings { model, cpu, seed: arguments.seed, stages: &arguments.stages };
     let report = Report {
         shape: to_argument(model),

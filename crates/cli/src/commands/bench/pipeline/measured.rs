@@ -7,8 +7,8 @@ use anyhow::Result;
 use serde::Serialize;
 use windlass_engine::{Engine, EngineConfig, MonotonicClock};
 use windlass_kernels::{Cpu, CpuConfig};
-use windlass_model::stages::{StageMeter, assign};
-use windlass_model::{Local, ModelConfig, Network, Ring, Runner};
+use windlass_model::stages::StageMeter;
+use windlass_model::{ModelConfig, Ring, Runner, Split, split};
 
 use super::super::mode::Mode;
 use super::super::outcome::run;
@@ -88,16 +88,16 @@ pub(super) fn measure(
 
 impl Rings<'_> {
     fn load(&self, stages: usize, config: &EngineConfig) -> Result<Bench> {
-        let backends = (0..stages).map(|_| Cpu::with(self.cpu)).collect();
-        let devices = assign(backends, self.model)?;
-        let cut = devices.iter().map(|(_, core)| core.clone()).collect();
-        let mut parts = Network::synthetic_parts(devices, self.model, self.seed);
+        let backends = (0..stages).map(|_| vec![Cpu::with(self.cpu)]).collect();
+        let split = Split::new(backends, self.model)?;
+        let cut = split.stages().to_vec();
+        let parts = split.synthetic(self.model, self.seed);
         let (runner, meter): (Box<dyn Runner>, _) = if parts.len() > 1 {
             let ring = Ring::new(parts);
             let meter = ring.meter();
             (Box::new(ring), Some(meter))
         } else {
-            (Box::new(Local::new(parts.remove(0))), None)
+            (split::runner(parts), None)
         };
         let engine = Engine::new(runner, config.clone(), Box::new(MonotonicClock::start()))?;
         Ok(Bench { cut, engine, meter })

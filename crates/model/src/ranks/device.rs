@@ -1,0 +1,99 @@
+//! A device of a split model: its part of the network, which does what orders say.
+
+use windlass_kernels::{Backend, KvRow, KvRows, KvTable, LatentChange};
+
+use super::follower::HeadPart;
+use super::order::{Order, Step};
+use crate::network::{Capacity, Launch, Network, Workspace};
+
+/// What a device made of its last order of a kind.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outcome {
+    /// Of a core what the stage behind goes on with, of the last stage the new latents, `[rows, hidden]`.
+    pub values: Vec<f32>,
+    /// Of a core at the last stage, how far each latent moved.
+    pub changes: Vec<LatentChange>,
+    /// Of a coda.
+    pub head: HeadPart,
+}
+
+/// A part of a network with all that its launches write, and what orders have told of the lanes.
+pub struct Device<B: Backend> {
+    network: Network<B>,
+    workspace: Workspace<B>,
+    tables: Vec<KvTable>,
+    latents: Vec<u32>,
+    rows: Vec<KvRow>,
+    /// Of the last core and the last coda.
+    pub(crate) outcome: Outcome,
+}
+
+impl<B: Backend> Device<B> {
+    /// One that has been told nothing yet.
+    pub fn new(network: Network<B>) -> Self {
+        Self {
+            workspace: network.workspace(Capacity::NOTHING),
+            network,
+            tables: Vec::new(),
+            latents: Vec::new(),
+            rows: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    pub(crate) fn network(&self) -> &Network<B> {
+        &self.network
+    }
+
+    /// What it made of the last core and the last coda.
+    pub fn outcome(&self) -> &Outcome {
+        &self.outcome
+    }
+
+    /// Does as told, together with all ranks that have the same layers.
+    pub fn obey(&mut self, order: &Order) {
+        self.note(order);
+        let Self { network, workspace, tables, latents, rows, outcome } = self;
+        let Outcome { values, changes, head } = outcome;
+        let launch = Launch { latents, kv: KvRows { rows, tables } };
+        match order.step {
+            Step::Allocate(capacity) => {
+                *workspace = network.workspace(Capacity::NOTHING);
+                *workspace = network.workspace(capacity);
+            }
+            Step::Prelude if network.is_first() => {
+                network.prelude(workspace, &order.tokens, &order.values, launch);
+            }
+            // The last stage compares the new latents with them.
+            Step::Prelude if !network.is_last() => {}
+            Step::Prelude | Step::Latents => network.set_latents(workspace, &order.values, latents),
+            Step::Core => network.core_part(workspace, launch, &order.values, values, changes),
+            Step::Coda => {
+                network.coda(workspace, launch, &order.logits, &mut head.logits);
+                network.most_likely(workspace, &order.most_likely, &mut head.most_likely);
+            }
+        }
+    }
+
+    /// Takes in the lanes' tables and the rows.
+    fn note(&mut self, order: &Order) {
+        for opened in &order.opened {
+            opened.fill(table(&mut self.tables, opened.table));
+        }
+        self.latents.clear();
+        self.rows.clear();
+        for row in &order.rows {
+            row.update(table(&mut self.tables, row.kv.table));
+            self.latents.push(row.latent);
+            self.rows.push(row.kv);
+        }
+    }
+}
+
+fn table(tables: &mut Vec<KvTable>, index: u32) -> &mut KvTable {
+    let index = index as usize;
+    if tables.len() <= index {
+        tables.resize_with(index + 1, KvTable::default);
+    }
+    &mut tables[index]
+}
