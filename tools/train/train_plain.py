@@ -11,10 +11,10 @@ from tasks import NOTHING, TASKS
 from train_recurrent import make_batch
 
 
-def objective(model, task, batch, device):
+def objective(model, task, batch, dtype, device):
     """Loss of the written tokens, and {it, share of tokens right} without gradient."""
     ids, following = (torch.as_tensor(array, device=device) for array in written_steps.rows(task, batch))
-    context = model.prepare(ids.shape[1], torch.bfloat16, device)
+    context = model.prepare(ids.shape[1], dtype, device)
     embedding = model.embed(ids, context)
     latent = model.iterate(model.initial_latent(embedding, 0), embedding, context)
     logits, wanted = model.read(latent, context).flatten(0, 1), following.flatten()
@@ -34,7 +34,7 @@ def work(rank, options):
         facts = []
         for task in TASKS:
             batch = make_batch(task, curriculum.size(task, shared), shared, own)
-            loss, fact = objective(run.model, task, batch, run.device)
+            loss, fact = objective(run.model, task, batch, run.products, run.device)
             loss.backward()
             facts.append(fact)
         log.append(run.update(torch.cat(facts)))

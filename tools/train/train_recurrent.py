@@ -42,7 +42,7 @@ def work(rank, options):
         facts = []
         for task, (size, window) in draw_layouts(curriculum, shared).items():
             batch = make_batch(task, size, shared, own)
-            loss, fact = objective(run.model, batch, window, still_weight, torch.bfloat16, run.device)
+            loss, fact = objective(run.model, batch, window, still_weight, run.products, run.device)
             (loss * ROWS[task] / mean_rows).backward()
             facts.append(fact)
         log.append(run.update(torch.cat(facts)))

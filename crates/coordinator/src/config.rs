@@ -110,7 +110,7 @@ impl CoordinatorConfig {
     pub fn validate(&self) -> Result<(), CoordinatorError> {
         let invalid = |field, reason| Err(CoordinatorError::Config { field, reason });
         if self.workers.is_empty() {
-            return invalid("workers", "the list is empty: name at least one worker as host:port".into());
+            return invalid("workers", "the list is empty: name at least one worker as host:port, or an etcd where they register (etcd_endpoints)".into());
         }
         let mut known = BTreeSet::new();
         for address in &self.workers {

@@ -47,6 +47,13 @@ impl Authority {
         self.sign(name, &params)
     }
 
+    /// One that ends before it begins.
+    pub fn issue_reversed(&self, name: &str, hosts: &[&str]) -> Pair {
+        let mut params = params(name, hosts);
+        std::mem::swap(&mut params.not_before, &mut params.not_after);
+        self.sign(name, &params)
+    }
+
     /// Another file in the authority's folder.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         write(self.folder.path(), name, text)

@@ -24,6 +24,9 @@ pub(crate) fn outdated(certificate: &CertificateDer<'_>, now: UnixTime) -> Optio
                 "its certificate is valid in {days} days only: look at this machine's clock, or issue another"
             ))
         }
+        Error::InvalidCertValidity => {
+            Some("its certificate ends before it begins, so nobody accepts it: issue a new one".to_owned())
+        }
         _ => None,
     }
 }

@@ -79,7 +79,9 @@ pub(crate) fn lead(
     }
     let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(LocalRanks::new(first, others))];
     for (stage, (hub, ranks)) in (1..).zip(by_stage) {
-        hub.relay(stage);
+        if *tp > 1 {
+            hub.relay(stage);
+        }
         ring.push(Box::new(RemoteStage::new(ranks, vocabulary)));
     }
     Ok((Box::new(Ring::of(model, arithmetic, *tp, ring)), host))

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail, ensure};
+use serde_json::Value;
 use windlass_tests::streams::{answers, requests};
 use windlass_tests::{Cluster, Namespace, Server, binary, eventually};
 
@@ -20,12 +21,21 @@ pub(super) async fn same_answers_under(
     survivors: &[usize],
     fault: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let requests = requests(STREAMS, TOKENS);
+    same_answers_of(requests(STREAMS, TOKENS), cluster, survivors, fault).await
+}
+
+/// The same of these requests.
+pub(super) async fn same_answers_of(
+    requests: Vec<Value>,
+    cluster: &Cluster,
+    survivors: &[usize],
+    fault: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let undisturbed = answers(cluster, &requests, &AtomicUsize::new(0)).await?;
     let begun = AtomicUsize::new(0);
     let disturbed = answers(cluster, &requests, &begun);
     let all_begun = eventually("all streams have begun", || async {
-        Ok(begun.load(Ordering::SeqCst) == STREAMS && cluster.load(0).await?.running > 0)
+        Ok(begun.load(Ordering::SeqCst) == requests.len() && cluster.load(0).await?.running > 0)
     });
     tokio::pin!(disturbed);
     tokio::select! {
@@ -35,7 +45,7 @@ pub(super) async fn same_answers_under(
     fault()?;
     for (index, (disturbed, undisturbed)) in disturbed.await?.iter().zip(&undisturbed).enumerate() {
         ensure!(disturbed == undisturbed, "answer {index} was {disturbed:?}, undisturbed {undisturbed:?}");
-        ensure!(undisturbed.token_ids.len() == TOKENS, "answer {index} is short");
+        ensure!(undisturbed.token_ids.len() >= 30, "answer {index} is short");
     }
     ensure!(cluster.metric("windlass_migrations_total").await? > 0.0, "no stream was moved");
     cluster.are_idle(survivors).await?;

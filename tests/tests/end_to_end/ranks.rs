@@ -5,10 +5,11 @@ use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, InfoRequest};
 use windlass_tests::ranks::{Rank, first_rank, group, group_of_stages};
+use windlass_tests::streams::requests;
 use windlass_tests::{Cluster, Server, eventually};
 use windlass_transport::test_certificates::Authority;
 
-use crate::faults::same_answers_under;
+use crate::faults::same_answers_of;
 
 const RANK_1: [&str; 6] = ["--rank", "1", "--model", "demo", "--threads", "1"];
 
@@ -53,7 +54,7 @@ async fn a_lost_rank_loses_its_worker_and_changes_no_answer() -> Result<()> {
     let mut cluster = Cluster::of(vec![first, in_one_process]).await?;
     cluster.all_ready().await?;
     let lost = others.remove(0);
-    same_answers_under(&cluster, &[1], || lost.signal("-KILL")).await?;
+    same_answers_of(requests(16, 60), &cluster, &[1], || lost.signal("-KILL")).await?;
     is_dead(&cluster.workers[0]).await?;
     ensure!(!cluster.workers[0].terminate()?, "the worker exited with 0");
     Ok(())
@@ -68,17 +69,21 @@ async fn stages_may_be_processes_too() -> Result<()> {
     cluster.all_ready().await?;
     // The second rank of the second stage.
     let lost = others.remove(2);
-    same_answers_under(&cluster, &[1], || lost.signal("-KILL")).await?;
+    same_answers_of(requests(16, 60), &cluster, &[1], || lost.signal("-KILL")).await?;
     is_dead(&cluster.workers[0]).await?;
     for rank in others {
         let (ended_well, said) = rank.wait()?;
         ensure!(!ended_well && said.contains("the group is lost: rank 3 is lost"), "a rank said {said}");
     }
     ensure!(!cluster.workers[0].terminate()?, "the worker exited with 0");
-    let (mut first, mut others) = group_of_stages((1, 2), &[])?;
-    ensure!(first.terminate()?, "rank 0 did not exit with 0");
-    let (ended_well, said) = others.remove(0).wait()?;
-    ensure!(ended_well, "a rank said {said}");
+    for ranks in [1, 2] {
+        let (mut first, others) = group_of_stages((ranks, 2), &[])?;
+        ensure!(first.terminate()?, "rank 0 did not exit with 0");
+        for rank in others {
+            let (ended_well, said) = rank.wait()?;
+            ensure!(ended_well, "a rank said {said}");
+        }
+    }
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
     let shutdown = shutdown_signal(arguments.exit_with_stdin)?;
     tokio::pin!(shutdown);
     let ranks = match &settings.tp_listen {
-        Some(ranks) => Some(bind_ranks(ranks, settings.config.tp).await?),
+        Some(ranks) => Some(bind_ranks(ranks, settings.config.tp * settings.config.stages).await?),
         None => None,
     };
     let Some(worker) = load(settings.config, ranks, &mut shutdown).await? else { return Ok(()) };
@@ -61,9 +61,9 @@ pub(crate) async fn run(arguments: WorkerArguments) -> Result<()> {
 }
 
 /// Listens for the other ranks, and says where.
-async fn bind_ranks(address: &str, tp: usize) -> Result<TcpListener> {
+async fn bind_ranks(address: &str, ranks: usize) -> Result<TcpListener> {
     let (listener, address) = bind("tp_listen", address).await?;
-    announce(&format!("rank 0 of {tp} listening on {address}"))?;
+    announce(&format!("rank 0 of {ranks} listening on {address}"))?;
     Ok(listener)
 }
 

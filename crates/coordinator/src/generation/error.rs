@@ -39,6 +39,18 @@ pub(crate) enum GenerationError {
 }
 
 impl GenerationError {
+    /// Every [`GenerationError::code`].
+    pub(crate) const CODES: [&str; 8] = [
+        "invalid_request",
+        "model_not_found",
+        "busy",
+        "rate_limit_exceeded",
+        "deadline_exceeded",
+        "unavailable",
+        "worker_lost",
+        "internal",
+    ];
+
     /// The request's field `field` is at fault.
     pub(crate) fn invalid(field: &str, message: impl Into<String>) -> Self {
         Self::Invalid { field: Some(field.to_owned()), message: message.into() }

@@ -19,6 +19,7 @@ pub(crate) use registry::{registry_age, registry_up};
 pub(crate) use workers::render_workers;
 
 use crate::error::CoordinatorError;
+use crate::generation::GenerationError;
 use model::{END_TO_END, FIRST_TOKEN, INTER_TOKEN, TOKEN_DEPTH};
 
 const FAILURE: &str = "windlass_request_failure_total";
@@ -71,6 +72,10 @@ fn describe() {
         FAILURE,
         "Errors told to clients, and other choices of the same request that ended with them, by code"
     );
+    // From the start: an alert sees a counter rise, and not that one has come.
+    for code in GenerationError::CODES.into_iter().chain(["invalid_api_key", "permission_denied"]) {
+        counter!(FAILURE, "code" => code).increment(0);
+    }
     describe_counter!(JOB_ITEMS, "Attempts at items of jobs, by outcome: answered, failed, or again later");
 }
 

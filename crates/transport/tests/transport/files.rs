@@ -16,6 +16,7 @@ fn a_file_that_cannot_be_used_is_named_with_its_setting() {
     let ours = Authority::new("ours");
     let (pair, other) = (ours.issue("server", &["localhost"]), ours.issue("other", &[]));
     let expired = ours.issue_expired("expired", &["localhost"]);
+    let reversed = ours.issue_reversed("reversed", &["localhost"]);
     let (empty, absent) = (ours.write("empty", ""), PathBuf::from("/nowhere/x.pem"));
     let cases = [
         (server(&absent, &pair.key, None), "tls_certificate: cannot read /nowhere/x.pem: No such file"),
@@ -25,6 +26,7 @@ fn a_file_that_cannot_be_used_is_named_with_its_setting() {
         (server(&pair.certificate, &other.key, None), "does not belong to the certificate in"),
         (server(&pair.certificate, &pair.key, Some(&empty)), "tls_client_ca: "),
         (server(&expired.certificate, &expired.key, None), "its certificate expired"),
+        (server(&reversed.certificate, &reversed.key, None), "its certificate ends before it begins"),
     ];
     for (message, expected) in cases {
         assert!(message.contains(expected), "{message}");

@@ -40,6 +40,7 @@ pub(crate) struct Host {
 pub(super) struct Group {
     /// By rank.
     places: Vec<Place>,
+    rank_timeout: Duration,
     fingerprint: String,
     /// By rank: whether it has been here.
     taken: Mutex<Vec<bool>>,
@@ -90,6 +91,7 @@ impl Host {
         let (joined, mut arrivals) = mpsc::channel(ranks);
         let group = Arc::new(Group {
             places,
+            rank_timeout,
             fingerprint,
             taken: Mutex::new(vec![false; ranks]),
             joined,
@@ -214,13 +216,20 @@ impl Group {
         Ok(rank)
     }
 
-    /// What is sent to a rank: what comes out of `outbox`, and how it ended if not in order.
+    /// What is sent to a rank: what comes out of `outbox` until the group is over, and how it ended if not in order.
     fn outgoing(
         self: Arc<Self>,
         outbox: mpsc::Receiver<ToRank>,
     ) -> BoxStream<'static, Result<ToRank, Status>> {
-        let messages =
-            stream::unfold(outbox, |mut outbox| async { Some((Ok(outbox.recv().await?), outbox)) });
+        let fate = self.fate.subscribe();
+        let messages = stream::unfold((outbox, fate), |(mut outbox, mut fate)| async {
+            let message = tokio::select! {
+                biased;
+                message = outbox.recv() => message?,
+                _ = fate.wait_for(Option::is_some) => return None,
+            };
+            Some((Ok(message), (outbox, fate)))
+        });
         let end = stream::once(async move {
             match &*self.fate.borrow() {
                 Some(Fate::Lost(reason)) => Some(Err(Status::aborted(reason.clone()))),
@@ -230,28 +239,39 @@ impl Group {
         messages.chain(end.filter_map(std::future::ready)).boxed()
     }
 
-    /// Takes in what a rank says until it is lost or leaves.
+    /// Takes in what a rank says until it is lost or leaves, or another is lost.
     async fn listen(self: Arc<Self>, rank: usize, mut incoming: Streaming<FromRank>, mut outlets: Outlets) {
         self.connected.send_modify(|connected| *connected += 1);
-        let reason = loop {
-            match incoming.message().await {
-                Ok(Some(FromRank { message: Some(message) })) => {
-                    if let Err(reason) = outlets.take(message).await {
-                        break reason;
-                    }
-                }
-                Ok(Some(FromRank { message: None })) => break "it says what is not understood".to_owned(),
-                Ok(None) => break "it left".to_owned(),
-                Err(status) => break status.message().to_owned(),
-            }
-        };
-        // Before the outlets close, so that who finds them closed finds the reason.
-        self.lose(rank, &reason);
+        let mut fate = self.fate.subscribe();
+        let is_lost = |fate: &Option<Fate>| matches!(fate, Some(Fate::Lost(_)));
+        tokio::select! {
+            reason = outlets.hear(&mut incoming, self.rank_timeout) => self.lose(rank, &reason),
+            _ = fate.wait_for(is_lost) => {}
+        }
+        // Now that there is a reason, whoever waits for something of this rank finds the outlets closed.
+        drop(outlets);
+        while let Ok(Some(_)) = incoming.message().await {}
         self.connected.send_modify(|connected| *connected -= 1);
     }
 }
 
 impl Outlets {
+    /// Takes in what a rank says until it is lost or leaves; returns why.
+    async fn hear(&mut self, incoming: &mut Streaming<FromRank>, rank_timeout: Duration) -> String {
+        loop {
+            match incoming.message().await {
+                Ok(Some(FromRank { message: Some(message) })) => {
+                    if let Err(reason) = self.take(message).await {
+                        return reason;
+                    }
+                }
+                Ok(Some(FromRank { message: None })) => return "it says what is not understood".to_owned(),
+                Ok(None) => return format!("it left, or was silent for {} ms", rank_timeout.as_millis()),
+                Err(status) => return status.message().to_owned(),
+            }
+        }
+    }
+
     async fn take(&mut self, message: Message) -> Result<(), String> {
         // Whoever is not there any more needs nothing.
         match message {

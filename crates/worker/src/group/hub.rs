@@ -59,11 +59,11 @@ impl Hub {
     ///
     /// # Panics
     /// If the system refuses the thread.
-    pub(super) fn relay(mut self, stage: usize) {
+    pub(super) fn relay(self, stage: usize) {
         let thread = thread::Builder::new().name(format!("windlass-sums-{stage}"));
-        let mut sum = Vec::new();
-        let relay = move || while self.relay_sum(&mut sum).is_some() {};
-        thread.spawn(relay).expect("the thread of a stage's sums");
+        let (mut relay, mut sum) = (Relay(self), Vec::new());
+        let all_sums = move || while relay.0.relay_sum(&mut sum).is_some() {};
+        thread.spawn(all_sums).expect("the thread of a stage's sums");
     }
 
     /// One sum; none if a rank has left.
@@ -88,6 +88,15 @@ impl Hub {
         for Spoke { rank, to, .. } in &self.spokes {
             to.blocking_send(sum.clone()).unwrap_or_else(|_| panic!("{}", self.group.reason(*rank)));
         }
+    }
+}
+
+/// A hub on its thread. The group is lost with it, unless it is over already.
+struct Relay(Hub);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.0.group.lose(0, "it failed");
     }
 }
 

@@ -138,8 +138,21 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
                 }
                 sleep(RETRY_PAUSE).await;
             }
-            Err(status) => return Err(RankError::Refused { reason: status.message().to_owned() }),
+            Err(status) => return Err(refused(&config.join, &status)),
         }
+    }
+}
+
+/// Why this rank cannot join. Only a group's own refusals are told as they are.
+fn refused(join: &str, status: &Status) -> RankError {
+    match status.code() {
+        Code::FailedPrecondition | Code::AlreadyExists | Code::DeadlineExceeded => {
+            RankError::Refused { reason: status.message().to_owned() }
+        }
+        code => RankError::Address {
+            join: join.to_owned(),
+            reason: format!("what listens there takes no ranks ({code}): name the worker's tp_listen"),
+        },
     }
 }
 

@@ -17,12 +17,18 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) async fn fetch(client: &Client, id: &str, resume: &str, output: Option<&Path>) -> Result<()> {
     match output {
         None => write(client, id, resume, stdout().lock()).await,
-        Some(path) => {
-            let failed = || format!("output: cannot write {}", path.display());
-            let file = File::create(path).with_context(failed)?;
-            write(client, id, resume, BufWriter::new(file)).await
-        }
+        Some(path) => into(client, id, resume, create(path)?).await,
     }
+}
+
+/// A file for results.
+pub(super) fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("output: cannot write {}", path.display()))
+}
+
+/// The same into a file that is there.
+pub(super) async fn into(client: &Client, id: &str, resume: &str, file: File) -> Result<()> {
+    write(client, id, resume, BufWriter::new(file)).await
 }
 
 /// Where the stream breaks off, it is taken up again behind the last result.

@@ -81,6 +81,8 @@ pub(super) async fn run(client: &Client, arguments: SubmitArguments, json: bool)
         None if spec.input_uri.is_none() => Some(PathBuf::from("-")),
         file => file,
     };
+    // Before the job runs, since what cannot be written is better known before.
+    let output_file = output_file.as_deref().map(results::create).transpose()?;
     let job = submit(client, spec, file.as_deref()).await?;
     if json {
         writeln!(stdout(), "{}", job_json(&job))?;
@@ -91,8 +93,8 @@ pub(super) async fn run(client: &Client, arguments: SubmitArguments, json: bool)
         return Ok(());
     }
     let outcome = watch::to_the_end(client, &job.id, json).await;
-    if let Some(path) = output_file {
-        results::fetch(client, &job.id, "", Some(&path)).await?;
+    if let Some(file) = output_file {
+        results::into(client, &job.id, "", file).await?;
     }
     outcome
 }
