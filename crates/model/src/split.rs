@@ -99,7 +99,7 @@ pub fn measured_cut<B: Backend>(
     config: &ModelConfig,
 ) -> Result<(Vec<Range<usize>>, Vec<B>), LoadError> {
     if count == 1 {
-        return Ok((vec![0..config.core_layers], stage));
+        return Ok((std::iter::once(0..config.core_layers).collect(), stage));
     }
     let (costs, stage) = Costs::measure(stage, config)?;
     Ok((cut(config, &costs, f64::from(config.mean_recurrence), count)?, stage))
