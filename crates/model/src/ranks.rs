@@ -1,4 +1,4 @@
-//! Tensor parallelism: one model on several ranks, each with a [`Shard`] of it.
+//! Tensor parallelism: one model on several ranks, each with a [`Shard`](crate::Shard) of it.
 //!
 //! All ranks run every launch: [`Ranks`] runs it as rank 0 and sends the others an [`Order`] that says all they need. They meet
 //! twice in each layer, where [`Backend::all_reduce`] adds up what each has of a projection; so after every layer each has all
