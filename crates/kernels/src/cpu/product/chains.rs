@@ -91,12 +91,17 @@ impl<S: Simd> Chunk<'_, S> {
     #[inline(always)]
     fn strip<const R: usize>(&self, sums: &mut [Sums]) {
         let sums: &mut [Sums; R] = sums.try_into().expect("as many sums as rows");
+        // Loops, no iterators' closures: instructions of an ISA are inlined only into what is compiled for it.
         if S::WIDE || R == 1 {
             self.tile::<R, 4>(0, sums);
         } else if R == 2 {
-            [0, 2].into_iter().for_each(|vector| self.tile::<R, 2>(vector, sums));
+            for vector in [0, 2] {
+                self.tile::<R, 2>(vector, sums);
+            }
         } else {
-            (0..VECTORS).for_each(|vector| self.tile::<R, 1>(vector, sums));
+            for vector in 0..VECTORS {
+                self.tile::<R, 1>(vector, sums);
+            }
         }
     }
 
@@ -114,7 +119,9 @@ impl<S: Simd> Chunk<'_, S> {
         let mut tile = [[simd.splat(0.0); V]; R];
         if self.columns.start > 0 {
             for (tile, sums) in tile.iter_mut().zip(sums.iter_mut()) {
-                *tile = std::array::from_fn(|v| simd.load(&sums.vectors()[vector + v]));
+                for (v, sum) in tile.iter_mut().enumerate() {
+                    *sum = simd.load(&sums.vectors()[vector + v]);
+                }
             }
         }
         // No more at a time than it takes, so that fetching does not get in the way: half a step where strips share it.
@@ -130,7 +137,9 @@ impl<S: Simd> Chunk<'_, S> {
             }
         } else {
             for k in 0..fetching {
-                self.ahead[k].0.iter().for_each(|line| simd.fetch(line));
+                for line in &self.ahead[k].0 {
+                    simd.fetch(line);
+                }
                 add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
             }
         }

@@ -3,16 +3,22 @@
 //! A [`Dot`] adds the products of one group of inputs with the groups of sixteen outputs to sixteen sums. Each
 //! arithmetic has one on the machine's own instructions and one in plain Rust that gives the same bits.
 
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "intrinsics of instruction sets that the types prove")]
+mod x86;
+
 use super::geometry::{BLOCK_ROWS, Block, GROUPS, Line, Lines, Sums, VECTORS};
 use crate::cpu::isa::Isa;
 
-/// Rows of a tile at most.
-const ROWS: usize = 6;
+/// Rows of a tile at most, with 32 registers.
+const WIDE_ROWS: usize = 6;
+/// Rows of a tile at most, with 16 registers of half the size.
+const NARROW_ROWS: usize = 4;
 
 /// Sixteen sums, and how a group is added to them.
 trait Dot: Copy {
     type Sums: Copy;
-    /// Whether there are registers for [`ROWS`] rows by a panel.
+    /// Whether there are registers for [`WIDE_ROWS`] rows by a panel, not only for [`NARROW_ROWS`] by sixteen outputs.
     const WIDE: bool;
 
     fn zero(self) -> Self::Sums;
@@ -56,7 +62,7 @@ pub(in crate::cpu) fn biased(isa: Isa) -> bool {
 
 /// Compiles the loop for each instruction set: with its own dot products, and with those in plain Rust.
 macro_rules! by_dot {
-    ($name:ident, $proof:ident, $plain:expr) => {
+    ($name:ident, $whole:ident, $halves:ident, $plain:expr) => {
         #[cfg_attr(
             target_arch = "x86_64",
             expect(unsafe_code, reason = "calls functions of detected features")
@@ -67,7 +73,7 @@ macro_rules! by_dot {
                 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512vnni,fma")]
                 fn own(inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
                     // SAFETY: this function has the features.
-                    let dot = unsafe { x86::$proof::assume() };
+                    let dot = unsafe { x86::$whole::assume() };
                     strips(dot, inputs, weights, sums, resume);
                 }
                 #[target_feature(enable = "avx512f,fma")]
@@ -76,7 +82,9 @@ macro_rules! by_dot {
                 }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2(inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
-                    strips($plain, inputs, weights, sums, resume);
+                    // SAFETY: this function has the features.
+                    let dot = unsafe { x86::$halves::assume() };
+                    strips(dot, inputs, weights, sums, resume);
                 }
                 match isa {
                     // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
@@ -92,32 +100,31 @@ macro_rules! by_dot {
         }
     };
 }
-by_dot!(bf16, Bf16Vectors, Bf16Plain);
-by_dot!(int8, Int8Vectors, Int8Plain);
+by_dot!(bf16, Bf16Vectors, Bf16Halves, Bf16Plain);
+by_dot!(int8, Int8Vectors, Int8Halves, Int8Plain);
 
 #[inline(always)]
 fn strips<D: Dot>(dot: D, inputs: Lines<'_>, weights: &[Block], sums: &mut [Sums], resume: bool) {
-    let strips = sums.len().div_ceil(if D::WIDE { ROWS } else { 1 });
+    let strips = sums.len().div_ceil(if D::WIDE { WIDE_ROWS } else { NARROW_ROWS });
     let mut row = 0;
     for strip in 0..strips {
         let count = (sums.len() - row).div_ceil(strips - strip);
         let own = &mut sums[row..row + count];
         match count {
-            1 => tile::<D, 1>(dot, inputs, weights, row, own, resume),
-            2 => tile::<D, 2>(dot, inputs, weights, row, own, resume),
-            3 => tile::<D, 3>(dot, inputs, weights, row, own, resume),
-            4 => tile::<D, 4>(dot, inputs, weights, row, own, resume),
-            5 => tile::<D, 5>(dot, inputs, weights, row, own, resume),
-            _ => tile::<D, 6>(dot, inputs, weights, row, own, resume),
+            1 => panel::<D, 1>(dot, inputs, weights, row, own, resume),
+            2 => panel::<D, 2>(dot, inputs, weights, row, own, resume),
+            3 => panel::<D, 3>(dot, inputs, weights, row, own, resume),
+            4 => panel::<D, 4>(dot, inputs, weights, row, own, resume),
+            5 => panel::<D, 5>(dot, inputs, weights, row, own, resume),
+            _ => panel::<D, 6>(dot, inputs, weights, row, own, resume),
         }
         row += count;
     }
 }
 
-/// `R` rows by a panel.
-#[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
+/// `R` rows by a panel, in tiles that fit the registers.
 #[inline(always)]
-fn tile<D: Dot, const R: usize>(
+fn panel<D: Dot, const R: usize>(
     dot: D,
     inputs: Lines<'_>,
     weights: &[Block],
@@ -126,25 +133,50 @@ fn tile<D: Dot, const R: usize>(
     resume: bool,
 ) {
     let sums: &mut [Sums; R] = sums.try_into().expect("as many sums as rows");
-    let mut tile = [[dot.zero(); VECTORS]; R];
+    // Loops, no iterators' closures: instructions of an ISA are inlined only into what is compiled for it.
+    if D::WIDE {
+        tile::<D, R, VECTORS>(dot, inputs, weights, row, 0, sums, resume);
+    } else {
+        for vector in 0..VECTORS {
+            tile::<D, R, 1>(dot, inputs, weights, row, vector, sums, resume);
+        }
+    }
+}
+
+/// `R` rows by `V` times sixteen outputs of the panel, from `vector` on.
+#[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
+#[inline(always)]
+fn tile<D: Dot, const R: usize, const V: usize>(
+    dot: D,
+    inputs: Lines<'_>,
+    weights: &[Block],
+    row: usize,
+    vector: usize,
+    sums: &mut [Sums; R],
+    resume: bool,
+) {
+    let mut tile = [[dot.zero(); V]; R];
     if resume {
         for (tile, sums) in tile.iter_mut().zip(sums.iter_mut()) {
-            *tile = std::array::from_fn(|v| dot.load(&sums.vectors()[v]));
+            for (v, sum) in tile.iter_mut().enumerate() {
+                *sum = dot.load(&sums.vectors()[vector + v]);
+            }
         }
     }
     for (i, weights) in weights.iter().enumerate() {
         let input: &[Line; R] = inputs.block(i)[row..row + R].try_into().expect("rows of a block");
         for group in 0..GROUPS {
             for r in 0..R {
-                for v in 0..VECTORS {
-                    tile[r][v] = dot.dot(tile[r][v], input[r].0[group], &weights.0[v][group]);
+                for v in 0..V {
+                    let weights = &weights.0[vector + v][group];
+                    tile[r][v] = dot.dot(tile[r][v], input[r].0[group], weights);
                 }
             }
         }
     }
     for (tile, sums) in tile.iter().zip(sums) {
         for (v, &sum) in tile.iter().enumerate() {
-            dot.store(sum, &mut sums.vectors()[v]);
+            dot.store(sum, &mut sums.vectors()[vector + v]);
         }
     }
 }
@@ -153,6 +185,16 @@ fn tile<D: Dot, const R: usize>(
 /// denormals taken as and turned into zeros.
 #[derive(Clone, Copy)]
 struct Bf16Plain;
+
+#[inline(always)]
+fn odd(pair: u32) -> f32 {
+    f32::from_bits(pair & 0xffff_0000)
+}
+
+#[inline(always)]
+fn even(pair: u32) -> f32 {
+    f32::from_bits(pair << 16)
+}
 
 /// Zero for a denormal.
 #[inline(always)]
@@ -180,13 +222,12 @@ impl Dot for Bf16Plain {
     }
 
     #[inline(always)]
-    fn dot(self, sums: [f32; 16], input: u32, weights: &[u32; 16]) -> [f32; 16] {
-        let odd = |group: u32| f32::from_bits(group & 0xffff_0000);
-        let even = |group: u32| f32::from_bits(group << 16);
-        std::array::from_fn(|i| {
-            let sum = flush(odd(input).mul_add(odd(weights[i]), sums[i]));
-            flush(even(input).mul_add(even(weights[i]), sum))
-        })
+    fn dot(self, mut sums: [f32; 16], input: u32, weights: &[u32; 16]) -> [f32; 16] {
+        for i in 0..sums.len() {
+            sums[i] = flush(odd(input).mul_add(odd(weights[i]), sums[i]));
+            sums[i] = flush(even(input).mul_add(even(weights[i]), sums[i]));
+        }
+        sums
     }
 }
 
@@ -205,117 +246,29 @@ impl Dot for Int8Plain {
 
     #[inline(always)]
     fn load(self, from: &[f32; 16]) -> [i32; 16] {
-        from.map(|sum| sum.to_bits() as i32)
+        let mut sums = [0; 16];
+        for (sum, from) in sums.iter_mut().zip(from) {
+            *sum = from.to_bits() as i32;
+        }
+        sums
     }
 
     #[inline(always)]
     fn store(self, sums: [i32; 16], to: &mut [f32; 16]) {
-        *to = sums.map(|sum| f32::from_bits(sum as u32));
+        for (to, sum) in to.iter_mut().zip(sums) {
+            *to = f32::from_bits(sum as u32);
+        }
     }
 
     #[inline(always)]
-    fn dot(self, sums: [i32; 16], input: u32, weights: &[u32; 16]) -> [i32; 16] {
-        let inputs = input.to_le_bytes().map(i32::from);
-        std::array::from_fn(|i| {
-            let weights = weights[i].to_le_bytes().map(|weight| i32::from(weight as i8));
-            (0..4).fold(sums[i], |sum, j| sum.wrapping_add(inputs[j] * weights[j]))
-        })
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "intrinsics of instruction sets that the types prove")]
-mod x86 {
-    use std::arch::x86_64::*;
-
-    use super::Dot;
-
-    /// Proof that the machine has AVX-512 with bf16 dot products.
-    #[derive(Clone, Copy)]
-    pub(super) struct Bf16Vectors(());
-
-    /// Proof that the machine has AVX-512 with int8 dot products.
-    #[derive(Clone, Copy)]
-    pub(super) struct Int8Vectors(());
-
-    impl Bf16Vectors {
-        /// # Safety
-        /// The machine must have AVX-512F and AVX-512-BF16.
-        pub(super) unsafe fn assume() -> Self {
-            Self(())
-        }
-    }
-
-    impl Int8Vectors {
-        /// # Safety
-        /// The machine must have AVX-512F and AVX-512-VNNI.
-        pub(super) unsafe fn assume() -> Self {
-            Self(())
-        }
-    }
-
-    impl Dot for Bf16Vectors {
-        type Sums = __m512;
-        const WIDE: bool = true;
-
-        #[inline(always)]
-        fn zero(self) -> __m512 {
-            // SAFETY: `self` proves AVX-512F.
-            unsafe { _mm512_setzero_ps() }
-        }
-
-        #[inline(always)]
-        fn load(self, from: &[f32; 16]) -> __m512 {
-            // SAFETY: as above; the array has sixteen values.
-            unsafe { _mm512_loadu_ps(from.as_ptr()) }
-        }
-
-        #[inline(always)]
-        fn store(self, sums: __m512, to: &mut [f32; 16]) {
-            // SAFETY: as above; the array has room for sixteen values.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), sums) }
-        }
-
-        #[inline(always)]
-        fn dot(self, sums: __m512, input: u32, weights: &[u32; 16]) -> __m512 {
-            // SAFETY: `self` proves the features; the array has 64 bytes, and pairs are any bits.
-            unsafe {
-                let weights = _mm512_loadu_si512(weights.as_ptr().cast());
-                let pair = |bits: __m512i| std::mem::transmute::<__m512i, __m512bh>(bits);
-                _mm512_dpbf16_ps(sums, pair(_mm512_set1_epi32(input as i32)), pair(weights))
+    fn dot(self, mut sums: [i32; 16], input: u32, weights: &[u32; 16]) -> [i32; 16] {
+        for byte in [0, 8, 16, 24] {
+            let input = (input >> byte & 0xff) as i32;
+            for i in 0..sums.len() {
+                let weight = i32::from((weights[i] >> byte) as i8);
+                sums[i] = sums[i].wrapping_add(input * weight);
             }
         }
-    }
-
-    impl Dot for Int8Vectors {
-        type Sums = __m512i;
-        const WIDE: bool = true;
-
-        #[inline(always)]
-        fn zero(self) -> __m512i {
-            // SAFETY: `self` proves AVX-512F.
-            unsafe { _mm512_setzero_si512() }
-        }
-
-        #[inline(always)]
-        fn load(self, from: &[f32; 16]) -> __m512i {
-            // SAFETY: as above; the array has 64 bytes.
-            unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-        }
-
-        #[inline(always)]
-        fn store(self, sums: __m512i, to: &mut [f32; 16]) {
-            // SAFETY: as above; the array has room for 64 bytes.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), sums) }
-        }
-
-        #[inline(always)]
-        fn dot(self, sums: __m512i, input: u32, weights: &[u32; 16]) -> __m512i {
-            // SAFETY: `self` proves the features; the array has 64 bytes.
-            unsafe {
-                let weights = _mm512_loadu_si512(weights.as_ptr().cast());
-                _mm512_dpbusd_epi32(sums, _mm512_set1_epi32(input as i32), weights)
-            }
-        }
+        sums
     }
 }
