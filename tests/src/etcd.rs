@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
+use windlass_transport::install_crypto_provider;
 
 use crate::certificates::Certificates;
 use crate::eventually;
@@ -44,6 +45,7 @@ impl Etcd {
 
     /// This many members, healthy, with more arguments. With certificates, clients must show one.
     pub async fn of(count: usize, certificates: Option<&Certificates>, arguments: &[&str]) -> Result<Self> {
+        install_crypto_provider();
         let mut last = None;
         for _ in 0..STARTS {
             let mut etcd = Self::new(count, certificates)?;

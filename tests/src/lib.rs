@@ -18,6 +18,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{LoadRequest, LoadResponse};
+use windlass_transport::install_crypto_provider;
 
 pub use namespace::Namespace;
 pub use python::python;
@@ -56,6 +57,8 @@ impl Server {
 
     /// Starts a server by this command.
     pub fn run(mut command: Command) -> Result<Self> {
+        // For HTTP clients that ask it.
+        install_crypto_provider();
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -12,7 +12,7 @@ mod worker;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use windlass_kernels::WeightFormat;
 use windlass_model::ModelFolder;
 
@@ -53,7 +53,7 @@ pub(crate) fn model_folder(model: &str) -> Result<ModelFolder> {
     if model.is_empty() {
         bail!("model is empty: name its folder, or demo for the one in this program");
     }
-    Ok(ModelFolder::from_argument(model)?)
+    ModelFolder::from_argument(model).context("model")
 }
 
 /// Refuses what is no `host:port`.

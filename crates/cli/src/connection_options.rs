@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use windlass_client::{ApiKey, Client, ClientConfig, ClientTls, ClientTlsFiles, PemFile};
+use windlass_client::{
+    ApiKey, Client, ClientConfig, ClientTls, ClientTlsFiles, PemFile, install_crypto_provider,
+};
 
 /// The same for all commands that talk to a coordinator.
 #[derive(Debug, Clone, Default, Args)]
@@ -79,6 +81,7 @@ impl ConnectionOptions {
             (Some("http"), "https") => bail!("url: {url} is without TLS, but ca is set: use https://"),
             _ => {}
         }
+        install_crypto_provider();
         let builder = reqwest::Client::builder().connect_timeout(Duration::from_secs(5));
         let builder = match self.tls()? {
             Some(tls) => builder.tls_backend_preconfigured(tls.for_http()),

@@ -24,5 +24,5 @@ pub use options::{
 pub use windlass_proto::v1::ModelInfo;
 /// Jobs: what is submitted, and what becomes of it.
 pub use windlass_proto::v1::{ItemResult, Job, JobItem, JobSpec, JobState};
-pub use windlass_transport::{ClientTls, ClientTlsFiles, PemFile, TlsError};
+pub use windlass_transport::{ClientTls, ClientTlsFiles, PemFile, TlsError, install_crypto_provider};
 pub use workers::{Worker, WorkerState};

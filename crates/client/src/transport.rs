@@ -2,20 +2,31 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
-use std::iter::successors;
 
-/// What rustls says where the server answers it in plain text.
-const NO_TLS: &str = "received corrupt message of type InvalidContentType";
+use windlass_transport::{TlsFault, causes};
 
 /// The innermost error, which says what happened; the outer ones say "transport error". Where a connection was made and then broke
 /// off, it may be that one side speaks TLS and the other does not, however far either had come: a remedy for that is added.
 /// `in_tls` tells whether it broke in TLS rather than in plain text.
 pub(crate) fn what_broke(error: &(dyn Error + 'static), in_tls: bool) -> String {
-    let cause = causes(error).last().unwrap_or(error).to_string();
-    if cause == NO_TLS {
-        return "the server does not speak TLS there: use http:// or no scheme, and set no CA (--ca)"
-            .to_owned();
+    match TlsFault::of(error) {
+        Some(TlsFault::PlainText) => {
+            return "the server does not speak TLS there: use http:// or no scheme, and set no CA (--ca)"
+                .into();
+        }
+        Some(TlsFault::PeerCertificate(reason)) => {
+            return format!(
+                "the server's certificate is not accepted ({reason}): connect by a name that it carries, with its authority as CA (--ca)"
+            );
+        }
+        Some(TlsFault::OwnCertificate(alert)) => {
+            return format!(
+                "the server asks for another certificate ({alert}): set one of an authority that it trusts (--certificate, --key)"
+            );
+        }
+        None => {}
     }
+    let cause = causes(error).last().map_or_else(String::new, ToString::to_string);
     match (broke_off(error), in_tls) {
         (false, _) => cause,
         (true, false) => format!(
@@ -29,8 +40,8 @@ pub(crate) fn what_broke(error: &(dyn Error + 'static), in_tls: bool) -> String 
 
 /// Whether the other side was reached and then broke the connection off. Errors of HTTP/2 hide the system's: they come after reaching it.
 fn broke_off(error: &(dyn Error + 'static)) -> bool {
-    let system =
-        causes(error).filter_map(|error| error.downcast_ref::<io::Error>().map(io::Error::kind)).last();
+    let causes = causes(error).into_iter();
+    let system = causes.filter_map(|error| error.downcast_ref::<io::Error>().map(io::Error::kind)).last();
     let broken = [
         ErrorKind::BrokenPipe,
         ErrorKind::ConnectionAborted,
@@ -39,11 +50,6 @@ fn broke_off(error: &(dyn Error + 'static)) -> bool {
         ErrorKind::UnexpectedEof,
     ];
     system.is_none_or(|kind| broken.contains(&kind))
-}
-
-/// An error and what caused it, the innermost last.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    successors(Some(error), |&error| error.source())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutPayload, parse_url_opts};
 use url::Url;
+use windlass_transport::install_crypto_provider;
 
 use crate::error::JobsError;
 
@@ -31,6 +32,7 @@ impl Blobs {
             let store = LocalFileSystem::new().with_fsync(true).with_automatic_cleanup(true);
             return Ok(Self { store: Arc::new(store), root: path, is_local: true });
         }
+        install_crypto_provider();
         let (store, root) = parse_url_opts(url, std::env::vars()).map_err(failed)?;
         Ok(Self { store: store.into(), root, is_local: false })
     }

@@ -9,6 +9,9 @@ use windlass_wording::plain;
 use crate::error::JobsError;
 use crate::policy::{Depth, Kv};
 
+/// What some editors begin files of UTF-8 with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// An item: exactly one of `prompt` and `messages`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +72,15 @@ enum Stop {
 /// Reads `{"id"?, "prompt" | "messages", "parameters"?}`, with parameters as in requests over HTTP. An error's field is
 /// `line` where the line as a whole is at fault.
 pub fn parse_line(line: &[u8]) -> Result<JobItem, JobsError> {
+    if line.starts_with(BYTE_ORDER_MARK) {
+        let message = "it begins with a byte order mark: save the file as UTF-8 without one";
+        return Err(JobsError::invalid("line", message));
+    }
+    if line.trim_ascii_start().starts_with(b"[") {
+        let message =
+            "it is a list: write each item as an object on a line of its own, without commas between";
+        return Err(JobsError::invalid("line", message));
+    }
     let mut json = serde_json::Deserializer::from_slice(line);
     let line: Line = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         // The path ends unknown where the text breaks off.
@@ -165,7 +177,9 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_refused_with_field_and_remedy() {
-        let cases: [(&str, &str); 9] = [
+        let cases: [(&str, &str); 11] = [
+            ("\u{feff}{}", "line: it begins with a byte order mark"),
+            (r#"["id", "a", null, null]"#, "line: it is a list: write each item as an object"),
             ("{}", "prompt: it is missing: send prompt or messages"),
             (r#"{"prompt": "a", "messages": []}"#, "prompt: messages is there too"),
             (r#"{"prompt": 7}"#, "prompt: expected a string or a list of token ids"),

@@ -16,7 +16,7 @@ mod state;
 mod store;
 
 pub use error::StoreError;
-pub use etcd::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdStore, EtcdTls};
+pub use etcd::{EtcdConfig, EtcdConfigError, EtcdPassword, EtcdStore};
 pub use jitter::{jitter, seed_jitter};
 pub use lease::LeaseKeeper;
 pub use local::LocalStore;
@@ -24,3 +24,4 @@ pub use memory::MemoryStore;
 pub use store::{
     Change, Condition, Entry, LeaseId, Listing, MAX_OPERATIONS, Operation, Page, Revision, Store, Watch,
 };
+pub use windlass_transport::{ClientTlsFiles, PemFile, TlsError};

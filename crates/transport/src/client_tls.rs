@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
+use crate::crypto::provider;
 use crate::error::TlsError;
-use crate::pem::{PemFile, pair_error, provider};
+use crate::pem::{PemFile, pair_error};
 
 /// The PEM files of a client, and the server's name.
 #[derive(Debug, Clone, PartialEq, Eq)]

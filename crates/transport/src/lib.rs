@@ -5,17 +5,21 @@
 
 mod client_tls;
 mod connection;
+mod crypto;
 mod error;
 mod incoming;
 mod pem;
 mod server_tls;
 #[cfg(feature = "test-support")]
 pub mod test_certificates;
+mod tls_fault;
 mod validity;
 
 pub use client_tls::{ClientTls, ClientTlsFiles};
 pub use connection::Connection;
+pub use crypto::install_crypto_provider;
 pub use error::TlsError;
 pub use incoming::Incoming;
 pub use pem::PemFile;
 pub use server_tls::{Protocol, ServerTls, ServerTlsFiles};
+pub use tls_fault::{TlsFault, causes};

@@ -2,9 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, RootCertStore};
@@ -90,9 +88,4 @@ pub(crate) fn pair_error(certificate: &PemFile, key: &PemFile, error: &rustls::E
         rustls::Error::General(_) => key.unusable(error),
         _ => certificate.unusable(error),
     }
-}
-
-/// The one provider of cryptography. Named each time, because other crates may bring in a second one.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
 }

@@ -6,8 +6,9 @@ use tokio::time::interval;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
+use crate::crypto::provider;
 use crate::error::TlsError;
-use crate::pem::{PemFile, pair_error, provider};
+use crate::pem::{PemFile, pair_error};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,22 +12,30 @@ use webpki::{EndEntityCert, Error, KeyUsage};
 pub(crate) fn outdated(certificate: &CertificateDer<'_>, now: UnixTime) -> Option<String> {
     let entity = EndEntityCert::try_from(certificate).ok()?;
     let verified = entity.verify_for_usage(&[], &[], &[], now, KeyUsage::server_auth(), None, None);
-    let days = |from: UnixTime, to: UnixTime| to.as_secs().saturating_sub(from.as_secs()) / (24 * 3600);
     match verified.err()? {
         Error::CertExpired { time, not_after } => {
-            let days = days(not_after, time);
-            Some(format!("its certificate expired {days} days ago: nobody accepts it, so issue a new one"))
+            let since = span(not_after, time);
+            Some(format!("its certificate expired {since} ago: nobody accepts it, so issue a new one"))
         }
         Error::CertNotValidYet { time, not_before } => {
-            let days = days(time, not_before);
+            let until = span(time, not_before);
             Some(format!(
-                "its certificate is valid in {days} days only: look at this machine's clock, or issue another"
+                "its certificate is valid in {until} only: look at this machine's clock, or issue another"
             ))
         }
         Error::InvalidCertValidity => {
             Some("its certificate ends before it begins, so nobody accepts it: issue a new one".to_owned())
         }
         _ => None,
+    }
+}
+
+/// The time between two moments, in words.
+fn span(from: UnixTime, to: UnixTime) -> String {
+    match to.as_secs().saturating_sub(from.as_secs()) / (24 * 3600) {
+        0 => "less than a day".to_owned(),
+        1 => "a day".to_owned(),
+        days => format!("{days} days"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a worker knows of its model besides the weights.
 
+use windlass_engine::RequestLimits;
 use windlass_kernels::Arithmetic;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, ModelConfig};
 use windlass_proto::v1::{Effort, InfoResponse, KvPlan, ModelInfo, TokenizerResponse};
@@ -72,6 +73,11 @@ impl ServedModel {
             fingerprint,
             tokenizer: tokenizer_files(folder)?,
         })
+    }
+
+    /// What a request with a prompt of at most `max_prompt` tokens is checked against.
+    pub(crate) fn limits(&self, max_prompt: usize) -> RequestLimits<'_> {
+        RequestLimits { model: &self.config, max_depth: self.max_depth, max_prompt }
     }
 
     /// As clients and coordinators see it.

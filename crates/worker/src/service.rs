@@ -8,9 +8,9 @@ use futures::Stream;
 use tonic::{Request, Response, Status};
 use windlass_proto::v1::worker_server::Worker;
 use windlass_proto::v1::{
-    DrainRequest, DrainResponse, GenerateTaskRequest, HealthRequest, HealthResponse, Heartbeat,
-    HeartbeatsRequest, InfoRequest, InfoResponse, LoadRequest, LoadResponse, TokenizerRequest,
-    TokenizerResponse, UndrainRequest, UndrainResponse,
+    CheckParametersRequest, CheckParametersResponse, DrainRequest, DrainResponse, GenerateTaskRequest,
+    HealthRequest, HealthResponse, Heartbeat, HeartbeatsRequest, InfoRequest, InfoResponse, LoadRequest,
+    LoadResponse, TokenizerRequest, TokenizerResponse, UndrainRequest, UndrainResponse,
 };
 
 use crate::answer;
@@ -105,6 +105,18 @@ impl Worker for WorkerService {
         let running = self.drain.begin().map_err(status::draining)?;
         let events = self.engine.submit(request).await.map_err(status::not_done)?;
         Ok(Response::new(Generation::new(events, seed, running, self.drain.watch())))
+    }
+
+    async fn check_parameters(
+        &self,
+        request: Request<CheckParametersRequest>,
+    ) -> Result<Response<CheckParametersResponse>, Status> {
+        let CheckParametersRequest { parameters } = request.into_inner();
+        // What the shortest prompt cannot have, none can.
+        let shortest = GenerateTaskRequest { prompt: vec![0], parameters, ..GenerateTaskRequest::default() };
+        let request = convert::request(shortest, &self.model, &self.seeds).map_err(status::invalid)?;
+        request.validate(self.model.limits(1)).map_err(status::invalid)?;
+        Ok(Response::new(CheckParametersResponse {}))
     }
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {

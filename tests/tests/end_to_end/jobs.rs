@@ -209,6 +209,10 @@ async fn the_command_says_what_is_wrong() -> Result<()> {
     ensure!(foreign.contains("input_uri: 'file:///etc/passwd' is not allowed here"), "{foreign}");
     let output = said(jobs(&server, &["submit", &input, "--output", "x"])?)?;
     ensure!(output.contains("output: a file is written at the job's end only: add --wait"), "{output}");
+    fs::write(&input, "{\"prompt\": \"1\"}\n")?;
+    let nowhere = said(jobs(&server, &["submit", &input, "--wait", "--output", "/nowhere/x"])?)?;
+    ensure!(nowhere.contains("output: cannot write"), "{nowhere}");
+    ensure!(client.list_jobs(None, "").await?.0.is_empty(), "a job was accepted whose output goes nowhere");
     fs::write(
         &input,
         "{\"prompt\": [99999]}\n{\"prompt\": \"1+1=\", \"parameters\": {\"max_tokens\": 1}}\n",
@@ -220,6 +224,11 @@ async fn the_command_says_what_is_wrong() -> Result<()> {
     ensure!(behind.contains("resume_token: '9999' is behind the last of 2 results"), "{behind}");
     let effort = said(jobs(&server, &["submit", &input, "--effort", "xx"])?)?;
     ensure!(effort.contains("'xx' is not an effort of this model: use one of low, medium, high"), "{effort}");
+    let cold = said(jobs(&server, &["submit", &input, "--temperature", "-1"])?)?;
+    ensure!(cold.contains("temperature: -1 is out of range: use a finite number of at least 0"), "{cold}");
+    let deep = said(jobs(&server, &["submit", &input, "--depth", "fixed:9999"])?)?;
+    ensure!(deep.contains("depth") && deep.contains("9999"), "{deep}");
+    ensure!(client.list_jobs(None, "").await?.0.len() == 1, "a job was accepted that no item can be done of");
     let unknown = said(jobs(&server, &["get", "x"])?)?;
     ensure!(unknown.contains("there is no job 'x'"), "{unknown}");
     Ok(())

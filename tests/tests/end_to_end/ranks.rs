@@ -129,6 +129,9 @@ async fn ranks_that_do_not_fit_are_refused_and_the_group_forms_without_them() ->
     first.hear()?;
     let (ended_well, said) = Rank::start(&[&["--join", &join][..], &RANK_1].concat())?.wait()?;
     ensure!(!ended_well && said.contains("rank 1 is taken"), "{said}");
+    let requests_port = first.address("listening on ")?.to_owned();
+    let (ended_well, said) = Rank::start(&[&["--join", &requests_port][..], &RANK_1].concat())?.wait()?;
+    ensure!(!ended_well && said.contains("takes no ranks"), "{said}");
     client(&first).await?.health(HealthRequest {}).await?;
     Ok(())
 }
@@ -144,6 +147,11 @@ async fn ranks_join_by_mutual_tls() -> Result<()> {
     let [certificate, key] = [&rank.certificate, &rank.key].map(|file| path(file));
     let shown = ["--join-certificate", &certificate, "--join-key", &key];
     let expected = ["--join", &join, "--join-ca", &ca, "--join-tls-name", "worker.internal"];
+    let (ended_well, said) = Rank::start(&[&expected[..], &RANK_1].concat())?.wait()?;
+    ensure!(!ended_well && said.contains("rank 0 asks for another certificate"), "{said}");
+    let unnamed = [&["--join", &join, "--join-ca", &ca][..], &shown, &RANK_1].concat();
+    let (ended_well, said) = Rank::start(&unnamed)?.wait()?;
+    ensure!(!ended_well && said.contains("join_tls_name a name it carries"), "{said}");
     let _rank = Rank::start(&[&expected[..], &shown, &RANK_1].concat())?;
     first.hear()
 }

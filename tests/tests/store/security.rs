@@ -1,9 +1,10 @@
 //! Passwords, rights and certificates of etcd.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use windlass_store::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdStore, EtcdTls, Page, Store, StoreError};
+use windlass_store::{ClientTlsFiles, EtcdConfig, EtcdPassword, EtcdStore, Page, PemFile, Store, StoreError};
 use windlass_tests::certificates::Certificates;
 use windlass_tests::etcd::Etcd;
 use windlass_tests::eventually;
@@ -77,29 +78,36 @@ async fn changed_rights_hold_for_those_who_are_connected() -> Result<()> {
 
 #[tokio::test]
 async fn certificates_are_asked_for_and_checked_on_both_sides() -> Result<()> {
-    let certificates = Certificates::generate()?;
+    let [certificates, stranger] = [Certificates::generate()?, Certificates::generate()?];
+    let [own, foreign] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    certificates.write(own.path())?;
+    stranger.write(foreign.path())?;
+    let [own, foreign] = [own.path(), foreign.path()];
     let etcd = Etcd::of(1, Some(&certificates), &[]).await?;
-    let with = |ca: &str, identity: Option<(&str, &str)>| {
-        let identity = identity
-            .map(|(certificate, key)| EtcdIdentity { certificate: certificate.into(), key: key.into() });
-        let tls = Some(EtcdTls { ca: ca.into(), identity });
-        EtcdStore::new(EtcdConfig {
-            tls,
-            timeout: Duration::from_secs(2),
-            ..EtcdConfig::new(etcd.endpoints())
-        })
+    let with = |ca: &Path, identity: Option<&Path>| -> Result<EtcdStore> {
+        let file = |name: &str| identity.map(|folder| folder.join(name));
+        let files = ClientTlsFiles::new(PemFile::new("etcd_ca", ca.join("ca.pem")))
+            .with_identity(("etcd_certificate", file("client.pem")), ("etcd_key", file("client.key")))?;
+        let timeout = Duration::from_secs(2);
+        let config = EtcdConfig { tls: Some(files), timeout, ..EtcdConfig::new(etcd.endpoints()) };
+        Ok(EtcdStore::new(config)?)
     };
-    let own = (certificates.client.as_str(), certificates.client_key.as_str());
-    let store = with(&certificates.ca, Some(own))?;
+    let store = with(own, Some(own))?;
     commit(&store, vec![put("/k", "x")]).await?;
 
-    refused(with(&certificates.ca, None)?.get("/k").await).context("no certificate")?;
-    let stranger = Certificates::generate()?;
-    let foreign = (stranger.client.as_str(), stranger.client_key.as_str());
-    refused(with(&certificates.ca, Some(foreign))?.get("/k").await).context("of another authority")?;
-    refused(with(&stranger.ca, Some(own))?.get("/k").await).context("etcd is not trusted")?;
-    refused(with("no certificate", Some(own)).map(|_| ()))?;
-    refused(with(&certificates.ca, Some((own.0, "no key"))).map(|_| ()))?;
+    let cases = [
+        (own, None, "etcd asks for another certificate"),
+        (own, Some(foreign), "etcd asks for another certificate"),
+        (foreign, Some(own), "etcd's certificate is not accepted"),
+    ];
+    for (ca, identity, expected) in cases {
+        let error = with(ca, identity)?.get("/k").await.err().context("it was accepted")?;
+        let said = error.to_string();
+        ensure!(matches!(error, StoreError::Refused { .. }) && said.contains(expected), "{said}");
+    }
+    std::fs::write(foreign.join("client.key"), "no key")?;
+    let error = with(own, Some(foreign)).err().context("no key is accepted")?.to_string();
+    ensure!(error.starts_with("etcd_key: ") && error.contains("has no private key"), "{error}");
     let plain: Vec<_> = etcd.endpoints().iter().map(|url| url.replace("https", "http")).collect();
     let plain = EtcdStore::new(EtcdConfig { timeout: Duration::from_secs(1), ..EtcdConfig::new(plain) })?;
     eventually("without TLS nobody answers", || async { Ok(plain.get("/k").await.is_err()) }).await
@@ -108,10 +116,10 @@ async fn certificates_are_asked_for_and_checked_on_both_sides() -> Result<()> {
 #[tokio::test]
 async fn what_can_never_work_is_refused_at_once() -> Result<()> {
     let cases = [
-        (vec![], "the list of endpoints is empty"),
+        (vec![], "etcd_endpoints: the list is empty"),
         (vec!["etcd:2379"], "'etcd:2379' is no endpoint: use http://host:port"),
         (vec!["http://etcd"], "'http://etcd' is no endpoint"),
-        (vec!["https://etcd:2379"], "'https://etcd:2379' does not fit: without certificates use http://"),
+        (vec!["https://etcd:2379"], "'https://etcd:2379' does not fit: use http://host:port, or set etcd_ca"),
     ];
     for (endpoints, expected) in cases {
         let endpoints = endpoints.into_iter().map(str::to_owned).collect();

@@ -1,5 +1,5 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
 use windlass_store::membership::MemberKeys;
-use windlass_store::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdStore, EtcdTls, Store};
+use windlass_store::{ClientTlsFiles, EtcdConfig, EtcdPassword, EtcdStore, PemFile, Store};
 
 /// How to reach etcd. The same names in flags and in the environment, and without `etcd_` in the file's section `etcd`,
 /// which workers and coordinators share.
@@ -112,23 +112,24 @@ impl EtcdOptions {
         config.user = match (self.user, self.password_file) {
             (None, None) => None,
             (Some(user), Some(file)) => {
-                let password = read("etcd_password_file", &file)?;
+                let password = fs::read(&file)
+                    .with_context(|| format!("etcd_password_file: cannot read {}", file.display()))?;
                 let password = String::from_utf8(password).context("etcd_password_file is not UTF-8")?;
                 Some((user, EtcdPassword(password.trim_end_matches(['\r', '\n']).to_owned())))
             }
             _ => bail!("etcd_user and etcd_password_file belong together: set both or none"),
         };
-        let identity = match (self.certificate, self.key) {
-            (None, None) => None,
-            (Some(certificate), Some(key)) => Some(EtcdIdentity {
-                certificate: read("etcd_certificate", &certificate)?,
-                key: read("etcd_key", &key)?,
-            }),
-            _ => bail!("etcd_certificate and etcd_key belong together: set both or none"),
-        };
         config.tls = match self.ca {
-            Some(ca) => Some(EtcdTls { ca: read("etcd_ca", &ca)?, identity }),
-            None if identity.is_some() => bail!("etcd_certificate is set and etcd_ca is not: set both"),
+            Some(ca) => {
+                let files = ClientTlsFiles::new(PemFile::new("etcd_ca", ca));
+                let (certificate, key) = (self.certificate, self.key);
+                Some(files.with_identity(("etcd_certificate", certificate), ("etcd_key", key))?)
+            }
+            None if self.certificate.is_some() || self.key.is_some() => {
+                bail!(
+                    "etcd_certificate and etcd_key are for TLS: set etcd_ca too, to the authority of etcd's certificate"
+                )
+            }
             None => None,
         };
         match self.timeout_ms {
@@ -138,13 +139,9 @@ impl EtcdOptions {
         }
         let cluster = self.cluster.unwrap_or_else(|| "main".to_owned());
         let members = MemberKeys::of(&cluster).context("cluster")?;
-        let store = EtcdStore::new(config).context("etcd_endpoints")?;
+        let store = EtcdStore::new(config)?;
         Ok(Some(EtcdSettings { store: Arc::new(store), cluster, members }))
     }
-}
-
-fn read(field: &str, file: &Path) -> Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("{field}: cannot read {}", file.display()))
 }
 
 #[cfg(test)]
@@ -176,7 +173,10 @@ mod tests {
         };
         let cases = [
             (with(|o| o.user = Some("u".into())), "etcd_user and etcd_password_file belong together"),
-            (with(|o| o.key = Some("k".into())), "etcd_certificate and etcd_key belong together"),
+            (
+                with(|o| o.key = Some("k".into())),
+                "etcd_certificate and etcd_key are for TLS: set etcd_ca too",
+            ),
             (with(|o| o.ca = Some("/none".into())), "etcd_ca: cannot read /none"),
             (with(|o| o.timeout_ms = Some(0)), "etcd_timeout_ms is 0: use at least 1"),
             (
@@ -188,9 +188,10 @@ mod tests {
                 "cluster is set and etcd_endpoints is not",
             ),
             (with(|o| o.cluster = Some("a/b".into())), "cluster: 'a/b' is no name: use 1 to 128 letters"),
+            (with(|o| o.endpoints = Some(vec!["etcd".into()])), "etcd_endpoints: 'etcd' is no endpoint"),
             (
-                with(|o| o.endpoints = Some(vec!["etcd".into()])),
-                "etcd_endpoints: the store refused: 'etcd' is no",
+                with(|o| o.endpoints = Some(vec!["https://etcd:2379".into()])),
+                "etcd_endpoints: 'https://etcd:2379' does not fit: use http://host:port, or set etcd_ca",
             ),
         ];
         for (message, expected) in cases {

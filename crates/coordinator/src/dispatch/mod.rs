@@ -12,6 +12,7 @@ mod task;
 
 use std::time::Duration;
 
+pub(crate) use setback::refusal;
 pub(crate) use stream::TaskStream;
 pub(crate) use task::Task;
 

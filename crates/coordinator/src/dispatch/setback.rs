@@ -79,6 +79,14 @@ impl Setback {
     }
 }
 
+/// The fault that a worker finds in what it was asked, if that is what the status says.
+pub(crate) fn refusal(status: &Status) -> Option<GenerationError> {
+    match Setback::of(status) {
+        Setback::Refused(error) => Some(error),
+        _ => None,
+    }
+}
+
 fn invalid(status: &Status, message: String) -> GenerationError {
     let violations = status.get_details_bad_request().map(|request| request.field_violations);
     match violations.and_then(|violations| violations.into_iter().next()) {

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
-use windlass_proto::v1::GenerationParameters;
+use tokio::time::{Instant, timeout};
+use windlass_proto::v1::{CheckParametersRequest, GenerationParameters};
 
 pub(crate) use admission::Admission;
 pub(crate) use error::GenerationError;
@@ -24,7 +24,7 @@ pub(crate) use run::{Generation, GenerationEvent};
 
 use crate::admission::{Demand, Queue, QueueLimits};
 use crate::config::RequestLimits;
-use crate::dispatch::{MigrationSettings, Task, TaskStream};
+use crate::dispatch::{MigrationSettings, Task, TaskStream, refusal};
 use crate::random::random_seed;
 use crate::registry::{Model, Registry};
 use crate::security::Caller;
@@ -35,6 +35,8 @@ use sequences::Sequences;
 
 /// Longer texts are tokenised off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
+/// How long a worker may take to look at parameters.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What one request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -112,19 +114,19 @@ impl Generator {
         Ok(self.queue.expect_room(wanted.count(), parameters.priority.unwrap_or(0))?)
     }
 
-    /// Refuses an effort that the model lacks, as a worker would.
-    pub(crate) fn check_effort(
+    /// Refuses what no request of this model can have, as it would be refused. Where no worker answers in time, what only a worker
+    /// can tell is left open.
+    pub(crate) async fn check_parameters(
+        &self,
         model: &Model,
         parameters: &GenerationParameters,
+        stop: &[String],
     ) -> Result<(), GenerationError> {
-        let Some(effort) = &parameters.effort else { return Ok(()) };
-        let names: Vec<_> = model.info.efforts.iter().map(|known| known.name.as_str()).collect();
-        if names.contains(&effort.as_str()) {
-            return Ok(());
-        }
-        let names = names.join(", ");
-        let message = format!("'{effort}' is not an effort of this model: use one of {names}");
-        Err(GenerationError::invalid("reasoning_effort", message))
+        limits::check_request(&self.request_limits, &[], parameters, stop)?;
+        let Some(worker) = self.registry.choose(model, None, 0, &[]) else { return Ok(()) };
+        let request = CheckParametersRequest { parameters: Some(parameters.clone()) };
+        let answer = timeout(CHECK_TIMEOUT, worker.client().check_parameters(request)).await;
+        answer.ok().and_then(Result::err).and_then(|status| refusal(&status)).map_or(Ok(()), Err)
     }
 
     /// Waits until all that is wanted may begin. What can never fit is refused at once. `received`: when the request came in.

@@ -42,7 +42,7 @@ impl jobs_server::Jobs for JobsService {
             let message = "the first message must be the spec";
             return Err(job_status(JobsError::invalid("spec", message)));
         };
-        let spec = self.with_model(spec).map_err(status)?;
+        let spec = self.with_model(spec).await.map_err(status)?;
         let submitted = jobs.submit(spec, parts.map(item));
         let job = tokio::select! {
             job = submitted => job.map_err(job_status)?,
@@ -116,12 +116,11 @@ impl JobsService {
     }
 
     /// The spec for one model, whatever comes to be served beside it. One whose workers are away is waited for.
-    fn with_model(&self, spec: JobSpec) -> Result<JobSpec, GenerationError> {
+    async fn with_model(&self, spec: JobSpec) -> Result<JobSpec, GenerationError> {
         match self.generator.model(&spec.model) {
             Ok(model) => {
-                if let Some(parameters) = &spec.parameters {
-                    Generator::check_effort(&model, parameters)?;
-                }
+                let parameters = spec.parameters.clone().unwrap_or_default();
+                self.generator.check_parameters(&model, &parameters, &spec.stop).await?;
                 Ok(JobSpec { model: model.info.name.clone(), ..spec })
             }
             Err(GenerationError::Unavailable { .. }) if !spec.model.is_empty() => Ok(spec),

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use tonic::{Code, ConnectError, Status};
+use windlass_transport::TlsFault;
 
 /// What tonic and HTTP/2 say of an answer that is no gRPC.
 const NO_GRPC: [&str; 4] = [
@@ -13,6 +14,9 @@ const NO_GRPC: [&str; 4] = [
     "unspecific protocol error detected",
 ];
 
+/// Who does not answer may only have begun.
+const LATE: &str = "it does not answer in time: it loads its model, waits for its ranks, or hangs";
+
 /// What the status says, or what broke the connection; never empty.
 pub(crate) fn reason(status: &Status) -> String {
     let causes = causes(status);
@@ -21,12 +25,26 @@ pub(crate) fn reason(status: &Status) -> String {
     if status.code() == Code::Unimplemented || says(&NO_GRPC) {
         return "it does not speak windlass.v1.Worker, or not without TLS".into();
     }
+    match status.source().and_then(TlsFault::of) {
+        Some(TlsFault::PlainText) => return "it does not speak TLS: worker_ca is for workers that do".into(),
+        Some(TlsFault::PeerCertificate(reason)) => {
+            return format!(
+                "its certificate is not accepted ({reason}): worker_ca must be its authority, and worker_tls_name a name it carries if its address is none"
+            );
+        }
+        Some(TlsFault::OwnCertificate(alert)) => {
+            return format!(
+                "it asks for another certificate ({alert}): worker_certificate must be of its tls_client_ca"
+            );
+        }
+        None => {}
+    }
     match causes.last() {
         // What the other side says of itself.
         None if status.message().is_empty() => status.code().description().to_owned(),
         None => status.message().to_owned(),
         // The libraries' words for it, from the outside in, are "transport error", "h2 protocol error" and the like.
-        Some(_) if says(&["timed out", "deadline has elapsed"]) => "it does not answer in time".into(),
+        Some(_) if says(&["timed out", "deadline has elapsed"]) => LATE.into(),
         Some(cause) if cause.is::<io::Error>() => cause.to_string(),
         Some(_) => "the connection broke".into(),
     }
@@ -44,13 +62,7 @@ pub(crate) fn was_never_sent(status: &Status) -> bool {
 
 /// The causes of a status that was made on this side, the innermost last.
 fn causes(status: &Status) -> Vec<&(dyn Error + 'static)> {
-    let mut causes = Vec::new();
-    let mut next = status.source();
-    while let Some(cause) = next {
-        causes.push(cause);
-        next = cause.source();
-    }
-    causes
+    status.source().map(windlass_transport::causes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -75,7 +87,7 @@ mod tests {
         let broken = Status::from_error(Box::new(h2_error()));
         assert_eq!(reason(&broken), "the connection broke");
         let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "connection timed out");
-        assert_eq!(reason(&Status::from_error(Box::new(late))), "it does not answer in time");
+        assert_eq!(reason(&Status::from_error(Box::new(late))), LATE);
     }
 
     /// An error of some library with no word for operators.

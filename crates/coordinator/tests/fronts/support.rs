@@ -14,16 +14,18 @@ use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use windlass_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError};
 use windlass_jobs::Jobs;
 use windlass_proto::v1::generate_task_response::Event;
 use windlass_proto::v1::worker_server::{Worker, WorkerServer};
 use windlass_proto::v1::{
-    DepthPolicy, DrainRequest, DrainResponse, Effort, Finish, FinishReason, GenerateTaskRequest,
-    GenerateTaskResponse, HealthRequest, HealthResponse, Heartbeat, HeartbeatsRequest, InfoRequest,
-    InfoResponse, LoadRequest, LoadResponse, ModelInfo, Token, TokenLogprob, TokenizerRequest,
-    TokenizerResponse, UndrainRequest, UndrainResponse, Usage, depth_policy,
+    CheckParametersRequest, CheckParametersResponse, DepthPolicy, DrainRequest, DrainResponse, Effort,
+    Finish, FinishReason, GenerateTaskRequest, GenerateTaskResponse, HealthRequest, HealthResponse,
+    Heartbeat, HeartbeatsRequest, InfoRequest, InfoResponse, LoadRequest, LoadResponse, ModelInfo, Token,
+    TokenLogprob, TokenizerRequest, TokenizerResponse, UndrainRequest, UndrainResponse, Usage, depth_policy,
 };
+use windlass_transport::install_crypto_provider;
 
 const TOKENIZER: &[u8] = include_bytes!("../../../../models/demo/tokenizer.json");
 const TOKENIZER_CONFIG: &[u8] = include_bytes!("../../../../models/demo/tokenizer_config.json");
@@ -274,6 +276,19 @@ impl Worker for Service {
         Ok(Response::new(Box::pin(events)))
     }
 
+    async fn check_parameters(
+        &self,
+        request: Request<CheckParametersRequest>,
+    ) -> Result<Response<CheckParametersResponse>, Status> {
+        self.seen.unfrozen().await;
+        let parameters = request.into_inner().parameters.unwrap_or_default();
+        if parameters.init_scale.is_some_and(|scale| scale < 0.0) {
+            let details = ErrorDetails::with_bad_request_violation("init_scale", "it is below 0");
+            return Err(Status::with_error_details(Code::InvalidArgument, "", details));
+        }
+        Ok(Response::new(CheckParametersResponse {}))
+    }
+
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         self.seen.unfrozen().await;
         let fixed = |depth| Some(DepthPolicy { policy: Some(depth_policy::Policy::Fixed(depth)) });
@@ -417,6 +432,8 @@ impl Front {
     }
 
     async fn serve(coordinator: Coordinator) -> Self {
+        // For HTTP clients that ask it.
+        install_crypto_provider();
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (http_address, grpc_address) = (http.local_addr().unwrap(), grpc.local_addr().unwrap());

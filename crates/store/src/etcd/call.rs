@@ -60,7 +60,12 @@ impl Connection {
             };
             let pause = PAUSE.mul_f64(jitter());
             if !again || Instant::now() + pause >= end {
-                return Err(fault.into_error(self.timeout()));
+                return Err(match fault.into_error(self.timeout()) {
+                    StoreError::Unavailable { reason } => {
+                        StoreError::Unavailable { reason: format!("{}: {reason}", self.endpoint(member)) }
+                    }
+                    error => error,
+                });
             }
             sleep(pause).await;
         }

@@ -1,6 +1,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use windlass_transport::{ClientTlsFiles, TlsError};
+
 /// How to reach an etcd cluster, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdConfig {
@@ -9,7 +11,7 @@ pub struct EtcdConfig {
     /// Who asks, where etcd wants to know.
     pub user: Option<(String, EtcdPassword)>,
     /// What is needed for `https`.
-    pub tls: Option<EtcdTls>,
+    pub tls: Option<ClientTlsFiles>,
     /// How long a call may take, with all its repetitions.
     pub timeout: Duration,
 }
@@ -31,32 +33,16 @@ impl fmt::Debug for EtcdPassword {
     }
 }
 
-/// Whom to trust, and what to show; all in PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EtcdTls {
-    /// Certificates of the authorities that may vouch for etcd.
-    pub ca: Vec<u8>,
-    /// What is shown to etcd, where it wants to see something.
-    pub identity: Option<EtcdIdentity>,
-}
-
-impl fmt::Debug for EtcdTls {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("EtcdTls").field("identity", &self.identity.is_some()).finish_non_exhaustive()
-    }
-}
-
-/// A client certificate and its key, both in PEM.
-#[derive(Clone, PartialEq, Eq)]
-pub struct EtcdIdentity {
-    /// The certificate, and those between it and the authority.
-    pub certificate: Vec<u8>,
-    /// Its private key.
-    pub key: Vec<u8>,
-}
-
-impl fmt::Debug for EtcdIdentity {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("EtcdIdentity").finish_non_exhaustive()
-    }
+/// Why etcd cannot be reached as configured. Every text begins with the setting at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum EtcdConfigError {
+    /// No endpoint, or one that makes no sense.
+    #[error("etcd_endpoints: {reason}")]
+    Endpoints {
+        /// What is wrong, and what to write.
+        reason: String,
+    },
+    /// A certificate, key or authority cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }

@@ -3,13 +3,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
+use etcd_client::{Client, ConnectOptions, Error, TlsOptions};
 use tonic::transport::Endpoint;
+use windlass_transport::ClientTls;
 
-use super::config::{EtcdConfig, EtcdTls};
-use crate::StoreError;
+use super::config::{EtcdConfig, EtcdConfigError};
 
 /// etcd takes a client that pings more often than every five seconds, or without a call under way, for a mistake.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(6);
@@ -31,7 +29,7 @@ struct Current {
 }
 
 impl Connection {
-    pub(super) fn new(config: EtcdConfig) -> Result<Self, StoreError> {
+    pub(super) fn new(config: EtcdConfig) -> Result<Self, EtcdConfigError> {
         let mut options = ConnectOptions::new()
             .with_keep_alive(KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT)
             .with_keep_alive_while_idle(false)
@@ -41,11 +39,11 @@ impl Connection {
         if let Some((user, password)) = &config.user {
             options = options.with_user(user, &password.0);
         }
-        let tls = tls(&config);
+        let tls = config.tls.as_ref().map(ClientTls::load).transpose()?.map(|tls| tls.for_grpc());
         if let Some(tls) = tls.clone() {
             options = options.with_tls(tls);
         }
-        check(&config, tls.as_ref())?;
+        check(&config.endpoints, tls.as_ref())?;
         Ok(Self {
             config: Arc::new(config),
             options,
@@ -63,6 +61,11 @@ impl Connection {
         self.current().number
     }
 
+    /// Where this member is.
+    pub(super) fn endpoint(&self, member: usize) -> &str {
+        &self.config.endpoints[member % self.config.endpoints.len()]
+    }
+
     /// The client of this member.
     pub(super) async fn client(&self, member: usize) -> Result<Client, Error> {
         if let Current { client: Some(client), number } = &*self.current()
@@ -70,7 +73,7 @@ impl Connection {
         {
             return Ok(client.clone());
         }
-        let endpoint = &self.config.endpoints[member % self.config.endpoints.len()];
+        let endpoint = self.endpoint(member);
         // Says no more than who asks, and only where there is a password.
         let client = Client::connect([endpoint], Some(self.options.clone())).await?;
         let mut current = self.current();
@@ -104,45 +107,27 @@ fn draw() -> usize {
     RandomState::new().hash_one(Instant::now()) as usize >> 1
 }
 
-fn tls(config: &EtcdConfig) -> Option<TlsOptions> {
-    let tls = config.tls.as_ref()?;
-    let options = TlsOptions::new().ca_certificate(Certificate::from_pem(&tls.ca));
-    Some(match &tls.identity {
-        Some(identity) => options.identity(Identity::from_pem(&identity.certificate, &identity.key)),
-        None => options,
-    })
-}
-
 /// Finds out what would fail for good.
-fn check(config: &EtcdConfig, tls: Option<&TlsOptions>) -> Result<(), StoreError> {
-    let refused = |reason: String| Err(StoreError::Refused { reason });
-    if config.endpoints.is_empty() {
-        return refused("the list of endpoints is empty: name at least one as http://host:port".into());
-    }
-    if let Some(EtcdTls { ca, identity }) = &config.tls {
-        let certificate = identity.as_ref().map_or(ca, |identity| &identity.certificate);
-        if [ca, certificate].into_iter().any(|pem| !has_certificate(pem)) {
-            return refused(
-                "a certificate is none: use PEM, which begins with -----BEGIN CERTIFICATE".into(),
-            );
-        }
+fn check(endpoints: &[String], tls: Option<&TlsOptions>) -> Result<(), EtcdConfigError> {
+    let refused = |reason| Err(EtcdConfigError::Endpoints { reason });
+    if endpoints.is_empty() {
+        return refused("the list is empty: name at least one as http://host:port".into());
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    for endpoint in &config.endpoints {
+    for endpoint in endpoints {
         let Some(parsed) = Endpoint::from_shared(endpoint.clone()).ok().filter(is_address) else {
             return refused(format!("'{endpoint}' is no endpoint: use {scheme}://host:port"));
         };
         if parsed.uri().scheme_str() != Some(scheme) {
             let remedy = if tls.is_some() {
-                "with certificates use https://host:port"
+                "with etcd_ca use https://host:port"
             } else {
-                "without certificates use http://host:port"
+                "use http://host:port, or set etcd_ca to the authority of etcd's certificate"
             };
             return refused(format!("'{endpoint}' does not fit: {remedy}"));
         }
         if let Some(Err(error)) = tls.map(|tls| parsed.tls_config(tls.clone())) {
-            let reason = super::error::chain(&error);
-            return refused(format!("the certificates or the key cannot be used: {reason}"));
+            return refused(format!("'{endpoint}' cannot be used: {}", super::error::chain(&error)));
         }
     }
     Ok(())
@@ -152,8 +137,4 @@ fn is_address(endpoint: &Endpoint) -> bool {
     let uri = endpoint.uri();
     let has_port = uri.port_u16().is_some_and(|port| port > 0);
     has_port && uri.scheme().is_some() && uri.host().is_some_and(|host| !host.is_empty())
-}
-
-fn has_certificate(pem: &[u8]) -> bool {
-    CertificateDer::pem_slice_iter(pem).next().is_some_and(|certificate| certificate.is_ok())
 }

@@ -1,24 +1,11 @@
 use std::error::Error as StdError;
-use std::io;
 use std::time::Duration;
 
 use etcd_client::Error;
-use tokio_rustls::rustls;
 use tonic::{Code, ConnectError, Status};
+use windlass_transport::{TlsFault, causes};
 
 use crate::StoreError;
-
-/// What TLS says of a certificate that is not accepted, or is missing.
-const CERTIFICATE_ALERTS: [&str; 8] = [
-    "BadCertificate",
-    "UnsupportedCertificate",
-    "CertificateRequired",
-    "CertificateUnknown",
-    "CertificateExpired",
-    "CertificateRevoked",
-    "UnknownCA",
-    "AccessDenied",
-];
 
 /// Why a call failed, by what helps.
 #[derive(Debug)]
@@ -86,41 +73,23 @@ fn of_status(status: &Status) -> Fault {
 }
 
 fn of_transport(error: &(dyn StdError + 'static), reason: String) -> Fault {
-    let causes = causes(error);
-    // A certificate that one side does not accept will not be accepted later.
-    if is_distrusted(&reason) || causes.iter().any(|cause| is_distrust(*cause)) {
-        return Fault::Final(StoreError::Refused { reason });
-    }
-    let is_not_sent = causes.iter().any(|cause| cause.is::<ConnectError>());
+    let reason = match TlsFault::of(error) {
+        None | Some(TlsFault::PlainText) => reason,
+        // What one side does not accept will not be accepted later.
+        Some(TlsFault::PeerCertificate(reason)) => {
+            let reason =
+                format!("etcd's certificate is not accepted ({reason}): etcd_ca must be its authority");
+            return Fault::Final(StoreError::Refused { reason });
+        }
+        Some(TlsFault::OwnCertificate(alert)) => {
+            let reason = format!(
+                "etcd asks for another certificate ({alert}): set etcd_certificate and etcd_key to one that its authority signed"
+            );
+            return Fault::Final(StoreError::Refused { reason });
+        }
+    };
+    let is_not_sent = causes(error).iter().any(|cause| cause.is::<ConnectError>());
     if is_not_sent { Fault::NotSent(reason) } else { Fault::Away(reason) }
-}
-
-/// Whether this side does not accept etcd's certificate.
-fn is_distrust(cause: &(dyn StdError + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// Whether etcd does not accept this side's certificate, or misses one. Known by its words: where the handshake is over
-/// when they come, HTTP/2 hides what they were.
-fn is_distrusted(reason: &str) -> bool {
-    let alert = reason.split("received fatal alert: ").nth(1);
-    alert.is_some_and(|alert| CERTIFICATE_ALERTS.iter().any(|known| alert.starts_with(known)))
-}
-
-/// The error and what it came from.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
-    let mut causes = vec![error];
-    let mut last = error;
-    loop {
-        let next = match last.downcast_ref::<io::Error>() {
-            // Its own `source` would skip what it wraps.
-            Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
-            None => last.source(),
-        };
-        let Some(next) = next else { return causes };
-        causes.push(next);
-        last = next;
-    }
 }
 
 /// The error with its causes, each unless the one before said it already.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use etcd_client::{Client, Compare, CompareOp, DeleteOptions, Error, GetOptions, PutOptions, Txn, TxnOp};
 
-pub use config::{EtcdConfig, EtcdIdentity, EtcdPassword, EtcdTls};
+pub use config::{EtcdConfig, EtcdConfigError, EtcdPassword};
 
 use crate::store::{MAX_OPERATIONS, Store};
 use crate::{Condition, Entry, LeaseId, Listing, Operation, Page, Revision, StoreError, Watch};
@@ -32,7 +32,7 @@ pub struct EtcdStore {
 
 impl EtcdStore {
     /// Checks the configuration. Connects when first used, so etcd may still be away.
-    pub fn new(config: EtcdConfig) -> Result<Self, StoreError> {
+    pub fn new(config: EtcdConfig) -> Result<Self, EtcdConfigError> {
         Ok(Self { connection: Connection::new(config)? })
     }
 

@@ -1,5 +1,6 @@
 //! A rank that joins a group led by another process.
 
+use std::error::Error;
 use std::time::Duration;
 
 use futures::stream;
@@ -15,7 +16,7 @@ use windlass_model::{LoadError, LoadProgress, ModelFolder, Network};
 use windlass_proto::v1::ranks_client::RanksClient;
 use windlass_proto::v1::to_rank::Message;
 use windlass_proto::v1::{FromRank, RankHello, RankReady, RankValues, ToRank, from_rank};
-use windlass_transport::{ClientTls, ClientTlsFiles};
+use windlass_transport::{ClientTls, ClientTlsFiles, TlsFault};
 
 use super::place::Place;
 use super::{MAX_MESSAGE_BYTES, QUEUE, RANK_TIMEOUT, RankError, WINDOW_BYTES, fingerprint, wire};
@@ -125,22 +126,39 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
     let hello = RankHello { rank: config.rank as u32, fingerprint };
     let mut was_told = false;
     loop {
-        match say_hello(endpoint.connect_lazy(), hello.clone()).await {
+        let status = match say_hello(endpoint.connect_lazy(), hello.clone()).await {
             Ok((outbox, incoming, place)) => {
                 let Place { ranks, shard, layers } = &place;
                 tracing::info!(rank = config.rank, join = config.join, shard, of = ranks, core_layers = ?layers, "joined the group");
                 return Ok(Joined { cpu, outbox, incoming, place });
             }
-            Err(status) if status.code() == Code::Unavailable => {
-                if !was_told {
-                    tracing::info!(reason = status.message(), "rank 0 cannot be reached yet: trying again");
-                    was_told = true;
-                }
-                sleep(RETRY_PAUSE).await;
-            }
-            Err(status) => return Err(refused(&config.join, &status)),
+            Err(status) => status,
+        };
+        if let Some(reason) = never_to_be_trusted(&status) {
+            return Err(RankError::Address { join: config.join.clone(), reason });
         }
+        if status.code() != Code::Unavailable {
+            return Err(refused(&config.join, &status));
+        }
+        if !was_told {
+            tracing::info!(reason = status.message(), "rank 0 cannot be reached yet: trying again");
+            was_told = true;
+        }
+        sleep(RETRY_PAUSE).await;
     }
+}
+
+/// What TLS has against it, which will not change.
+fn never_to_be_trusted(status: &Status) -> Option<String> {
+    Some(match TlsFault::of(status.source()?)? {
+        TlsFault::PlainText => "rank 0 does not speak TLS: set no join_ca".into(),
+        TlsFault::PeerCertificate(reason) => format!(
+            "rank 0's certificate is not accepted ({reason}): join_ca must be its authority, and join_tls_name a name it carries if its address is none"
+        ),
+        TlsFault::OwnCertificate(alert) => format!(
+            "rank 0 asks for another certificate ({alert}): set join_certificate and join_key to one of its tls_client_ca"
+        ),
+    })
 }
 
 /// Why this rank cannot join. Only a group's own refusals are told as they are.
