@@ -20,16 +20,16 @@ demo: protoc
 # All tests, with the Python packages that talk to Windlass, or that it talks to.
 test: $(VENV)/installed protoc cluster
 	$(PYTHON) -m unittest discover --start-directory $(TRAIN)/tests
-	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --release --locked --workspace
+	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --profile checked --locked --workspace
 	$(MAKE) test-cuda
 
 # The CUDA backend without a GPU: its kernels compiled for GPUs, and run on this machine's cores.
 test-cuda: $(VENV)/cuda-installed protoc
 	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
-	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --release --locked --package windlass-kernels \
+	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --profile checked --locked --package windlass-kernels \
 		--features cuda-emulator --test cuda
-	cargo test --release --locked --package windlass-engine --features cuda-emulator --test goldens cuda
-	cargo test --release --locked --package windlass-cli --features cuda --test doctor
+	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens cuda
+	cargo test --profile checked --locked --package windlass-cli --features cuda --test doctor
 
 $(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed
 	$(PYTHON) -m pip install --quiet --target $(VENV)/cuda --requirement tests/python/cuda-requirements.txt
@@ -79,12 +79,12 @@ cluster:
 
 lint: protoc
 	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings
-	cargo clippy --release --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
+	cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
+	cargo clippy --profile checked --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
 		--features windlass-cli/cuda,windlass-kernels/cuda-emulator --all-targets -- -D warnings
 
 docs: protoc
-	RUSTDOCFLAGS='-D warnings' cargo doc --release --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --profile checked --locked --workspace --no-deps
 
 bench: protoc
 	RAYON_NUM_THREADS=1 cargo bench --locked --package windlass-engine --bench engine

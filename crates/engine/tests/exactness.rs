@@ -9,15 +9,16 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use common::choices::Choices;
-use common::visits::{together, visits};
+use common::visits::{Visit, together, visits};
 use common::{
-    alone, config, cpu_groups, cpus, engine, goldens_folder, network, same, tiny, tiny_on, tiny_on_stages,
-    tiny_on_stages_of_ranks, tiny_ranks,
+    Answer, alone, config, cpu_groups, cpus, engine, goldens_folder, network, same, tiny, tiny_on,
+    tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks, undisturbed,
 };
-use windlass_engine::{Engine, EngineConfig, Request, RequestId, block_bytes};
+use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 use windlass_model::{ModelFolder, Runner};
 
@@ -25,65 +26,65 @@ fn environment(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Runs schedules on engines that `engine` makes, and compares every answer with that of the same request alone, on one that
-/// `single` makes.
-fn check<R: Runner, S: Runner>(
-    schedules: Range<u64>,
-    single: impl Fn(EngineConfig) -> Engine<S>,
+/// A way to run a schedule: an engine with this config, and what it says of itself at the end.
+type Way<'a> = &'a dyn Fn(&EngineConfig, &[Visit]) -> (BTreeMap<RequestId, Answer>, Load);
+
+/// On engines that `engine` makes.
+fn on<R: Runner>(
     engine: impl Fn(EngineConfig) -> Engine<R>,
-) {
+) -> impl Fn(&EngineConfig, &[Visit]) -> (BTreeMap<RequestId, Answer>, Load) {
+    move |config, visits| {
+        let mut engine = engine(config.clone());
+        let answers = together(&mut engine, visits);
+        (answers, engine.load())
+    }
+}
+
+/// Runs schedules in all these ways, and compares every answer with that of the same request alone, on an engine that `single`
+/// makes.
+fn check<S: Runner>(schedules: Range<u64>, single: impl Fn(EngineConfig) -> Engine<S>, ways: &[Way<'_>]) {
     let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
     let mut single = [None, Some(16), Some(32)]
         .map(|prefill_segment| (prefill_segment, single(EngineConfig { prefill_segment, ..config() })));
-    let (mut compared, mut preempted, mut reused) = (0, 0, 0);
+    let mut tried = vec![(0, 0, 0); ways.len()];
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
-        let mut engine = engine(config.clone());
         let visits = visits(&mut choices);
-        let mut answers = together(&mut engine, &visits);
-        preempted += engine.load().preemptions_total;
-        reused += engine.load().prefix_hit_positions_total;
         let single = single.iter_mut().find(|(segment, _)| *segment == config.prefill_segment).unwrap();
-        for (id, visit) in (0..).map(RequestId).zip(&visits) {
-            let mut expected = alone(&mut single.1, Request { report_logits: true, ..visit.request.clone() });
-            if !visit.request.report_logits {
-                // Then a greedy request takes its tokens from the head without anyone looking at logits.
-                expected.tokens.iter_mut().for_each(|token| token.logits = None);
+        let expected: Vec<_> =
+            visits.iter().map(|visit| undisturbed(&mut single.1, &visit.request)).collect();
+        for ((way, run), (compared, preempted, reused)) in ways.iter().enumerate().zip(&mut tried) {
+            let (answers, load) = run(&config, &visits);
+            *preempted += load.preemptions_total;
+            *reused += load.prefix_hit_positions_total;
+            for ((id, visit), expected) in (0..).map(RequestId).zip(&visits).zip(&expected) {
+                let got = answers.get(&id).cloned().unwrap_or_default();
+                let place = || format!("schedule {schedule}, way {way}: {id:?}");
+                let length = if got.end.is_some() { expected.tokens.len() } else { got.tokens.len() };
+                assert!(got.end.is_some() || visit.cancelled.is_some(), "{} has no end", place());
+                let equal = same(&got.tokens, &expected.tokens[..length]);
+                assert!(equal, "{} differs: {:?} under {config:?}", place(), visit.request);
+                assert!(got.end.is_none() || got.end == expected.end, "{} ended differently", place());
+                *compared += length;
             }
-            let got = answers.remove(&id).unwrap_or_default();
-            let length = if got.end.is_some() { expected.tokens.len() } else { got.tokens.len() };
-            assert!(got.end.is_some() || visit.cancelled.is_some(), "schedule {schedule}: {id:?} has no end");
-            let equal = same(&got.tokens, &expected.tokens[..length]);
-            assert!(equal, "schedule {schedule}: {id:?} differs: {:?} under {config:?}", visit.request);
-            assert!(
-                got.end.is_none() || got.end == expected.end,
-                "schedule {schedule}: {id:?} ended differently"
-            );
-            compared += length;
         }
     }
-    println!("{compared} tokens compared, {preempted} preemptions, {reused} positions reused");
-    assert!(
-        compared > 0 && preempted > 0 && reused > 0,
-        "{compared} {preempted} {reused}: a part was not tried"
-    );
+    for (compared, preempted, reused) in tried {
+        println!("{compared} tokens compared, {preempted} preemptions, {reused} positions reused");
+        assert!(
+            compared > 0 && preempted > 0 && reused > 0,
+            "{compared} {preempted} {reused}: a part was not tried"
+        );
+    }
 }
 
 #[test]
-fn answers_do_not_depend_on_the_schedule() {
+fn answers_depend_neither_on_the_schedule_nor_on_the_number_of_stages() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
     let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
-    check(schedules, tiny, tiny);
-}
-
-#[test]
-fn answers_do_not_depend_on_the_number_of_stages() {
-    let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
-    for stages in [2, 3] {
-        let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
-        check(schedules, tiny, |config| tiny_on_stages(cpus(stages), config));
-    }
+    let on_stages = |stages| on(move |config| tiny_on_stages(cpus(stages), config));
+    check(schedules, tiny, &[&on(tiny), &on_stages(2), &on_stages(3)]);
 }
 
 #[test]
@@ -91,27 +92,19 @@ fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
         let cpu = |threads| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
         let whole = |config| tiny_on(cpu(2), config);
-        check(0..40, whole, whole);
-        check(0..40, whole, |config| tiny_on_stages(vec![cpu(1), cpu(2)], config));
+        check(0..40, whole, &[&on(whole), &on(|config| tiny_on_stages(vec![cpu(1), cpu(2)], config))]);
     }
 }
 
 #[test]
-fn answers_do_not_depend_on_the_schedule_on_several_ranks() {
-    for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::F32), (2, WeightFormat::Int8)] {
-        let split = |config| tiny_ranks(ranks, CpuConfig { weights, ..CpuConfig::new(2) }, config);
-        check(0..40, split, split);
-    }
-}
-
-#[test]
-fn ranks_give_the_same_answers_on_any_number_of_stages() {
-    for (stages, ranks, weights) in
-        [(2, 2, WeightFormat::F32), (3, 2, WeightFormat::Int8), (2, 3, WeightFormat::F32)]
+fn answers_do_not_depend_on_the_schedule_on_several_ranks_or_the_number_of_their_stages() {
+    for (ranks, weights, stages) in
+        [(2, WeightFormat::F32, 2), (2, WeightFormat::Int8, 3), (3, WeightFormat::F32, 2)]
     {
-        let cpu = CpuConfig { weights, ..CpuConfig::new(1) };
-        let whole = |config| tiny_ranks(ranks, cpu, config);
-        check(0..20, whole, |config| tiny_on_stages_of_ranks(cpu_groups(stages, ranks, cpu), config));
+        let cpu = |threads| CpuConfig { weights, ..CpuConfig::new(threads) };
+        let split = |config| tiny_ranks(ranks, cpu(2), config);
+        let on_stages = |config| tiny_on_stages_of_ranks(cpu_groups(stages, ranks, cpu(1)), config);
+        check(0..30, split, &[&on(split), &on(on_stages)]);
     }
 }
 

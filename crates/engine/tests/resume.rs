@@ -10,27 +10,18 @@ use std::collections::BTreeMap;
 
 use common::choices::Choices;
 use common::visits::{Visit, together, visits};
-use common::{Answer, alone, config, goldens_folder, same, tick, tiny, tiny_on};
+use common::{Answer, config, goldens_folder, same, tick, tiny, tiny_on, undisturbed};
 use windlass_engine::{
-    EmittedToken, Engine, EngineConfig, Event, FinishReason, Request, RequestId, SubmitError, TokenOutput,
+    EmittedToken, EngineConfig, Event, FinishReason, Request, RequestId, SubmitError, TokenOutput,
     block_bytes,
 };
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
-use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder};
+use windlass_model::{DepthPolicy, KvPolicy, ModelFolder};
 
 /// The request as it goes on behind these tokens.
 fn behind(request: &Request, tokens: &[TokenOutput]) -> Request {
     let emitted = tokens.iter().map(|output| EmittedToken { token: output.token, depth: output.depth });
     Request { emitted: emitted.collect(), ..request.clone() }
-}
-
-/// The answer in one piece.
-fn whole(engine: &mut Engine<Local<Cpu>>, request: &Request) -> Answer {
-    let mut answer = alone(engine, Request { report_logits: true, ..request.clone() });
-    if !request.report_logits {
-        answer.tokens.iter_mut().for_each(|token| token.logits = None);
-    }
-    answer
 }
 
 /// Cuts the requests of one schedule and compares what is left of each; returns how many tokens came before and after cuts.
@@ -40,7 +31,7 @@ fn check(schedule: u64, cpu: &dyn Fn() -> Cpu) -> (usize, usize) {
     let limits = choices.engine(block);
     let mut first = tiny_on(cpu(), EngineConfig { prefill_segment: limits.prefill_segment, ..config() });
     let visits: Vec<Visit> = visits(&mut choices);
-    let expected: Vec<Answer> = visits.iter().map(|visit| whole(&mut first, &visit.request)).collect();
+    let expected: Vec<Answer> = visits.iter().map(|visit| undisturbed(&mut first, &visit.request)).collect();
     let cuts: Vec<usize> = expected.iter().map(|answer| choices.below(answer.tokens.len() + 1)).collect();
     let resumed: Vec<Visit> = visits
         .iter()

@@ -160,3 +160,13 @@ pub fn alone<R: Runner>(engine: &mut Engine<R>, request: Request) -> Answer {
     }
     answers.remove(&RequestId(0)).unwrap()
 }
+
+/// What a request gets alone, in one piece and without a cache: what it must get otherwise too. With logits if it asks for them.
+pub fn undisturbed<R: Runner>(engine: &mut Engine<R>, request: &Request) -> Answer {
+    let mut answer = alone(engine, Request { report_logits: true, ..request.clone() });
+    if !request.report_logits {
+        // Then a greedy request takes its tokens from the head without anyone looking at logits.
+        answer.tokens.iter_mut().for_each(|token| token.logits = None);
+    }
+    answer
+}
