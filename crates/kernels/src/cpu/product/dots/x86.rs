@@ -154,6 +154,7 @@ impl Dot for Bf16Halves {
         }
     }
 
+    #[expect(clippy::needless_range_loop, reason = "one index for two arrays of known length")]
     #[inline(always)]
     fn dot(self, mut sums: [__m256; 2], input: u32, weights: &[u32; 16]) -> [__m256; 2] {
         for half in 0..2 {
@@ -198,6 +199,7 @@ impl Dot for Int8Halves {
         }
     }
 
+    #[expect(clippy::needless_range_loop, reason = "one index for two arrays of known length")]
     #[inline(always)]
     fn dot(self, mut sums: [__m256i; 2], input: u32, weights: &[u32; 16]) -> [__m256i; 2] {
         // Bytes 0 and 2, then 1 and 3, each as int16: products of pairs and their sums are exact.
