@@ -282,8 +282,9 @@ impl Worker for Service {
     ) -> Result<Response<CheckParametersResponse>, Status> {
         self.seen.unfrozen().await;
         let parameters = request.into_inner().parameters.unwrap_or_default();
-        if parameters.init_scale.is_some_and(|scale| scale < 0.0) {
-            let details = ErrorDetails::with_bad_request_violation("init_scale", "it is below 0");
+        if let Some(effort) = parameters.effort.filter(|effort| effort != "high") {
+            let reason = format!("'{effort}' is not an effort of this model: use one of high");
+            let details = ErrorDetails::with_bad_request_violation("reasoning_effort", reason);
             return Err(Status::with_error_details(Code::InvalidArgument, "", details));
         }
         Ok(Response::new(CheckParametersResponse {}))
