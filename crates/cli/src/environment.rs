@@ -3,6 +3,7 @@
 use std::env;
 
 use anyhow::{Result, bail};
+use clap::error::{ContextKind, ContextValue};
 
 const PREFIX: &str = "WINDLASS_";
 /// Variables that are read without being a setting of the command line.
@@ -17,6 +18,17 @@ const OTHERS: [&str; 5] = [
 const RESEMBLANCE: f64 = 0.8;
 /// Most known variables that are proposed.
 const PROPOSALS: usize = 3;
+
+/// Says from which variable a value comes that the command line refuses, if it is that of one.
+pub(crate) fn origin(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else { return None };
+    let holds = |(name, set): &(String, String)| name.starts_with(PREFIX) && set == value;
+    let set =
+        env::vars_os().filter_map(|(name, set)| Some((name.into_string().ok()?, set.into_string().ok()?)));
+    let names: Vec<_> = set.filter(holds).map(|(name, _)| name).collect();
+    (!names.is_empty())
+        .then(|| format!("'{value}' is the value of {} in the environment.", names.join(" and of ")))
+}
 
 /// Refuses variables that no command reads, as one that is misspelt.
 pub(crate) fn check(command: &clap::Command) -> Result<()> {

@@ -73,8 +73,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches = command_line().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = command_line().try_get_matches().unwrap_or_else(|error| refuse(&error));
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| refuse(&error));
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -86,6 +86,16 @@ fn main() -> ExitCode {
 }
 
 /// The command line, on which `-1` after an option is its value, so that an error names the option.
+/// Shows what is wrong with the command line, or the help that was asked for, and exits.
+fn refuse(error: &clap::Error) -> ! {
+    // Standard error may be closed; the exit status still says it.
+    let _ = error.print();
+    if let Some(note) = environment::origin(error) {
+        let _ = writeln!(io::stderr(), "{note}");
+    }
+    std::process::exit(error.exit_code())
+}
+
 fn command_line() -> clap::Command {
     with_negatives(Arguments::command())
 }

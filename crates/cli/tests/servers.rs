@@ -292,6 +292,18 @@ fn serve_refuses_a_registry() {
 }
 
 #[test]
+fn a_value_that_is_refused_is_traced_to_the_environment() {
+    let refused = windlass(&["worker"]).env("WINDLASS_MAX_LANES", "many").output().unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        message.contains("'many' for '--max-lanes <N>'") && message.contains("value of WINDLASS_MAX_LANES"),
+        "{message}"
+    );
+    let given = windlass(&["worker", "--max-lanes", "many"]).output().unwrap();
+    assert!(!String::from_utf8(given.stderr).unwrap().contains("environment"));
+}
+
+#[test]
 fn servers_refuse_a_misspelt_environment_variable() {
     for command in ["serve", "worker", "coordinator"] {
         let output = windlass(&[command]).env("WINDLASS_MODLE", "demo").output().unwrap();

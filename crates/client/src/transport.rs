@@ -30,7 +30,7 @@ pub(crate) fn what_broke(error: &(dyn Error + 'static), in_tls: bool) -> String 
     match (broke_off(error), in_tls) {
         (false, _) => cause,
         (true, false) => format!(
-            "the connection broke off ({cause}): if it was in plain text and the server speaks TLS, use https:// and set the CA of its certificate (--ca)"
+            "the connection broke off ({cause}): name its gRPC address, not that of HTTP; if it was in plain text and the server speaks TLS, use https:// and set the CA of its certificate (--ca)"
         ),
         (true, true) => format!(
             "the connection broke off ({cause}): if the server does not speak TLS, use http:// or no scheme, and set no CA (--ca)"

@@ -235,9 +235,9 @@ async fn the_command_says_what_is_wrong() -> Result<()> {
 }
 
 #[test]
-fn a_jobs_input_items_results_and_output_can_lie_at_an_s3_server() -> Result<()> {
+fn a_jobs_input_items_results_and_output_can_lie_at_servers_of_object_stores() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let worker = worker()?;
     let (windlass, folder) = (binary("windlass")?.display().to_string(), folder.path().display().to_string());
-    python("jobs_s3.py", &[&windlass, worker.address("listening on ")?, &folder])
+    python("jobs_stores.py", &[&windlass, worker.address("listening on ")?, &folder])
 }

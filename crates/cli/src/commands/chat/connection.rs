@@ -106,7 +106,7 @@ impl Connection {
             if url.contains("://") { url.to_owned() } else { format!("{}://{url}", options.http_scheme()) };
         let client = options.http_client(&url)?;
         let response = client.get(format!("{url}/v1/models")).send().await.with_context(|| {
-            format!("cannot reach a coordinator at {url}: is `windlass serve` running there?")
+            format!("cannot reach a coordinator at {url}: is `windlass serve` running there, and is that its HTTP address?")
         })?;
         let models: Models = accepted(response)
             .await?
