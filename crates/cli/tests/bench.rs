@@ -183,7 +183,7 @@ fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
         (&["--shape", "d=10,heads=3"], 2, "heads is 3: use a number that divides the width, 10"),
         (&["--shape", "d=32", "--model", "demo"], 2, "cannot be used with"),
         (&["--shape", huge], 1, "error: lanes is 16: weights take "),
-        (&["--model", "/no/such"], 1, "error: /no/such cannot be read"),
+        (&["--model", "/no/such"], 1, "error: model: /no/such cannot be read"),
         (&["--model", ""], 1, "error: model is empty"),
         (
             &["--depths", "uniform:0:4"],

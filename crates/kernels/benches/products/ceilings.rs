@@ -32,6 +32,10 @@ impl Ceilings {
                 // SAFETY: the machine has AVX-512F.
                 found.f32 = Some(rate(threads, || unsafe { x86::f32_multiply_adds() }));
             }
+            if isa == Isa::Avx2 {
+                // SAFETY: the machine has AVX2 and fused multiply-adds.
+                found.f32 = Some(rate(threads, || unsafe { x86::f32_multiply_adds_of_eight() }));
+            }
             if isa <= Isa::Avx512Dot {
                 // SAFETY: the machine has the dot products.
                 found.bf16_dot = Some(rate(threads, || unsafe { x86::bf16_dots() }));
@@ -132,6 +136,19 @@ mod x86 {
         }
         black_box(sums);
         (STEPS * SUMS * 32) as f64
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub(super) fn f32_multiply_adds_of_eight() -> f64 {
+        let (a, b) = (black_box(_mm256_set1_ps(0.5)), black_box(_mm256_set1_ps(0.25)));
+        let mut sums = [_mm256_setzero_ps(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(a, *sum, b);
+            }
+        }
+        black_box(sums);
+        (STEPS * SUMS * 16) as f64
     }
 
     #[target_feature(enable = "avx512f,avx512bf16")]
