@@ -245,7 +245,11 @@ fn failures_say_what_is_wrong_and_what_to_do() {
             1,
             "error: prompt: token 64 is not in the vocabulary",
         ),
-        (failure(&["generate", "--model", "/no/such", "--prompt", "a"]), 1, "error: /no/such cannot be read"),
+        (
+            failure(&["generate", "--model", "/no/such", "--prompt", "a"]),
+            1,
+            "error: model: /no/such cannot be read",
+        ),
     ];
     for ((status, message), expected_status, expected) in cases {
         assert_eq!(status, expected_status, "{message}");
