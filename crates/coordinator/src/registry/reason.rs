@@ -39,15 +39,17 @@ pub(crate) fn reason(status: &Status) -> String {
         }
         None => {}
     }
-    match causes.last() {
+    if causes.is_empty() {
         // What the other side says of itself.
-        None if status.message().is_empty() => status.code().description().to_owned(),
-        None => status.message().to_owned(),
-        // The libraries' words for it, from the outside in, are "transport error", "h2 protocol error" and the like.
-        Some(_) if says(&["timed out", "deadline has elapsed"]) => LATE.into(),
-        Some(cause) if cause.is::<io::Error>() => cause.to_string(),
-        Some(_) => "the connection broke".into(),
+        let message = status.message();
+        return if message.is_empty() { status.code().description() } else { message }.to_owned();
     }
+    if says(&["timed out", "deadline has elapsed"]) {
+        return LATE.into();
+    }
+    // The libraries' words for it, from the outside in, are "transport error", "h2 protocol error" and the like.
+    let of_system = causes.iter().rfind(|cause| cause.is::<io::Error>());
+    of_system.map_or_else(|| "the connection broke".to_owned(), ToString::to_string)
 }
 
 /// Whether the connection broke: then the status was made on this side, from an error of the transport.
