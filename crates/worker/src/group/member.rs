@@ -137,7 +137,8 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
         if let Some(reason) = never_to_be_trusted(&status) {
             return Err(RankError::Address { join: config.join.clone(), reason });
         }
-        if status.code() != Code::Unavailable {
+        // Cancelled: the connection was closed before the call was sent.
+        if !matches!(status.code(), Code::Unavailable | Code::Cancelled) {
             return Err(refused(&config.join, &status));
         }
         if !was_told {
