@@ -137,8 +137,8 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
         if let Some(reason) = never_to_be_trusted(&status) {
             return Err(RankError::Address { join: config.join.clone(), reason });
         }
-        // Cancelled: the connection was closed before the call was sent.
-        if !matches!(status.code(), Code::Unavailable | Code::Cancelled) {
+        // A status with a source was made on this side, of a connection that broke.
+        if status.code() != Code::Unavailable && status.source().is_none() {
             return Err(refused(&config.join, &status));
         }
         if !was_told {
