@@ -28,7 +28,7 @@ test-cuda: $(VENV)/cuda-installed protoc
 	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
 	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --profile checked --locked --package windlass-kernels \
 		--features cuda-emulator --test cuda
-	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens cuda
+	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens --test exactness cuda
 	cargo test --profile checked --locked --package windlass-cli --features cuda --test doctor
 
 $(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed
@@ -81,7 +81,7 @@ lint: protoc
 	cargo fmt --all --check
 	cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
 	cargo clippy --profile checked --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
-		--features windlass-cli/cuda,windlass-kernels/cuda-emulator --all-targets -- -D warnings
+		--features windlass-cli/cuda,windlass-kernels/cuda-emulator,windlass-engine/cuda-emulator --all-targets -- -D warnings
 
 docs: protoc
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile checked --locked --workspace --no-deps

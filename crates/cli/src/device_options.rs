@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use windlass_kernels::GpuConfig;
+use windlass_worker::WorkerError;
 
 use crate::config::gpu_config;
 
@@ -23,23 +24,30 @@ pub(crate) struct DeviceOptions {
     /// What computes
     #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
     pub(crate) backend: DeviceKind,
-    /// With backend cuda, which GPU, as the driver counts [default: 0]
-    #[arg(long, value_name = "N", env = "WINDLASS_CUDA_DEVICE")]
-    cuda_device: Option<usize>,
+    /// With backend cuda, which GPUs, as the driver counts: one for each rank of each stage, stage by stage [default: the first]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', env = "WINDLASS_CUDA_DEVICES")]
+    cuda_devices: Option<Vec<usize>>,
     /// With backend cuda, folder of compiled kernels [default: windlass/kernels in the user's cache folder]
     #[arg(long, value_name = "DIR", env = "WINDLASS_CUDA_KERNEL_CACHE")]
     cuda_kernel_cache: Option<PathBuf>,
 }
 
 impl DeviceOptions {
-    /// The GPU, if one was asked for, to run as one of `tp` ranks.
-    pub(crate) fn gpu(&self, tp: usize) -> Result<Option<GpuConfig>> {
+    /// How many GPUs are named.
+    pub(crate) fn named(&self) -> usize {
+        self.cuda_devices.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The GPUs, if they were asked for, one for each of `ranks`.
+    pub(crate) fn gpus(&self, ranks: usize) -> Result<Option<GpuConfig>> {
         if self.backend != DeviceKind::Cuda {
             return Ok(None);
         }
-        if tp != 1 {
-            bail!("tp is {tp}, but backend is cuda, which runs on one GPU: leave tp out");
+        let gpus = gpu_config(self.cuda_devices.clone(), self.cuda_kernel_cache.clone(), ranks)?;
+        let devices = gpus.devices.len();
+        if devices != ranks {
+            return Err(WorkerError::Devices { devices, ranks }.into());
         }
-        Ok(Some(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
+        Ok(Some(gpus))
     }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, bail};
 use windlass_kernels::{Backend, Cpu, CpuConfig};
-use windlass_model::{ModelConfig, ModelFolder, Runner, Shard, Split, split, stages};
+use windlass_model::split::runner;
+use windlass_model::{ModelConfig, ModelFolder, Runner, Shard, Split, stages};
 
 use crate::load_bar::LoadBar;
 
@@ -16,22 +17,12 @@ pub(crate) fn cpus(cpu: CpuConfig, model: &ModelConfig, tp: usize, stages: usize
     Ok(cpu.split(stages).map(|cpu| Cpu::group(cpu, tp)).collect())
 }
 
-/// Loads a folder's model onto backends, of each stage one for each rank, telling a bar how far that has come.
+/// Loads a folder's model, telling a bar how far that has come.
 pub(crate) fn load<B: Backend>(
-    backends: Vec<Vec<B>>,
+    split: Split<B>,
     folder: &ModelFolder,
     model: &ModelConfig,
 ) -> Result<Box<dyn Runner>> {
     let mut bar = LoadBar::default();
-    let split = Split::new(backends, model)?;
-    Ok(split::runner(split.load(&folder.checkpoint()?, model, &mut |progress| bar.update(progress))?))
-}
-
-/// The same with random weights.
-pub(crate) fn synthetic<B: Backend>(
-    backends: Vec<Vec<B>>,
-    model: &ModelConfig,
-    seed: u64,
-) -> Result<Box<dyn Runner>> {
-    Ok(split::runner(Split::new(backends, model)?.synthetic(model, seed)))
+    Ok(runner(split.load(&folder.checkpoint()?, model, &mut |progress| bar.update(progress))?))
 }

@@ -31,14 +31,18 @@ fn the_processor_is_tested_with_every_format_and_passes() {
 #[test]
 fn a_gpu_that_cannot_be_had_fails_with_what_is_missing_and_what_to_do() {
     for command in [
-        vec!["doctor", "--backend", "cuda", "--selftest"],
-        vec!["generate", "--backend", "cuda", "--model", "demo", "--token-ids", "1"],
-        vec!["bench", "engine", "--backend", "cuda", "--requests", "1", "--tokens", "1"],
-        vec!["worker", "--backend", "cuda", "--model", "demo", "--listen", "127.0.0.1:0"],
+        "doctor --backend cuda --selftest",
+        "generate --backend cuda --model demo --token-ids 1",
+        "generate --backend cuda --model demo --token-ids 1 --stages 2",
+        "bench engine --backend cuda --requests 1 --tokens 1",
+        "worker --backend cuda --model demo --listen 127.0.0.1:0",
+        "worker --backend cuda --model demo --listen 127.0.0.1:0 --tp 2 --stages 2",
+        "worker --backend cuda --model demo --listen 127.0.0.1:0 --tp 2 --tp-listen 127.0.0.1:0",
+        "rank --backend cuda --model demo --rank 1 --join 127.0.0.1:9",
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_windlass"))
             .env("CUDA_VISIBLE_DEVICES", "")
-            .args(&command)
+            .args(command.split(' '))
             .output()
             .unwrap();
         let message = String::from_utf8(output.stderr).unwrap();

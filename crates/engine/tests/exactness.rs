@@ -20,6 +20,8 @@ use common::{
 };
 use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
+#[cfg(feature = "cuda-emulator")]
+use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy};
 use windlass_model::{ModelFolder, Runner};
 
 fn environment(name: &str, default: u64) -> u64 {
@@ -105,6 +107,41 @@ fn answers_do_not_depend_on_the_schedule_on_several_ranks_or_the_number_of_their
         let split = |config| tiny_ranks(ranks, cpu(2), config);
         let on_stages = |config| tiny_on_stages_of_ranks(cpu_groups(stages, ranks, cpu(1)), config);
         check(0..30, split, &[&on(split), &on(on_stages)]);
+    }
+}
+
+/// Kernels of GPUs, compiled for this machine.
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number_of_stages() {
+    use common::{emulated_group, request, tiny_group};
+
+    let adaptive = DepthPolicy::Adaptive(AdaptiveDepth {
+        criterion: Criterion::LatentDiff,
+        threshold: 0.3,
+        min: 1,
+        max: 4,
+        every: 1,
+    });
+    let requests =
+        [(&[5][..], DepthPolicy::Fixed(2)), (&[7, 8, 9], DepthPolicy::Fixed(3)), (&[1, 2], adaptive)];
+    let visit = |(arrives, (prompt, depth)): (usize, (&[u32], DepthPolicy))| Visit {
+        request: Request { depth, ..request(prompt, 3, 1) },
+        arrives,
+        cancelled: None,
+    };
+    let visits: Vec<_> = requests.into_iter().enumerate().map(visit).collect();
+    for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::Bf16)] {
+        let group = || emulated_group(ranks, weights);
+        let mut one_stage = tiny_group(group(), config());
+        let alone = (0..).map(RequestId).zip(&visits);
+        let alone: BTreeMap<_, _> =
+            alone.map(|(id, visit)| (id, undisturbed(&mut one_stage, &visit.request))).collect();
+        assert!(alone.values().all(|answer| answer.tokens.len() == 3), "{alone:?}");
+        let mut two_stages = tiny_on_stages_of_ranks(vec![group(), group()], config());
+        for got in [together(&mut one_stage, &visits), together(&mut two_stages, &visits)] {
+            assert_eq!(got, alone, "{ranks} ranks, {weights}");
+        }
     }
 }
 

@@ -69,6 +69,17 @@ fn the_cuda_backend_generates_what_was_recorded() {
     assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
 }
 
+/// The same kernels on a group of devices.
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn several_cuda_devices_generate_what_was_recorded() {
+    use common::{emulated_group, tiny_group};
+    use windlass_kernels::WeightFormat;
+
+    let (agreed, all) = agreeing_tokens(tiny_group(emulated_group(3, WeightFormat::F32), config()), 61);
+    assert!(agreed * 100 >= all * 95, "only {agreed} of {all} tokens could be compared");
+}
+
 #[test]
 fn several_ranks_generate_what_was_recorded() {
     for ranks in [2, 3, 5] {

@@ -107,6 +107,9 @@ pub trait Backend: Send + 'static {
     /// A zeroed K/V cache.
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
 
+    /// Waits until the device has done all that it was asked for, where operations do not: for measurements.
+    fn wait(&self) {}
+
     /// Copies `values` (`[rows, width]`) into `rows` of `to`.
     fn upload(&self, values: &[f32], to: &mut Self::Buffer, rows: Rows<'_>);
     /// Replaces `to` by the first `rows` rows of `from`, `[rows, width]`.

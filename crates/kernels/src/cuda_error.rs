@@ -22,7 +22,7 @@ pub enum CudaError {
         file: &'static str,
     },
     /// There is no such device.
-    #[error("cuda_device is {device} and the driver knows {count} devices: use a number below that")]
+    #[error("cuda_devices has {device} and the driver knows {count} devices: use numbers below that")]
     NoDevice {
         /// The one asked for.
         device: usize,
@@ -30,7 +30,9 @@ pub enum CudaError {
         count: usize,
     },
     /// The device cannot run the kernels.
-    #[error("cuda_device {device} is {name} of compute capability {major}.{minor}: use one of at least 8.0")]
+    #[error(
+        "device {device} of cuda_devices is {name} of compute capability {major}.{minor}: use one of at least 8.0"
+    )]
     TooOld {
         /// The one asked for.
         device: usize,
@@ -71,6 +73,26 @@ pub enum CudaError {
         /// What it says.
         message: String,
     },
+    /// Several devices cannot compute together.
+    #[error(
+        "NCCL's library, {file}, cannot be loaded: install NCCL 2 (the package libnccl2; from PyPI nvidia-nccl-cu13) where the \
+         dynamic loader finds it, or leave tp out: stages need no NCCL"
+    )]
+    NoNccl {
+        /// The file that was looked for.
+        file: &'static str,
+    },
+    /// NCCL refuses something.
+    #[error("NCCL fails to {what}: {message}: run with NCCL_DEBUG=WARN to see why")]
+    Nccl {
+        /// What was asked for.
+        what: &'static str,
+        /// What it says.
+        message: String,
+    },
+    /// Devices that were to compute together did not come together.
+    #[error("a rank was lost before its group had come together: start all ranks anew")]
+    GroupLost,
     /// The format has no kernels.
     #[error("weights is {format}: with backend cuda use f32 or bf16")]
     Weights {

@@ -3,9 +3,11 @@
 //! A part is added to those of lower ranks, always in that order, so a sum has the same bits however fast each rank is and
 //! wherever it runs.
 
+mod loss;
 mod meeting;
 mod threads;
 
+pub use loss::Loss;
 pub use threads::{Seat, seats};
 
 /// One rank's way to the others of its group.

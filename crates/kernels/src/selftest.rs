@@ -2,8 +2,11 @@
 //!
 //! Inputs of products are such that no format rounds them, so what differs is the order of sums.
 
+use std::thread;
+
 use crate::backend::{Backend, Norm, NormWeights, Rows};
 use crate::cpu::Arithmetic;
+use crate::group::add_up;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 use crate::plain::Plain;
 
@@ -52,6 +55,39 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
         against_twin!("attention", attention, attended),
         check("a row's bits in other batches", 0.0, &alone(backend), &batched(backend)),
     ]
+}
+
+/// Sums over the ranks of a group, all of them by rank, against sums in their order.
+pub fn run_group<B: Backend>(ranks: Vec<B>) -> Check {
+    let (width, counts) = (100, [1, 3, 20]);
+    // Of magnitudes that make the order of a sum count.
+    let summand = |rank: usize, rows: usize| {
+        let scale = [1.0, 1e5, 1e-4][rank % 3];
+        values(rows * width, rank as u64).into_iter().map(move |value| scale * value).collect::<Vec<_>>()
+    };
+    let twin = |rows: usize| {
+        let mut sum = summand(0, rows);
+        (1..ranks.len()).for_each(|rank| add_up(&mut sum, &summand(rank, rows)));
+        sum
+    };
+    let twin: Vec<f32> = counts.into_iter().flat_map(twin).collect();
+    let of_rank = |(rank, backend): (usize, B)| {
+        let mut buffer = backend.buffer(counts[2], width);
+        let mut all = Vec::new();
+        for rows in counts {
+            backend.upload(&summand(rank, rows), &mut buffer, Rows::First(rows));
+            backend.all_reduce(&mut buffer, rows);
+            all.extend(download(&backend, &buffer, rows));
+        }
+        (backend, all)
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> =
+            ranks.into_iter().enumerate().map(|rank| scope.spawn(move || of_rank(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a rank that adds up")).collect()
+    });
+    let errors = results.iter().map(|(_, result)| largest_error(&twin, result));
+    Check { operation: "sums over ranks", error: errors.fold(0.0, f32::max), tolerance: 0.0 }
 }
 
 fn largest_error(twin: &[f32], result: &[f32]) -> f32 {

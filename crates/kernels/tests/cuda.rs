@@ -27,6 +27,16 @@ fn every_operation_in_bf16_matches_its_twin_in_every_batch() {
     check(WeightFormat::Bf16);
 }
 
+#[test]
+fn sums_over_ranks_are_in_their_order() {
+    for ranks in [1, 2, 3, 5] {
+        let group = Emulator::group(ranks).into_iter();
+        let group = group.map(|device| Cuda::new(device, WeightFormat::F32).unwrap()).collect();
+        let check = selftest::run_group(group);
+        assert!(check.is_passed(), "{ranks} ranks: {check:?}");
+    }
+}
+
 /// Needs NVRTC, which `make test` installs.
 #[test]
 fn kernels_compile_for_every_architecture() {
@@ -102,7 +112,7 @@ fn int8_is_refused_with_what_to_use() {
 
 #[test]
 fn without_a_driver_one_hears_which_file_is_missing() {
-    let errors = [Gpu::open(&GpuConfig::default()).err(), Survey::take().err()];
+    let errors = [Gpu::open(0, &GpuConfig::default()).err(), Survey::take().err()];
     for error in errors.into_iter().flatten() {
         if let CudaError::NoDriver { file } = &error {
             assert_eq!(*file, "libcuda.so.1");

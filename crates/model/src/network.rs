@@ -177,6 +177,11 @@ impl<B: Backend> Network<B> {
         self.backend.arithmetic()
     }
 
+    /// Waits for what was launched, where launches do not: for measurements.
+    pub(crate) fn wait(&self) {
+        self.backend.wait();
+    }
+
     /// The model's sizes.
     pub fn config(&self) -> &ModelConfig {
         &self.config

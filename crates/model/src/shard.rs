@@ -50,6 +50,23 @@ impl Shard {
         Ok((0..ranks).map(shard).collect())
     }
 
+    /// How many numbers of weights its part of a network holds that has these core layers, without the embedding's table.
+    pub fn parameters(&self, config: &ModelConfig, core: &Range<usize>) -> u64 {
+        let (hidden, values) = (config.hidden, self.heads.len() * config.head_dim);
+        let bias = if config.qk_bias { 2 * values } else { 0 };
+        let layer = 4 * hidden * values + 3 * hidden * self.columns.len() + 4 * hidden + bias;
+        let (mut layers, mut ends) = (core.len(), 0);
+        if core.start == 0 {
+            layers += config.prelude_layers;
+            ends += 2 * hidden * hidden;
+        }
+        if core.end == config.core_layers {
+            layers += config.coda_layers;
+            ends += (1 + self.vocabulary.len()) * hidden;
+        }
+        (layers * layer + ends) as u64
+    }
+
     /// The part of a whole layer's weights.
     pub(crate) fn of_layer(&self, weights: LayerWeights, config: &ModelConfig) -> LayerWeights {
         if *self == Self::whole(config) {

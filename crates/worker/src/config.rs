@@ -84,13 +84,20 @@ impl WorkerConfig {
     /// Checks every limit, for this model and this machine.
     pub fn validate(&self) -> Result<(), WorkerError> {
         self.validate_limits()?;
-        if self.backend != WorkerBackend::Cpu {
-            let stages = self.stages;
-            return if stages == 1 { Ok(()) } else { Err(WorkerError::StagesOnCpuAlone { stages }) };
-        }
         let model = self.model.config()?;
         let (threads, stages) = (self.threads, self.stages);
         stages::check(&model, stages).map_err(LoadError::from)?;
+        match &self.backend {
+            WorkerBackend::Cpu => {}
+            // What fits is known once the GPUs are open.
+            WorkerBackend::Cuda(gpus) => {
+                let ranks = if self.rank_timeout.is_some() { 1 } else { self.tp * stages };
+                let devices = gpus.devices.len();
+                return if devices == ranks { Ok(()) } else { Err(WorkerError::Devices { devices, ranks }) };
+            }
+            WorkerBackend::Simulated(_) if stages > 1 => return Err(WorkerError::SimulatedStages { stages }),
+            WorkerBackend::Simulated(_) => return Ok(()),
+        }
         if self.rank_timeout.is_some() && stages > 1 {
             // Each process has threads and memory of its own: how much is known once the model is cut.
             return Ok(());

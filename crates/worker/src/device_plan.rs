@@ -1,8 +1,10 @@
-//! What a model and its limits take of a GPU's memory.
+//! What a model and its limits take of GPUs' memory.
+
+use std::ops::Range;
 
 use windlass_engine::block_bytes;
 use windlass_kernels::WeightFormat;
-use windlass_model::{Capacity, ModelConfig, Shard};
+use windlass_model::{Capacity, ModelConfig, RanksError, Shard};
 
 /// Bytes on a GPU. Keys and values are stored as weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,15 +17,50 @@ pub struct DevicePlan {
     pub row_bytes: u64,
 }
 
+/// A GPU that a plan is too large for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{needed} bytes are needed and {free} are free on device {device} of cuda_devices")]
+pub struct DeviceShortage {
+    /// As the driver counts.
+    pub device: usize,
+    /// What the plan says.
+    pub needed: u64,
+    /// What there is.
+    pub free: u64,
+}
+
 impl DevicePlan {
-    /// What `model` takes with memory of `capacity`.
+    /// What `model` takes on one device with memory of `capacity`.
     pub fn new(model: &ModelConfig, weights: WeightFormat, capacity: Capacity) -> Self {
-        let table = 4 * (model.vocabulary * model.hidden) as u64;
-        Self {
-            weight_bytes: weights.bytes() * model.parameters() + table,
-            kv_bytes: capacity.blocks as u64 * Self::block_bytes(model, weights),
-            row_bytes: Capacity { blocks: 0, ..capacity }.bytes(model, &Shard::whole(model)),
-        }
+        Self::of_part(model, weights, capacity, &(Shard::whole(model), 0..model.core_layers))
+    }
+
+    /// What each device takes of a model that is split over `ranks` in each of `stages`, which are its core layers; stage by stage,
+    /// by rank.
+    pub fn of_split(
+        model: &ModelConfig,
+        weights: WeightFormat,
+        capacity: Capacity,
+        (ranks, stages): (usize, &[Range<usize>]),
+    ) -> Result<Vec<Self>, RanksError> {
+        let shards = Shard::all(model, ranks)?;
+        let parts = stages.iter().flat_map(|core| shards.iter().map(|shard| (shard.clone(), core.clone())));
+        Ok(parts.map(|part| Self::of_part(model, weights, capacity, &part)).collect())
+    }
+
+    /// What a device takes that has a shard of these core layers, and of what comes with them.
+    pub(crate) fn of_part(
+        model: &ModelConfig,
+        weights: WeightFormat,
+        capacity: Capacity,
+        (shard, core): &(Shard, Range<usize>),
+    ) -> Self {
+        let table = if core.start == 0 { 4 * (model.vocabulary * model.hidden) as u64 } else { 0 };
+        let bytes = |capacity: Capacity| capacity.part_bytes(model, shard, core);
+        let row_bytes = bytes(Capacity { blocks: 0, ..capacity });
+        // The workspace is reckoned in f32.
+        let kv_bytes = (bytes(capacity) - row_bytes) / WeightFormat::F32.bytes() * weights.bytes();
+        Self { weight_bytes: weights.bytes() * shard.parameters(model, core) + table, kv_bytes, row_bytes }
     }
 
     /// Bytes of a K/V block.
@@ -35,6 +72,16 @@ impl DevicePlan {
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
         self.weight_bytes + self.kv_bytes + self.row_bytes
+    }
+
+    /// Refuses plans that are too large for `devices`, each with its number and the bytes that are free there.
+    pub fn check(plans: &[Self], devices: &[(usize, u64)]) -> Result<(), DeviceShortage> {
+        let needed = plans.iter().map(Self::total_bytes);
+        let mut devices = needed.zip(devices);
+        match devices.find(|(needed, (_, free))| needed > free) {
+            Some((needed, &(device, free))) => Err(DeviceShortage { device, needed, free }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -53,5 +100,37 @@ mod tests {
         let plan = DevicePlan::new(&model, WeightFormat::Bf16, Capacity { rows: 1, latents: 1, blocks: 100 });
         assert_eq!(plan.kv_bytes, 100 * block);
         assert!((8_000_000_000..9_000_000_000).contains(&plan.weight_bytes), "{}", plan.weight_bytes);
+    }
+
+    #[test]
+    fn the_parts_of_a_model_take_what_the_whole_does_and_what_each_needs_of_its_own() {
+        let model = Shape::HUGINN.config().unwrap();
+        let capacity = Capacity { rows: 64, latents: 64, blocks: 100 };
+        let whole = DevicePlan::new(&model, WeightFormat::Bf16, capacity);
+        let of = |ranks, stages: &[Range<usize>]| {
+            DevicePlan::of_split(&model, WeightFormat::Bf16, capacity, (ranks, stages)).unwrap()
+        };
+        let sum = |plans: &[DevicePlan], of: fn(&DevicePlan) -> u64| plans.iter().map(of).sum::<u64>();
+        assert_eq!(of(1, &[0..4]), [whole]);
+        let stages = of(1, &[0..2, 2..4]);
+        assert_eq!(sum(&stages, |plan| plan.weight_bytes), whole.weight_bytes);
+        let ranks = of(2, &[0..4]);
+        // 55 heads are 28 and 27.
+        assert!(ranks[0].kv_bytes > ranks[1].kv_bytes);
+        assert_eq!(sum(&ranks, |plan| plan.kv_bytes), whole.kv_bytes);
+        // Each has embedding, adapter and norms.
+        let hidden = model.hidden as u64;
+        let twice = 4 * model.vocabulary as u64 * hidden + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden);
+        assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
+        assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
+    }
+
+    #[test]
+    fn a_device_that_is_too_small_is_named() {
+        let plan = |kv_bytes| DevicePlan { weight_bytes: 10, kv_bytes, row_bytes: 1 };
+        let plans = [plan(5), plan(6)];
+        assert_eq!(DevicePlan::check(&plans, &[(4, 16), (7, 17)]), Ok(()));
+        let error = DevicePlan::check(&plans, &[(4, 16), (7, 16)]).unwrap_err();
+        assert_eq!(error.to_string(), "17 bytes are needed and 16 are free on device 7 of cuda_devices");
     }
 }

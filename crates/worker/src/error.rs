@@ -6,6 +6,8 @@ use windlass_engine::EngineConfigError;
 use windlass_kernels::CudaError;
 use windlass_model::{Depth, LoadError};
 
+use crate::device_plan::DeviceShortage;
+
 /// Why a worker cannot start or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -19,16 +21,21 @@ pub enum WorkerError {
         /// What there is.
         total: u64,
     },
-    /// The model and the limits ask for more than the GPU has.
+    /// The model and the limits ask for more than a GPU has.
     #[error(
-        "the model, kv_bytes, max_lanes, max_rows and prefill_positions need {needed} bytes and {free} are free on the GPU: lower \
-         them, or set weights to bf16"
+        "the model, kv_bytes, max_lanes, max_rows and prefill_positions are too much: {0}: lower them, set weights to bf16, or \
+         share the model among more GPUs with tp or stages"
     )]
-    DeviceMemory {
-        /// What they ask for.
-        needed: u64,
-        /// What there is.
-        free: u64,
+    DeviceMemory(#[from] DeviceShortage),
+    /// Ranks and GPUs do not pair up.
+    #[error(
+        "cuda_devices names {devices} GPUs and this process has {ranks} ranks (tp × stages, 1 with tp_listen): name one for each"
+    )]
+    Devices {
+        /// How many are named.
+        devices: usize,
+        /// How many there must be.
+        ranks: usize,
     },
     /// There is no CUDA backend.
     #[error(transparent)]
@@ -36,9 +43,9 @@ pub enum WorkerError {
     /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] LoadError),
-    /// Stages are threads of the CPU backend.
-    #[error("stages is {stages}, which takes backend cpu: set it to 1")]
-    StagesOnCpuAlone {
+    /// What computes nothing has no stages.
+    #[error("stages is {stages}, but backend is simulated, which computes nothing: leave stages out")]
+    SimulatedStages {
         /// The setting.
         stages: usize,
     },

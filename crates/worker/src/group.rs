@@ -2,23 +2,25 @@
 //!
 //! Rank 0 is the worker: it serves, registers, and leads. Every other rank joins it by the `windlass.v1.Ranks` service, obeys its
 //! orders, and hands it what sums need; rank 0 adds up in the order of ranks, as ranks that are threads do, so answers are the same
-//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. A rank that is lost, by a broken connection or by silence, takes the group with it.
+//! to the bit. Ranks on GPUs exchange what sums need among themselves. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. A rank that is lost, by a broken connection or by silence, takes the group with it.
 
 mod error;
 mod host;
 mod hub;
 mod member;
 mod place;
+mod process;
 mod wire;
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use windlass_kernels::{Arithmetic, Backend, Cpu, CpuConfig};
+use windlass_kernels::{Arithmetic, Cpu, CpuConfig};
 use windlass_model::split::measured_cut;
 use windlass_model::stages::{LocalRanks, StageRanks};
-use windlass_model::{LoadProgress, ModelFolder, Network, Ranks, Ring, Runner};
+use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network, Ranks, Ring, Runner, Shard};
 use windlass_transport::ServerTls;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -28,8 +30,11 @@ use host::Joined;
 use hub::{Hub, RemoteRank, RemoteStage, others};
 pub use member::{RankConfig, serve_rank};
 use place::Place;
+use process::ProcessRank;
 
-use crate::config::WorkerConfig;
+use crate::config::{WorkerBackend, WorkerConfig};
+#[cfg(feature = "cuda")]
+use crate::device_plan::DevicePlan;
 use crate::error::WorkerError;
 use crate::memory;
 
@@ -46,18 +51,51 @@ const QUEUE: usize = 4;
 /// where it may block.
 pub(crate) fn lead(
     config: &WorkerConfig,
+    door: (TcpListener, Option<ServerTls>),
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(Box<dyn Runner>, Host), WorkerError> {
+    match &config.backend {
+        WorkerBackend::Cuda(gpus) => {
+            #[cfg(feature = "cuda")]
+            {
+                let (gpu, device) = process::open(gpus, config.weights)?;
+                lead_on(gpu, config, door, progress, |model, part| {
+                    let plan =
+                        DevicePlan::of_part(model, config.weights, config.engine.capacity(model), part);
+                    Ok(DevicePlan::check(&[plan], &[device])?)
+                })
+            }
+            #[cfg(not(feature = "cuda"))]
+            {
+                let _ = gpus;
+                Err(windlass_kernels::CudaError::NotBuilt.into())
+            }
+        }
+        WorkerBackend::Cpu | WorkerBackend::Simulated(_) => {
+            let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
+            lead_on(cpu, config, door, progress, |model, (shard, core)| {
+                memory::check(config.engine.capacity(model).part_bytes(model, shard, core))
+            })
+        }
+    }
+}
+
+/// The same on a backend, once `check` has found that rank 0's part fits.
+fn lead_on<B: ProcessRank>(
+    backend: B,
+    config: &WorkerConfig,
     (listener, tls): (TcpListener, Option<ServerTls>),
     progress: &mut dyn FnMut(LoadProgress),
+    check: impl FnOnce(&ModelConfig, &(Shard, Range<usize>)) -> Result<(), WorkerError>,
 ) -> Result<(Box<dyn Runner>, Host), WorkerError> {
     let WorkerConfig { model: folder, tp, .. } = config;
     let (runtime, model) = (Handle::current(), folder.config()?);
-    let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-    let arithmetic = cpu.arithmetic();
-    let (stages, mut cpus) = measured_cut(vec![cpu], config.stages, &model)?;
-    let cpu = cpus.remove(0);
-    let places = Place::all(*tp, &stages);
-    let part = places[0].part(&model)?;
-    memory::check(config.engine.capacity(&model).part_bytes(&model, &part.0, &part.1))?;
+    let arithmetic = backend.arithmetic();
+    let (stages, mut backends) = measured_cut(vec![backend], config.stages, &model)?;
+    let backend = backends.remove(0);
+    let places = Place::all(*tp, &stages, || if *tp > 1 { B::group_id() } else { Ok(Vec::new()) })?;
+    let (place, part) = (places[0].clone(), places[0].part(&model)?);
+    check(&model, &part)?;
     tracing::info!(ranks = places.len(), "waiting for the other ranks to join");
     let rank_timeout = config.rank_timeout.unwrap_or(RANK_TIMEOUT);
     let identity = fingerprint(folder, arithmetic)?;
@@ -71,7 +109,8 @@ pub(crate) fn lead(
         ready.push(is_ready);
     }
     let (hub, ranks) = by_stage.remove(0);
-    let first = Network::load_part(cpu.in_group(hub), &folder.checkpoint()?, &model, part, progress)?;
+    let backend = if *tp > 1 { backend.in_group(&place, hub, &host.loss())? } else { backend };
+    let first = Network::load_part(backend, &folder.checkpoint()?, &model, part, progress)?;
     runtime.block_on(host.ready(ready))?;
     let (vocabulary, others) = (model.vocabulary, others(ranks));
     if by_stage.is_empty() {
@@ -79,7 +118,7 @@ pub(crate) fn lead(
     }
     let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(LocalRanks::new(first, others))];
     for (stage, (hub, ranks)) in (1..).zip(by_stage) {
-        if *tp > 1 {
+        if *tp > 1 && B::ADDS_BY_MESSAGES {
             hub.relay(stage);
         }
         ring.push(Box::new(RemoteStage::new(ranks, vocabulary)));

@@ -28,7 +28,7 @@ mod tokenizer;
 mod worker;
 
 pub use config::{WorkerBackend, WorkerConfig};
-pub use device_plan::DevicePlan;
+pub use device_plan::{DevicePlan, DeviceShortage};
 pub use error::WorkerError;
 pub use group::{RankConfig, RankError, serve_rank};
 pub use registration::{IdTaken, Registration};

@@ -15,7 +15,11 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use windlass_engine::{Engine, MonotonicClock, block_bytes};
 #[cfg(not(feature = "cuda"))]
 use windlass_kernels::CudaError;
+#[cfg(feature = "cuda")]
+use windlass_kernels::cuda::Cuda;
 use windlass_kernels::{BLOCK_POSITIONS, Backend, Cpu, CpuConfig, GpuConfig};
+#[cfg(feature = "cuda")]
+use windlass_model::LoadError;
 use windlass_model::{LoadProgress, ModelConfig, Runner, Split, split};
 use windlass_proto::v1::worker_server::{SERVICE_NAME, WorkerServer};
 use windlass_proto::v1::{InfoResponse, KvPlan};
@@ -61,33 +65,38 @@ impl Worker {
         config.validate()?;
         match &config.backend {
             WorkerBackend::Simulated(cost) => Self::simulated(config, *cost),
-            WorkerBackend::Cuda(gpu) => Self::load_on_gpu(config, gpu, progress),
+            WorkerBackend::Cuda(gpus) => Self::load_on_gpus(config, gpus, progress),
             WorkerBackend::Cpu => {
                 let cpu = CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) };
-                let backends = cpu.split(config.stages).map(|cpu| Cpu::group(cpu, config.tp)).collect();
-                Self::load_on(backends, config, progress)
+                let cpus = cpu.split(config.stages).map(|cpu| Cpu::group(cpu, config.tp)).collect();
+                Self::load_on_cpus(cpus, config, progress)
             }
         }
     }
 
     #[cfg(feature = "cuda")]
-    fn load_on_gpu(
+    fn load_on_gpus(
         config: &WorkerConfig,
-        gpu: &GpuConfig,
+        gpus: &GpuConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, WorkerError> {
-        let cuda = windlass_kernels::cuda::Cuda::open(gpu, config.weights)?;
         let model = config.model.config()?;
-        let plan = DevicePlan::new(&model, config.weights, config.engine.capacity(&model));
-        let (needed, free) = (plan.total_bytes(), cuda.device().free_bytes());
-        if needed > free {
-            return Err(WorkerError::DeviceMemory { needed, free });
+        let backends = Cuda::open(gpus, config.tp, config.weights)?;
+        let free = backends.iter().flatten().map(|cuda| cuda.device().free_bytes());
+        let devices: Vec<_> = gpus.devices.iter().copied().zip(free).collect();
+        let split = Split::new(backends, &model)?;
+        let capacity = config.engine.capacity(&model);
+        let plans = DevicePlan::of_split(&model, config.weights, capacity, (config.tp, split.stages()))
+            .map_err(LoadError::from)?;
+        for (plan, (device, free)) in plans.iter().zip(&devices) {
+            tracing::info!(device, ?plan, free, "device is planned");
         }
-        Self::load_on(vec![vec![cuda]], config, progress)
+        DevicePlan::check(&plans, &devices)?;
+        Self::load_split(split, config, progress)
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn load_on_gpu(
+    fn load_on_gpus(
         _: &WorkerConfig,
         _: &GpuConfig,
         _: &mut dyn FnMut(LoadProgress),
@@ -95,17 +104,26 @@ impl Worker {
         Err(CudaError::NotBuilt.into())
     }
 
-    /// `backends` has of each stage one for each rank.
-    fn load_on<B: Backend>(
-        backends: Vec<Vec<B>>,
+    /// `cpus` has of each stage one for each rank.
+    fn load_on_cpus(
+        cpus: Vec<Vec<Cpu>>,
+        config: &WorkerConfig,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, WorkerError> {
+        let model = config.model.config()?;
+        let split = Split::new(cpus, &model)?;
+        if split.stages().len() > 1 {
+            memory::plan_stages(&config.engine.capacity(&model), &model, config.tp, split.stages())?;
+        }
+        Self::load_split(split, config, progress)
+    }
+
+    fn load_split<B: Backend>(
+        split: Split<B>,
         config: &WorkerConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, WorkerError> {
         let (model, checkpoint) = (config.model.config()?, config.model.checkpoint()?);
-        let split = Split::new(backends, &model)?;
-        if split.stages().len() > 1 {
-            memory::plan_stages(&config.engine.capacity(&model), &model, config.tp, split.stages())?;
-        }
         Self::start(config, split::runner(split.load(&checkpoint, &model, progress)?))
     }
 

@@ -10,7 +10,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use windlass_kernels::{Isa, WeightFormat};
+use windlass_kernels::{GpuConfig, Isa, WeightFormat};
 
 use super::bench::free_memory;
 use crate::config::{model_folder, thread_count};
@@ -43,11 +43,17 @@ pub(crate) struct DoctorArguments {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
-    let gpu = arguments.device.gpu(1)?;
+    let asked_for = arguments.device.gpus(arguments.device.named().max(1))?;
     let threads = thread_count(arguments.threads)?;
     let (gpus, problem) = gpus::survey();
-    let free_gpu_bytes = gpus.as_ref().and_then(|gpus| Some(gpus.devices.first()?.memory_bytes));
-    let free_bytes = if gpu.is_some() { free_gpu_bytes } else { free_memory() };
+    let has_nccl = gpus.as_ref().is_some_and(|gpus| gpus.has_nccl);
+    let free_bytes = match &asked_for {
+        // The smallest decides.
+        Some(GpuConfig { devices, .. }) => gpus.as_ref().and_then(|gpus| {
+            devices.iter().filter_map(|&device| Some(gpus.devices.get(device)?.memory_bytes)).min()
+        }),
+        None => free_memory(),
+    };
     let model = arguments.model.as_deref().map(model_folder).transpose()?;
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
@@ -59,10 +65,10 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
         cuda: gpus,
         cuda_problem: problem.as_ref().map(ToString::to_string),
         model: model.map(|model| plan::plan(&model, arguments.weights, free_bytes)).transpose()?,
-        selftest: match (&gpu, &problem) {
+        selftest: match (&asked_for, &problem) {
             // Said by the end.
             (Some(_), Some(_)) => Vec::new(),
-            _ if arguments.selftest => selftest::run(gpu.as_ref(), threads)?,
+            _ if arguments.selftest => selftest::run(asked_for.as_ref(), has_nccl, threads)?,
             _ => Vec::new(),
         },
     };
@@ -71,7 +77,7 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
     } else {
         report.write(&mut stdout().lock())?;
     }
-    if let (Some(_), Some(problem)) = (gpu, problem) {
+    if let (Some(_), Some(problem)) = (asked_for, problem) {
         return Err(problem.into());
     }
     let failed = report.selftest.iter().filter(|check| !check.passed).count();

@@ -15,7 +15,7 @@ use windlass_engine::{
 #[cfg(feature = "cuda")]
 use windlass_kernels::cuda::Cuda;
 use windlass_kernels::{Backend, CpuConfig, WeightFormat};
-use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, Shard};
+use windlass_model::{Depth, DepthPolicy, Efforts, ModelConfig, ModelFolder, Runner, Shard, Split};
 
 use crate::config::{model_folder, thread_count};
 use crate::device_options::DeviceOptions;
@@ -109,20 +109,17 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let max_prompt = request.prompt.len();
     request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
     Shard::all(&config, arguments.tp)?;
-    match arguments.device.gpu(arguments.tp)? {
+    match arguments.device.gpus(arguments.tp * arguments.stages)? {
         None => {
             let threads = thread_count(arguments.threads)?;
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
             let backends = split::cpus(cpu, &config, arguments.tp, arguments.stages)?;
             run_on(backends, arguments, (&folder, &config), tokenizer, request)
         }
-        Some(_) if arguments.stages > 1 => {
-            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
-        }
         #[cfg(feature = "cuda")]
-        Some(gpu) => {
-            let cuda = Cuda::open(&gpu, arguments.weights)?;
-            run_on(vec![vec![cuda]], arguments, (&folder, &config), tokenizer, request)
+        Some(gpus) => {
+            let backends = Cuda::open(&gpus, arguments.tp, arguments.weights)?;
+            run_on(backends, arguments, (&folder, &config), tokenizer, request)
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(windlass_kernels::CudaError::NotBuilt.into()),
@@ -222,7 +219,7 @@ fn engine<B: Backend>(
     request: &Request,
     backends: Vec<Vec<B>>,
 ) -> Result<Engine<Box<dyn Runner>>> {
-    let runner = split::load(backends, folder, config)?;
+    let runner = split::load(Split::new(backends, config)?, folder, config)?;
     let kv_bytes = request.kv_blocks() * block_bytes(config);
     let limits = EngineConfig {
         max_lanes: 1,

@@ -4,9 +4,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
-use windlass_worker::{ClientTlsFiles, PemFile, RankConfig};
+use windlass_kernels::GpuConfig;
+use windlass_worker::{ClientTlsFiles, PemFile, RankConfig, WorkerError};
 
-use super::{checked_address, model_folder, rank_timeout, set, thread_count, weight_format};
+use super::{checked_address, gpu_config, model_folder, rank_timeout, set, thread_count, weight_format};
 
 /// What can be set of a rank. The same names in flags, in the environment and in the file's section `rank`.
 #[derive(Debug, Clone, Default, PartialEq, Args, Deserialize)]
@@ -22,6 +23,15 @@ pub(crate) struct RankOptions {
     /// Folder of the model, or `demo` for the one in this program; the same as the worker's
     #[arg(long, value_name = "DIR|demo", env = "WINDLASS_MODEL")]
     pub(crate) model: Option<String>,
+    /// What computes, as the worker does: cpu, or cuda, a GPU [default: cpu]
+    #[arg(long, value_name = "cpu|cuda", env = "WINDLASS_BACKEND")]
+    pub(crate) backend: Option<String>,
+    /// With backend cuda, which GPU, as the driver counts [default: the first]
+    #[arg(long, value_name = "N", value_delimiter = ',', env = "WINDLASS_CUDA_DEVICES")]
+    pub(crate) cuda_devices: Option<Vec<usize>>,
+    /// With backend cuda, folder of compiled kernels [default: windlass/kernels in the user's cache folder]
+    #[arg(long, value_name = "DIR", env = "WINDLASS_CUDA_KERNEL_CACHE")]
+    pub(crate) cuda_kernel_cache: Option<PathBuf>,
     /// Threads of this rank [default: all cores]
     #[arg(long, value_name = "N", env = "WINDLASS_THREADS")]
     pub(crate) threads: Option<usize>,
@@ -55,6 +65,9 @@ impl RankOptions {
             join: self.join.or(other.join),
             rank: self.rank.or(other.rank),
             model: self.model.or(other.model),
+            backend: self.backend.or(other.backend),
+            cuda_devices: self.cuda_devices.or(other.cuda_devices),
+            cuda_kernel_cache: self.cuda_kernel_cache.or(other.cuda_kernel_cache),
             threads: self.threads.or(other.threads),
             weights: self.weights.or(other.weights),
             join_ca: self.join_ca.or(other.join_ca),
@@ -79,10 +92,36 @@ impl RankOptions {
         let mut config = RankConfig::new(checked_address("join", join)?, rank, model_folder(model)?);
         config.threads = thread_count(self.threads)?;
         set(&mut config.weights, self.weights.as_deref().map(weight_format).transpose()?);
+        config.gpu = self.gpu()?;
         config.rank_timeout = rank_timeout(self.rank_timeout_ms)?;
         set(&mut config.drain_deadline, self.drain_deadline_s.map(Duration::from_secs));
         config.tls = self.tls()?;
         Ok(config)
+    }
+
+    fn gpu(&self) -> Result<Option<GpuConfig>> {
+        match self.backend.as_deref() {
+            None | Some("cpu") => {
+                let of_cuda = [
+                    ("cuda_devices", self.cuda_devices.is_some()),
+                    ("cuda_kernel_cache", self.cuda_kernel_cache.is_some()),
+                ];
+                match of_cuda.iter().find(|(_, is_set)| *is_set) {
+                    Some((field, _)) => {
+                        bail!("{field} is set, and backend is not cuda: set backend to cuda, or leave it out")
+                    }
+                    None => Ok(None),
+                }
+            }
+            Some("cuda") => {
+                let gpus = gpu_config(self.cuda_devices.clone(), self.cuda_kernel_cache.clone(), 1)?;
+                match gpus.devices.len() {
+                    1 => Ok(Some(gpus)),
+                    devices => Err(WorkerError::Devices { devices, ranks: 1 }.into()),
+                }
+            }
+            Some(name) => bail!("backend is '{name}': use cpu or cuda"),
+        }
     }
 
     fn tls(self) -> Result<Option<ClientTlsFiles>> {
@@ -120,6 +159,20 @@ mod tests {
         let config = options().config().unwrap();
         assert_eq!((config.rank_timeout.as_millis(), config.drain_deadline.as_secs()), (10_000, 30));
         assert_eq!((config.weights.to_string().as_str(), config.tls), ("f32", None));
+        assert_eq!(config.gpu, None);
+    }
+
+    #[test]
+    fn a_rank_has_one_gpu() {
+        let cuda = |devices: Option<Vec<usize>>| {
+            let backend = Some("cuda".to_owned());
+            RankOptions { backend, cuda_devices: devices, ..options() }.config()
+        };
+        let devices = |config: RankConfig| config.gpu.unwrap().devices;
+        assert_eq!(devices(cuda(None).unwrap()), [0]);
+        assert_eq!(devices(cuda(Some(vec![3])).unwrap()), [3]);
+        let error = cuda(Some(vec![0, 1])).unwrap_err().to_string();
+        assert!(error.starts_with("cuda_devices names 2 GPUs and this process has 1 ranks"), "{error}");
     }
 
     #[test]
@@ -130,6 +183,11 @@ mod tests {
             (RankOptions { rank: None, ..options() }, "rank is not set: use 1 to"),
             (RankOptions { rank: Some(0), ..options() }, "rank is 0: use 1 to"),
             (RankOptions { model: None, ..options() }, "model is not set: name its folder"),
+            (RankOptions { backend: Some("gpu".into()), ..options() }, "backend is 'gpu': use cpu or cuda"),
+            (
+                RankOptions { cuda_devices: Some(vec![0]), ..options() },
+                "cuda_devices is set, and backend is not cuda",
+            ),
             (RankOptions { threads: Some(0), ..options() }, "threads is 0: use 1 to 1024"),
             (RankOptions { weights: Some("f16".into()), ..options() }, "weights is 'f16': use f32,"),
             (RankOptions { rank_timeout_ms: Some(0), ..options() }, "rank_timeout_ms is 0: use 100 to"),

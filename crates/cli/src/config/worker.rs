@@ -29,9 +29,9 @@ pub(crate) struct WorkerOptions {
     /// simulated_tick_us and simulated_row_us say, whatever is set of the computation. For trying out clusters [default: cpu]
     #[arg(long, value_name = "cpu|cuda|simulated", env = "WINDLASS_BACKEND")]
     pub(crate) backend: Option<String>,
-    /// With backend cuda, which GPU, as the driver counts [default: 0]
-    #[arg(long, value_name = "N", env = "WINDLASS_CUDA_DEVICE")]
-    pub(crate) cuda_device: Option<usize>,
+    /// With backend cuda, which GPUs, as the driver counts: one for each rank of each stage, stage by stage [default: the first]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', env = "WINDLASS_CUDA_DEVICES")]
+    pub(crate) cuda_devices: Option<Vec<usize>>,
     /// With backend cuda, folder of compiled kernels [default: windlass/kernels in the user's cache folder]
     #[arg(long, value_name = "DIR", env = "WINDLASS_CUDA_KERNEL_CACHE")]
     pub(crate) cuda_kernel_cache: Option<PathBuf>,
@@ -163,7 +163,7 @@ impl WorkerOptions {
         Self {
             listen: self.listen.or(other.listen),
             backend: self.backend.or(other.backend),
-            cuda_device: self.cuda_device.or(other.cuda_device),
+            cuda_devices: self.cuda_devices.or(other.cuda_devices),
             cuda_kernel_cache: self.cuda_kernel_cache.or(other.cuda_kernel_cache),
             simulated_tick_us: self.simulated_tick_us.or(other.simulated_tick_us),
             simulated_row_us: self.simulated_row_us.or(other.simulated_row_us),
@@ -276,14 +276,10 @@ impl WorkerOptions {
     fn tp_listen(&self, backend: &WorkerBackend) -> Result<Option<String>> {
         let tp = self.tp.unwrap_or(1);
         match backend {
-            _ if tp == 1 => {}
-            WorkerBackend::Cpu => {}
-            WorkerBackend::Cuda(_) => {
-                bail!("tp is {tp}, but backend is cuda, which runs on one GPU: leave tp out")
-            }
-            WorkerBackend::Simulated(_) => {
+            WorkerBackend::Simulated(_) if tp > 1 => {
                 bail!("tp is {tp}, but backend is simulated, which computes nothing: leave tp out")
             }
+            WorkerBackend::Cpu | WorkerBackend::Cuda(_) | WorkerBackend::Simulated(_) => {}
         }
         match (&self.tp_listen, self.rank_timeout_ms) {
             (None, Some(_)) => {
@@ -327,7 +323,7 @@ impl WorkerOptions {
         let partners = [
             ("simulated_tick_us", self.simulated_tick_us.is_some(), "simulated", is_simulated),
             ("simulated_row_us", self.simulated_row_us.is_some(), "simulated", is_simulated),
-            ("cuda_device", self.cuda_device.is_some(), "cuda", is_cuda),
+            ("cuda_devices", self.cuda_devices.is_some(), "cuda", is_cuda),
             ("cuda_kernel_cache", self.cuda_kernel_cache.is_some(), "cuda", is_cuda),
         ];
         for (field, is_set, name, is_backend) in partners {
@@ -345,7 +341,12 @@ impl WorkerOptions {
         match self.backend.as_deref() {
             None | Some("cpu") => Ok(WorkerBackend::Cpu),
             Some("cuda") => {
-                Ok(WorkerBackend::Cuda(gpu_config(self.cuda_device, self.cuda_kernel_cache.clone())))
+                let ranks = match self.tp_listen {
+                    Some(_) => 1,
+                    None => self.tp.unwrap_or(1) * self.stages.unwrap_or(1),
+                };
+                let cache = self.cuda_kernel_cache.clone();
+                Ok(WorkerBackend::Cuda(gpu_config(self.cuda_devices.clone(), cache, ranks)?))
             }
             Some("simulated") => {
                 let mut cost = SimulatedCost::default();

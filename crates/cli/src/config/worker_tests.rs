@@ -38,15 +38,38 @@ fn a_simulated_worker_needs_no_model_and_has_its_costs() {
 fn a_gpu_is_named_by_its_number_and_needs_a_model() {
     let cuda = |model| WorkerOptions {
         backend: Some("cuda".to_owned()),
-        cuda_device: Some(3),
+        cuda_devices: Some(vec![3]),
         cuda_kernel_cache: Some("/kernels".into()),
         model,
         ..WorkerOptions::default()
     };
     let settings = cuda(Some("demo".to_owned())).settings("127.0.0.1:8002").unwrap();
-    let gpu = GpuConfig { device: 3, kernel_cache: Some("/kernels".into()) };
+    let gpu = GpuConfig { devices: vec![3], kernel_cache: Some("/kernels".into()) };
     assert_eq!(settings.config.backend, WorkerBackend::Cuda(gpu));
     assert!(error(cuda(None)).starts_with("model is not set"));
+}
+
+#[test]
+fn every_rank_of_every_stage_has_a_gpu_of_its_own() {
+    let gpus = |devices: Option<&[usize]>| WorkerOptions {
+        backend: Some("cuda".to_owned()),
+        cuda_devices: devices.map(<[usize]>::to_vec),
+        tp: Some(2),
+        stages: Some(2),
+        ..demo()
+    };
+    let devices = |options: WorkerOptions| match options.settings("127.0.0.1:8002").unwrap().config.backend {
+        WorkerBackend::Cuda(GpuConfig { devices, .. }) => devices,
+        backend => panic!("{backend:?}"),
+    };
+    assert_eq!(devices(gpus(None)), [0, 1, 2, 3]);
+    assert_eq!(devices(gpus(Some(&[5, 4, 1, 0]))), [5, 4, 1, 0]);
+    let in_processes = WorkerOptions { tp_listen: Some("127.0.0.1:0".to_owned()), ..gpus(None) };
+    assert_eq!(devices(in_processes), [0]);
+    let few = error(gpus(Some(&[0, 1, 2])));
+    assert!(few.starts_with("cuda_devices names 3 GPUs and this process has 4 ranks"), "{few}");
+    let twice = error(gpus(Some(&[0, 1, 2, 1])));
+    assert!(twice.starts_with("cuda_devices has 1 twice: give each rank a GPU of its own"), "{twice}");
 }
 
 #[test]
@@ -111,7 +134,7 @@ fn wrong_values_are_named_with_a_remedy() {
         ),
         (
             WorkerOptions { stages: Some(2), backend: Some("simulated".into()), ..demo() },
-            "stages is 2, which takes backend cpu: set it to 1",
+            "stages is 2, but backend is simulated, which computes nothing: leave stages out",
         ),
         (WorkerOptions { stages: Some(0), ..demo() }, "stages is 0: use 1 to"),
         (WorkerOptions { stages: Some(99), ..demo() }, "stages is 99: use 1 to"),

@@ -11,6 +11,10 @@ use windlass_engine::{
     Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
     TokenOutput, Usage, block_bytes,
 };
+#[cfg(feature = "cuda-emulator")]
+use windlass_kernels::WeightFormat;
+#[cfg(feature = "cuda-emulator")]
+use windlass_kernels::cuda::{Cuda, Emulator};
 use windlass_kernels::{Backend, Cpu, CpuConfig};
 use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner, Split};
 
@@ -89,11 +93,23 @@ pub fn cpus(count: usize) -> Vec<Cpu> {
 
 /// The same on ranks.
 pub fn tiny_ranks(ranks: usize, cpu: CpuConfig, config: EngineConfig) -> Engine<Ranks<Cpu>> {
+    tiny_group(Cpu::group(cpu, ranks), config)
+}
+
+/// The same on a group of backends, by rank.
+pub fn tiny_group<B: Backend>(group: Vec<B>, config: EngineConfig) -> Engine<Ranks<B>> {
     let folder = ModelFolder::open(goldens_folder()).unwrap();
     let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
-    let split = Split::new(vec![Cpu::group(cpu, ranks)], &model).unwrap();
+    let split = Split::new(vec![group], &model).unwrap();
     let networks = split.load(&checkpoint, &model, &mut |_| {}).unwrap().remove(0);
     Engine::new(Ranks::of_threads(networks), config, Box::new(MonotonicClock::start())).unwrap()
+}
+
+/// GPUs of one group, compiled for this machine.
+#[cfg(feature = "cuda-emulator")]
+pub fn emulated_group(ranks: usize, weights: WeightFormat) -> Vec<Cuda<Emulator>> {
+    let devices = Emulator::group(ranks).into_iter();
+    devices.map(|device| Cuda::new(device, weights).unwrap()).collect()
 }
 
 /// Limits with memory for this many K/V blocks.

@@ -1,4 +1,5 @@
-//! What the backend asks of a device: memory, copies and launches, in the order they are asked for.
+//! What the backend asks of a device: memory, copies, launches, and what other devices of its group have, in the order they are
+//! asked for.
 //!
 //! A GPU is one; in tests an emulator is another, so that all but the driver's own calls is the same code in both.
 
@@ -12,7 +13,7 @@ pub trait Memory: Send + fmt::Debug {
     fn bytes(&self) -> usize;
 }
 
-/// A device. Everything runs in the order of the calls; only [`Device::download`] waits.
+/// A device. Everything runs in the order of the calls; only [`Device::download`] and [`Device::wait`] wait.
 ///
 /// Operations panic where the device fails: there is nothing else that a tick could do.
 pub trait Device: Send + fmt::Debug + 'static {
@@ -34,6 +35,14 @@ pub trait Device: Send + fmt::Debug + 'static {
     /// much memory of this device as the kernel touches in this grid.
     #[expect(unsafe_code, reason = "a kernel believes the addresses it is given")]
     unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]);
+    /// Waits for everything asked for before.
+    fn wait(&self);
+
+    /// How many devices the group has that it is in, one for each rank; none if it is in none.
+    fn ranks(&self) -> Option<usize>;
+    /// Puts the first `bytes` of every rank's `from` side by side into `to`, by rank. All ranks call it alike; `bytes` is a
+    /// multiple of four.
+    fn all_gather(&self, from: &Self::Memory, bytes: usize, to: &Self::Memory);
 }
 
 /// Blocks of a launch.
@@ -138,4 +147,5 @@ kernels! {
     RotateAndStoreBf16 "rotate_and_store_bf16" 256,
     AttentionF32 "attention_f32" 128,
     AttentionBf16 "attention_bf16" 128,
+    AddRanks "add_ranks" 256,
 }

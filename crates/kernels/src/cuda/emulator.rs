@@ -5,12 +5,13 @@ use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::Library;
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
 use super::source;
+use crate::group::{Seat, seats};
 
 /// `windlass_launch` of `cuda/emulation/launch.hpp`.
 type Launch = unsafe extern "C" fn(*const c_char, c_uint, c_uint, c_uint, *mut *mut c_void) -> c_int;
@@ -30,20 +31,41 @@ pub enum EmulatorError {
 }
 
 /// Runs kernels on the calling thread.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Emulator {
+    program: &'static Program,
+    /// Its place in its group, if it is in one.
+    seat: Option<Mutex<Seat>>,
+}
+
+/// The kernels.
+#[derive(Debug)]
+struct Program {
     launch: Launch,
     /// What `launch` is in.
-    _library: Arc<Library>,
+    _library: Library,
 }
 
 impl Emulator {
     /// Compiles the kernels, once per process.
     pub fn get() -> Self {
-        static EMULATOR: OnceLock<Emulator> = OnceLock::new();
-        EMULATOR.get_or_init(|| Self::compile().unwrap_or_else(|error| panic!("{error}"))).clone()
+        static PROGRAM: OnceLock<Program> = OnceLock::new();
+        let program = PROGRAM.get_or_init(|| Program::compile().unwrap_or_else(|error| panic!("{error}")));
+        Self { program, seat: None }
     }
 
+    /// A group of devices, by rank.
+    pub fn group(ranks: usize) -> Vec<Self> {
+        seats(ranks).into_iter().map(|seat| Self { seat: Some(Mutex::new(seat)), ..Self::get() }).collect()
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Seat> {
+        let seat = self.seat.as_ref().expect("a device of a group");
+        seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Program {
     fn compile() -> Result<Self, EmulatorError> {
         let folder = tempfile::tempdir()?;
         let [text, library] = ["kernels.cpp", "kernels.so"].map(|name| folder.path().join(name));
@@ -60,7 +82,7 @@ impl Emulator {
         let library = unsafe { Library::new(&library) }?;
         // SAFETY: the symbol is a function of this type.
         let launch = *unsafe { library.get::<Launch>(b"windlass_launch\0") }?;
-        Ok(Self { launch, _library: Arc::new(library) })
+        Ok(Self { launch, _library: library })
     }
 }
 
@@ -121,7 +143,33 @@ impl Device for Emulator {
             [grid.x, grid.y, kernel.threads()].map(|count| u32::try_from(count).expect("a grid of 32 bits"));
         // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
         // its parameter has.
-        let result = unsafe { (self.launch)(name.as_ptr(), x, y, threads, pointers.as_mut_ptr()) };
+        let result = unsafe { (self.program.launch)(name.as_ptr(), x, y, threads, pointers.as_mut_ptr()) };
         assert_eq!(result, 0, "no kernel {}", kernel.name());
+    }
+
+    fn wait(&self) {}
+
+    fn ranks(&self) -> Option<usize> {
+        self.seat.as_ref().map(|_| self.seat().ranks())
+    }
+
+    fn all_gather(&self, from: &EmulatorMemory, bytes: usize, to: &EmulatorMemory) {
+        let numbers = bytes / size_of::<f32>();
+        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
+        let mut seat = self.seat();
+        assert!(bytes * seat.ranks() <= to.bytes, "{} times {bytes} bytes to {}", seat.ranks(), to.bytes);
+        // SAFETY: the memory has as many numbers, of which any bits are one, and is aligned for more; nobody writes to it while
+        // its only owner's device reads.
+        seat.put(unsafe { std::slice::from_raw_parts(from.start().cast(), numbers) });
+        seat.take(|rank, of_rank| {
+            assert_eq!(of_rank.len(), numbers, "ranks differ in what they gather");
+            // SAFETY: there is room for each rank, and what ranks put down is memory of its own.
+            unsafe {
+                to.start()
+                    .cast::<f32>()
+                    .add(rank * numbers)
+                    .copy_from_nonoverlapping(of_rank.as_ptr(), numbers)
+            }
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! The CUDA backend: own kernels, in `cuda/` beside `src/`, on one device and one stream.
+//! The CUDA backend: own kernels, in `cuda/` beside `src/`, on one device and one stream, alone or as one rank of a group.
 //!
 //! Activations are f32. Weights, and with them keys and values, are f32 or bf16; products of bf16 go through the matrix units with
 //! sums in f32. Nothing is allocated in a tick once launches of its size were seen. What a tick waits for is what the trait
@@ -26,7 +26,7 @@ pub use buffer::{CudaBuffer, CudaCache};
 pub use device::{Argument, Device, Grid, Kernel, Memory};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};
-pub use gpu::{DeviceInfo, Gpu, Survey, compile};
+pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile};
 pub use matrix::CudaMatrix;
 use matrix::Values;
 use scratch::Scratch;
@@ -34,6 +34,7 @@ use scratch::Scratch;
 use crate::cpu::WeightFormat;
 use crate::cuda_error::CudaError;
 use crate::gpu_config::GpuConfig;
+use crate::group::Loss;
 
 /// Runs on a CUDA device.
 #[derive(Debug)]
@@ -65,8 +66,33 @@ impl<D: Device> Cuda<D> {
 }
 
 impl Cuda<Gpu> {
-    /// A backend on the GPU that `config` names.
-    pub fn open(config: &GpuConfig, format: WeightFormat) -> Result<Self, CudaError> {
-        Self::new(Gpu::open(config)?, format)
+    /// Backends on the GPUs that `config` names: of each stage `ranks` of them, which are one group.
+    pub fn open(config: &GpuConfig, ranks: usize, format: WeightFormat) -> Result<Vec<Vec<Self>>, CudaError> {
+        let stage = |devices: &[usize]| {
+            let gpus = devices.iter().map(|&device| Self::new(Gpu::open(device, config)?, format));
+            let gpus = gpus.collect::<Result<Vec<_>, _>>()?;
+            if ranks == 1 { Ok(gpus) } else { Self::group(gpus) }
+        };
+        config.devices.chunks(ranks).map(stage).collect()
+    }
+
+    /// All ranks of a group in this process, by rank; one alone can be a group as well.
+    pub fn group(mut ranks: Vec<Self>) -> Result<Vec<Self>, CudaError> {
+        let (count, mut gpus) =
+            (ranks.len(), ranks.iter_mut().map(|rank| &mut rank.device).collect::<Vec<_>>());
+        Gpu::join(&mut gpus, &GroupId::new()?, (count, 0), &Loss::default())?;
+        Ok(ranks)
+    }
+
+    /// The same as one rank of a group of `ranks`, which may be in other processes. Waits until all ranks have come, or fails once
+    /// told of a loss.
+    pub fn in_group(
+        mut self,
+        id: &GroupId,
+        (ranks, rank): (usize, usize),
+        loss: &Loss,
+    ) -> Result<Self, CudaError> {
+        Gpu::join(&mut [&mut self.device], id, (ranks, rank), loss)?;
+        Ok(self)
     }
 }

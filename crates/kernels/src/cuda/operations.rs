@@ -123,6 +123,25 @@ impl<D: Device> Backend for Cuda<D> {
         largest.extend(scratch.keys_read.iter().map(|&key| largest_of(key)));
     }
 
+    fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
+        let Some(ranks) = self.device.ranks() else { return };
+        x.check(rows, x.width);
+        if rows == 0 {
+            return;
+        }
+        let numbers = rows * x.width;
+        let mut scratch = self.scratch();
+        let parts = scratch.parts.reserve(&self.device, 4 * numbers * ranks);
+        self.device.all_gather(&x.memory, 4 * numbers, parts);
+        let grid = Grid::of(numbers.div_ceil(Kernel::AddRanks.threads()));
+        let [ranks, count] = [ranks, numbers].map(Argument::count);
+        self.run(Kernel::AddRanks, grid, &[Argument::start(parts), ranks, count, x.start()]);
+    }
+
+    fn wait(&self) {
+        self.device.wait();
+    }
+
     fn adapter(
         &self,
         latent: &Self::Buffer,

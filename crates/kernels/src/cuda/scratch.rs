@@ -21,6 +21,8 @@ pub(super) struct Scratch<D: Device> {
     /// How latents moved.
     pub(super) changes: Growing<D>,
     pub(super) changes_read: Vec<f32>,
+    /// What each rank has of a sum.
+    pub(super) parts: Growing<D>,
     pub(super) constants: Constants<D>,
     pub(super) plan: Plan<D>,
 }
@@ -35,6 +37,7 @@ impl<D: Device> Default for Scratch<D> {
             keys_read: Vec::new(),
             changes: Growing::default(),
             changes_read: Vec::new(),
+            parts: Growing::default(),
             constants: Constants::default(),
             plan: Plan::default(),
         }

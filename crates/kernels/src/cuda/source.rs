@@ -9,7 +9,7 @@ macro_rules! files {
 
 const TYPES: [(&str, &str); 1] = files!["types.cuh"];
 const DEVICE: [(&str, &str); 1] = files!["device.cuh"];
-const KERNELS: [(&str, &str); 10] = files![
+const KERNELS: [(&str, &str); 11] = files![
     "base.cuh",
     "rows.cu",
     "norms.cu",
@@ -20,6 +20,7 @@ const KERNELS: [(&str, &str); 10] = files![
     "kv.cuh",
     "rotate.cu",
     "attention.cu",
+    "ranks.cu",
 ];
 
 /// For a GPU's compiler.

@@ -29,26 +29,44 @@ pub fn seats(ranks: usize) -> Vec<Seat> {
     (0..ranks).map(|rank| Seat { rank, table: Arc::clone(&table), turn: 0 }).collect()
 }
 
-impl Exchange for Seat {
-    fn all_reduce(&mut self, values: &mut [f32]) {
-        let Table { values: all, meeting } = &*self.table;
-        let own = &all[self.rank][self.turn];
+impl Seat {
+    /// How many ranks there are.
+    #[cfg(feature = "cuda-emulator")]
+    pub(crate) fn ranks(&self) -> usize {
+        self.table.values.len()
+    }
+
+    /// Puts `values` on the table, and waits until all have done so. Everyone takes them before putting the next down.
+    pub(crate) fn put(&self, values: &[f32]) {
+        let own = &self.table.values[self.rank][self.turn];
         {
             let mut own = own.write().unwrap_or_else(PoisonError::into_inner);
             own.clear();
             own.extend_from_slice(values);
         }
-        meeting.wait();
-        for (rank, of_rank) in all.iter().enumerate() {
-            let of_rank = of_rank[self.turn].read().unwrap_or_else(PoisonError::into_inner);
-            if rank == 0 {
-                assert_eq!(of_rank.len(), values.len(), "ranks differ in what they add up");
-                values.copy_from_slice(&of_rank);
-            } else {
-                add_up(values, &of_rank);
-            }
+        self.table.meeting.wait();
+    }
+
+    /// Hands out what is on the table, by rank.
+    pub(crate) fn take(&mut self, mut each: impl FnMut(usize, &[f32])) {
+        for (rank, of_rank) in self.table.values.iter().enumerate() {
+            each(rank, &of_rank[self.turn].read().unwrap_or_else(PoisonError::into_inner));
         }
         self.turn = 1 - self.turn;
+    }
+}
+
+impl Exchange for Seat {
+    fn all_reduce(&mut self, values: &mut [f32]) {
+        self.put(values);
+        self.take(|rank, of_rank| {
+            if rank == 0 {
+                assert_eq!(of_rank.len(), values.len(), "ranks differ in what they add up");
+                values.copy_from_slice(of_rank);
+            } else {
+                add_up(values, of_rank);
+            }
+        });
     }
 }
 

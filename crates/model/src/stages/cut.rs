@@ -65,7 +65,10 @@ impl Costs {
         let launch = |rows| Launch { latents: &latents, kv: KvRows { rows, tables: &tables } };
         let (tokens, initial) = (vec![0; rows], vec![0.5; rows * network.config().hidden]);
         let (mut changes, mut logits) = (Vec::new(), Vec::new());
-        let prelude = median_time(|| network.prelude(&mut workspace, &tokens, &initial, launch(&ends)));
+        let prelude = median_time(|| {
+            network.prelude(&mut workspace, &tokens, &initial, launch(&ends));
+            network.wait();
+        });
         let iteration = median_time(|| network.core(&mut workspace, launch(&core), &mut changes));
         let coda = median_time(|| network.coda(&mut workspace, launch(&ends), &latents, &mut logits));
         Self {

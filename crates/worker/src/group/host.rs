@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
+use windlass_kernels::group::Loss;
 use windlass_model::ranks::{HeadPart, Outcome};
 use windlass_proto::v1::from_rank::Message;
 use windlass_proto::v1::ranks_server::{Ranks, RanksServer};
@@ -149,6 +150,19 @@ impl Host {
             Ok(Some(Fate::Lost(reason))) => reason,
             _ => std::future::pending().await,
         }
+    }
+
+    /// Is told when a rank is lost.
+    pub(super) fn loss(&self) -> Loss {
+        let (loss, mut fate) = (Loss::default(), self.group.fate.subscribe());
+        let teller = loss.clone();
+        tokio::spawn(async move {
+            // A group that has ended needs it no more.
+            if fate.wait_for(|fate| matches!(fate, Some(Fate::Lost(_)))).await.is_ok() {
+                teller.tell();
+            }
+        });
+        loss
     }
 
     /// Waits until the members of a group that is over have left, as long as that may take.

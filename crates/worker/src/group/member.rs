@@ -9,17 +9,19 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
-use windlass_kernels::group::Exchange;
-use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
+use windlass_kernels::group::{Exchange, Loss};
+use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
 use windlass_model::ranks::{Device, Follower, Order, Step};
-use windlass_model::{LoadError, LoadProgress, ModelFolder, Network};
+use windlass_model::{LoadProgress, ModelFolder, Network};
 use windlass_proto::v1::ranks_client::RanksClient;
 use windlass_proto::v1::to_rank::Message;
 use windlass_proto::v1::{FromRank, RankHello, RankReady, RankValues, ToRank, from_rank};
 use windlass_transport::{ClientTls, ClientTlsFiles, TlsFault};
 
 use super::place::Place;
+use super::process::ProcessRank;
 use super::{MAX_MESSAGE_BYTES, QUEUE, RANK_TIMEOUT, RankError, WINDOW_BYTES, fingerprint, wire};
+use crate::error::WorkerError;
 
 /// Between two tries to reach rank 0.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +39,8 @@ pub struct RankConfig {
     pub threads: usize,
     /// How weights are stored, as rank 0 does.
     pub weights: WeightFormat,
+    /// The GPU that computes, one; without it the processor does.
+    pub gpu: Option<GpuConfig>,
     /// How to know rank 0, and to be known; without it in plain text.
     pub tls: Option<ClientTlsFiles>,
     /// How long rank 0 may be silent before it is lost.
@@ -54,6 +58,7 @@ impl RankConfig {
             model,
             threads: 1,
             weights: WeightFormat::default(),
+            gpu: None,
             tls: None,
             rank_timeout: RANK_TIMEOUT,
             drain_deadline: Duration::from_secs(30),
@@ -92,10 +97,32 @@ pub async fn serve_rank(
     if config.rank == 0 {
         return Err(RankError::Rank { rank: 0 });
     }
+    match &config.gpu {
+        None => {
+            let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
+            serve_on(cpu, config, progress, shutdown).await
+        }
+        #[cfg(feature = "cuda")]
+        Some(gpu) => {
+            let (gpu, _) = super::process::open(gpu, config.weights).map_err(WorkerError::from)?;
+            serve_on(gpu, config, progress, shutdown).await
+        }
+        #[cfg(not(feature = "cuda"))]
+        Some(_) => Err(WorkerError::from(windlass_kernels::CudaError::NotBuilt).into()),
+    }
+}
+
+/// The same on a backend.
+async fn serve_on<B: ProcessRank>(
+    backend: B,
+    config: RankConfig,
+    progress: impl FnMut(LoadProgress) + Send + 'static,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RankError> {
     let deadline = config.drain_deadline;
     tokio::pin!(shutdown);
     let joined = tokio::select! {
-        joined = join(&config) => joined?,
+        joined = join(backend, &config) => joined?,
         () = &mut shutdown => return Ok(()),
     };
     let life = take_part(config, joined, progress);
@@ -109,18 +136,17 @@ pub async fn serve_rank(
 }
 
 /// A rank with a place in its group.
-struct Joined {
-    cpu: Cpu,
+struct Joined<B> {
+    backend: B,
     outbox: mpsc::Sender<from_rank::Message>,
     incoming: Streaming<ToRank>,
     place: Place,
 }
 
 /// Joins as soon as rank 0 is there.
-async fn join(config: &RankConfig) -> Result<Joined, RankError> {
+async fn join<B: ProcessRank>(backend: B, config: &RankConfig) -> Result<Joined<B>, RankError> {
     let endpoint = config.endpoint()?;
-    let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-    let (model, arithmetic) = (config.model.clone(), cpu.arithmetic());
+    let (model, arithmetic) = (config.model.clone(), backend.arithmetic());
     let fingerprint = spawn_blocking(move || fingerprint(&model, arithmetic));
     let fingerprint = fingerprint.await.map_err(|_| RankError::Stopped)??;
     let hello = RankHello { rank: config.rank as u32, fingerprint };
@@ -128,9 +154,9 @@ async fn join(config: &RankConfig) -> Result<Joined, RankError> {
     loop {
         let status = match say_hello(endpoint.connect_lazy(), hello.clone()).await {
             Ok((outbox, incoming, place)) => {
-                let Place { ranks, shard, layers } = &place;
+                let Place { ranks, shard, layers, .. } = &place;
                 tracing::info!(rank = config.rank, join = config.join, shard, of = ranks, core_layers = ?layers, "joined the group");
-                return Ok(Joined { cpu, outbox, incoming, place });
+                return Ok(Joined { backend, outbox, incoming, place });
             }
             Err(status) => status,
         };
@@ -196,38 +222,57 @@ async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Statu
 }
 
 /// Loads the rank's part of the model, and obeys until the group is over.
-async fn take_part(
+async fn take_part<B: ProcessRank>(
     config: RankConfig,
-    Joined { cpu, outbox, incoming, place }: Joined,
+    Joined { backend, outbox, incoming, place }: Joined<B>,
     progress: impl FnMut(LoadProgress) + Send + 'static,
 ) -> Result<(), RankError> {
     let (sums_sender, sums) = mpsc::channel(QUEUE);
-    let spoke = Spoke { to: outbox.clone(), sums };
-    let cpu = if place.ranks > 1 { cpu.in_group(spoke) } else { cpu };
-    let loading = spawn_blocking(move || load(&config, cpu, &place, progress));
-    let member = loading.await.map_err(|_| RankError::Stopped)??;
-    let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
-    ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
+    let (spoke, loss) = (Spoke { to: outbox.clone(), sums }, Loss::default());
     let (orders_sender, orders) = mpsc::channel(QUEUE);
-    let obeying = spawn_blocking(move || obey(member, orders, &outbox));
-    let heard = hear(incoming, orders_sender, sums_sender).await;
+    let told = loss.clone();
+    // Also while the model is loaded, since what its devices wait for may be lost.
+    let hearing = async {
+        let heard = hear(incoming, orders_sender, sums_sender).await;
+        if heard.is_err() {
+            told.tell();
+        }
+        heard
+    };
+    let living = async {
+        let loading = spawn_blocking(move || load(&config, backend, &place, (spoke, loss), progress));
+        let member = loading.await.map_err(|_| RankError::Stopped)??;
+        let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
+        ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
+        let obeying = spawn_blocking(move || obey(member, orders, &outbox));
+        obeying.await.map_err(|_| RankError::Stopped)
+    };
+    tokio::pin!(hearing, living);
     // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
-    match (heard, obeying.await) {
-        (Ok(()), Ok(())) => Ok(()),
-        (Ok(()), Err(_)) => Err(RankError::Stopped),
-        (Err(error), _) => Err(error),
+    tokio::select! {
+        heard = &mut hearing => {
+            let lived = living.await;
+            heard.and(lived)
+        }
+        lived = &mut living => match lived {
+            Ok(()) | Err(RankError::Stopped) => hearing.await.and(lived),
+            error => error,
+        }
     }
 }
 
-fn load(
+fn load<B: ProcessRank>(
     config: &RankConfig,
-    cpu: Cpu,
+    backend: B,
     place: &Place,
+    (spoke, loss): (Spoke, Loss),
     mut progress: impl FnMut(LoadProgress),
-) -> Result<Member, LoadError> {
+) -> Result<Member<B>, RankError> {
     let model = config.model.config()?;
     let (checkpoint, part) = (config.model.checkpoint()?, place.part(&model)?);
-    let network = Network::load_part(cpu, &checkpoint, &model, part, &mut progress)?;
+    let in_group = |backend: B| backend.in_group(place, spoke, &loss).map_err(WorkerError::from);
+    let backend = if place.ranks > 1 { in_group(backend)? } else { backend };
+    let network = Network::load_part(backend, &checkpoint, &model, part, &mut progress)?;
     Ok(if place.speaks() {
         Member::Speaker(Device::new(network))
     } else {
@@ -236,14 +281,14 @@ fn load(
 }
 
 /// What this process has of the model.
-enum Member {
+enum Member<B: Backend> {
     /// A rank whose outcomes another one has as well, but for its part of the head.
-    Follower(Follower<Cpu>),
+    Follower(Follower<B>),
     /// The first rank of a stage other than the first.
-    Speaker(Device<Cpu>),
+    Speaker(Device<B>),
 }
 
-impl Member {
+impl<B: Backend> Member<B> {
     /// Does as told; returns the answer, if there is one.
     fn obey(&mut self, order: &Order) -> Option<from_rank::Message> {
         match self {
@@ -261,7 +306,11 @@ impl Member {
 }
 
 /// Obeys all orders until there are no more.
-fn obey(mut member: Member, mut orders: mpsc::Receiver<Order>, outbox: &mpsc::Sender<from_rank::Message>) {
+fn obey<B: Backend>(
+    mut member: Member<B>,
+    mut orders: mpsc::Receiver<Order>,
+    outbox: &mpsc::Sender<from_rank::Message>,
+) {
     while let Some(order) = orders.blocking_recv() {
         if let Some(answer) = member.obey(&order) {
             // Rank 0 may have gone.

@@ -14,22 +14,30 @@ pub(super) struct Place {
     pub(super) shard: usize,
     /// The core layers of its stage.
     pub(super) layers: Range<usize>,
+    /// By what the stage's ranks find each other where they exchange among themselves; else empty.
+    pub(super) group_id: Vec<u8>,
 }
 
 impl Place {
-    /// Those of `ranks` ranks in each of these stages, stage by stage.
-    pub(super) fn all(ranks: usize, stages: &[Range<usize>]) -> Vec<Self> {
-        let of_stage = |layers: &Range<usize>| {
-            let layers = layers.clone();
-            (0..ranks).map(move |shard| Self { ranks, shard, layers: layers.clone() })
-        };
-        stages.iter().flat_map(of_stage).collect()
+    /// Those of `ranks` ranks in each of these stages, stage by stage, which have the ids that `group_id` makes.
+    pub(super) fn all<E>(
+        ranks: usize,
+        stages: &[Range<usize>],
+        mut group_id: impl FnMut() -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<Self>, E> {
+        let mut places = Vec::new();
+        for layers in stages {
+            let group_id = group_id()?;
+            let place = |shard| Self { ranks, shard, layers: layers.clone(), group_id: group_id.clone() };
+            places.extend((0..ranks).map(place));
+        }
+        Ok(places)
     }
 
     pub(super) fn welcome(&self) -> RankWelcome {
         RankWelcome {
             ranks: self.ranks as u32,
-            nccl_unique_id: Vec::new(),
+            nccl_unique_id: self.group_id.clone(),
             shard: self.shard as u32,
             first_layer: self.layers.start as u32,
             end_layer: self.layers.end as u32,
@@ -41,6 +49,7 @@ impl Place {
             ranks: welcome.ranks as usize,
             shard: welcome.shard as usize,
             layers: welcome.first_layer as usize..welcome.end_layer as usize,
+            group_id: welcome.nccl_unique_id.clone(),
         }
     }
 
@@ -61,10 +70,16 @@ mod tests {
 
     #[test]
     fn ranks_are_counted_stage_by_stage() {
-        let places = Place::all(2, &[0..1, 1..4]);
+        let mut ids = 0;
+        let group_id = || {
+            ids += 1;
+            Ok::<_, ()>(vec![ids; 128])
+        };
+        let places = Place::all(2, &[0..1, 1..4], group_id).unwrap();
         let brief: Vec<_> =
             places.iter().map(|place| (place.shard, place.layers.clone(), place.speaks())).collect();
         assert_eq!(brief, [(0, 0..1, false), (1, 0..1, false), (0, 1..4, true), (1, 1..4, false)]);
+        assert_eq!(places.iter().map(|place| place.group_id[0]).collect::<Vec<_>>(), [1, 1, 2, 2]);
         assert!(places.iter().all(|place| Place::welcomed(&place.welcome()) == *place));
     }
 }

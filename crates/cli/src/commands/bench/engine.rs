@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
 use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
 use windlass_kernels::{Backend, CpuConfig, GpuConfig, WeightFormat};
-use windlass_model::{ModelConfig, ModelFolder, Runner, Shard};
+use windlass_model::split::runner;
+use windlass_model::{ModelConfig, ModelFolder, Runner, Shard, Split};
 #[cfg(feature = "cuda")]
 use windlass_worker::DevicePlan;
 
@@ -145,44 +146,41 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
     };
     let cells = arguments.cells(&model)?;
     let threads = thread_count(arguments.threads)?;
-    match arguments.device.gpu(arguments.tp)? {
+    let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
+    match arguments.device.gpus(arguments.tp * arguments.stages)? {
         None => {
             let shards = Shard::all(&model, arguments.tp)?;
             for cell in &cells {
                 memory::check(&model, &shards, arguments.weights, &cell.config)?;
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
-            let measured = Measured { arguments, folder: &folder, model: &model, cells: &cells };
             let backends = split::cpus(cpu, &model, arguments.tp, arguments.stages)?;
-            measured.run(backends, threads, cpu.isa.to_string())
+            measured.run(Split::new(backends, &model)?, threads, cpu.isa.to_string())
         }
-        Some(_) if arguments.stages > 1 => {
-            bail!("stages is {}, which takes backend cpu: set it to 1", arguments.stages)
-        }
-        Some(gpu) => on_gpu(&gpu, &Measured { arguments, folder: &folder, model: &model, cells: &cells }),
+        Some(gpus) => on_gpus(&gpus, &measured),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn on_gpu(gpu: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
-    let weights = measured.arguments.weights;
-    let cuda = windlass_kernels::cuda::Cuda::open(gpu, weights)?;
-    let free = cuda.device().free_bytes();
-    for Cell { config, .. } in measured.cells {
-        let plan = DevicePlan::new(measured.model, weights, config.capacity(measured.model));
-        let needed = plan.total_bytes();
-        if needed > free {
-            let lanes = config.max_lanes;
-            bail!("lanes is {lanes}: {needed} bytes are needed and {free} are free on the GPU: use fewer");
-        }
-    }
-    let info = cuda.device().info();
+fn on_gpus(gpus: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
+    let EngineArguments { weights, tp, .. } = *measured.arguments;
+    let backends = windlass_kernels::cuda::Cuda::open(gpus, tp, weights)?;
+    let info = backends[0][0].device().info();
     let instructions = format!("{} ({})", info.name, info.architecture());
-    measured.run(vec![vec![cuda]], 1, instructions)
+    let free = backends.iter().flatten().map(|cuda| cuda.device().free_bytes());
+    let devices: Vec<_> = gpus.devices.iter().copied().zip(free).collect();
+    let split = Split::new(backends, measured.model)?;
+    for Cell { config, .. } in measured.cells {
+        let capacity = config.capacity(measured.model);
+        let plans = DevicePlan::of_split(measured.model, weights, capacity, (tp, split.stages()))?;
+        DevicePlan::check(&plans, &devices)
+            .with_context(|| format!("lanes is {}: use fewer", config.max_lanes))?;
+    }
+    measured.run(split, 1, instructions)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn on_gpu(_: &GpuConfig, _: &Measured<'_>) -> Result<()> {
+fn on_gpus(_: &GpuConfig, _: &Measured<'_>) -> Result<()> {
     Err(windlass_kernels::CudaError::NotBuilt.into())
 }
 
@@ -196,11 +194,11 @@ struct Measured<'a> {
 
 impl Measured<'_> {
     /// Measures every cell under every mode, and reports.
-    fn run<B: Backend>(&self, backends: Vec<Vec<B>>, threads: usize, instructions: String) -> Result<()> {
+    fn run<B: Backend>(&self, split: Split<B>, threads: usize, instructions: String) -> Result<()> {
         let Self { arguments, folder, model, cells } = *self;
         let modes = arguments.modes()?;
         let mut trace = arguments.trace()?;
-        let runner = arguments.runner(backends, folder, model)?;
+        let runner = arguments.runner(split, folder, model)?;
         let machine = Machine {
             threads,
             cores: available_parallelism().map_or(1, usize::from),
@@ -312,14 +310,14 @@ impl EngineArguments {
 
     fn runner<B: Backend>(
         &self,
-        backends: Vec<Vec<B>>,
+        split: Split<B>,
         folder: &ModelFolder,
         model: &ModelConfig,
     ) -> Result<Box<dyn Runner>> {
         if self.shape.is_some() {
-            return split::synthetic(backends, model, self.seed);
+            return Ok(runner(split.synthetic(model, self.seed)));
         }
-        split::load(backends, folder, model)
+        split::load(split, folder, model)
     }
 
     fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {

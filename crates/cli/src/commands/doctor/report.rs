@@ -62,6 +62,8 @@ pub(super) struct ModelReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct CheckReport {
+    /// `cpu`, `gpu N`, or `all gpus`, of what they do together.
+    pub(super) device: String,
     pub(super) weights: String,
     pub(super) operation: &'static str,
     /// Relative to the twin; null where a result is no number.
@@ -88,11 +90,11 @@ impl Report {
         if let Some(model) = &self.model {
             model.write(out)?;
         }
-        for CheckReport { weights, operation, error, tolerance, passed } in &self.selftest {
+        for CheckReport { device, weights, operation, error, tolerance, passed } in &self.selftest {
             let verdict = if *passed { "ok" } else { "WRONG" };
             writeln!(
                 out,
-                "selftest     {verdict:<6} {weights:<5} {operation:<28} error {error:.1e}, allowed {tolerance:.0e}"
+                "selftest     {verdict:<6} {device:<8} {weights:<5} {operation:<28} error {error:.1e}, allowed {tolerance:.0e}"
             )?;
         }
         Ok(())

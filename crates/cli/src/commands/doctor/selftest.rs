@@ -6,39 +6,55 @@ use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
 
 use super::report::CheckReport;
 
-/// Tests the GPU, or without one the processor, with every format of weights that it has.
-pub(super) fn run(gpu: Option<&GpuConfig>, threads: usize) -> Result<Vec<CheckReport>> {
-    match gpu {
+/// Tests the GPUs, or without any the processor, with every format of weights that each has, and where several are to compute
+/// together, or NCCL is there, how they do.
+pub(super) fn run(gpus: Option<&GpuConfig>, has_nccl: bool, threads: usize) -> Result<Vec<CheckReport>> {
+    match gpus {
         None => {
             let formats = [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8];
             let cpu = |weights| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
-            Ok(formats.into_iter().flat_map(|weights| checks(&cpu(weights), weights)).collect())
+            let tested = formats.into_iter().flat_map(|weights| checks("cpu", &cpu(weights), weights));
+            Ok(tested.collect())
         }
-        Some(gpu) => on_gpu(gpu),
+        Some(gpus) => on_gpus(gpus, has_nccl || gpus.devices.len() > 1),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn on_gpu(gpu: &GpuConfig) -> Result<Vec<CheckReport>> {
+fn on_gpus(gpus: &GpuConfig, as_group: bool) -> Result<Vec<CheckReport>> {
+    use windlass_kernels::cuda::Cuda;
+
     let mut reports = Vec::new();
     for weights in [WeightFormat::F32, WeightFormat::Bf16] {
-        reports.extend(checks(&windlass_kernels::cuda::Cuda::open(gpu, weights)?, weights));
+        let opened = Cuda::open(gpus, 1, weights)?;
+        for (device, cuda) in gpus.devices.iter().zip(opened.iter().flatten()) {
+            reports.extend(checks(&format!("gpu {device}"), cuda, weights));
+        }
+    }
+    if as_group {
+        let ranks = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
+        let check = selftest::run_group(Cuda::group(ranks)?);
+        reports.push(report("all gpus", WeightFormat::F32, &check));
     }
     Ok(reports)
 }
 
 #[cfg(not(feature = "cuda"))]
-fn on_gpu(_: &GpuConfig) -> Result<Vec<CheckReport>> {
+fn on_gpus(_: &GpuConfig, _: bool) -> Result<Vec<CheckReport>> {
     Err(windlass_kernels::CudaError::NotBuilt.into())
 }
 
-fn checks<B: Backend>(backend: &B, weights: WeightFormat) -> Vec<CheckReport> {
-    let report = |check: Check| CheckReport {
+fn checks<B: Backend>(device: &str, backend: &B, weights: WeightFormat) -> Vec<CheckReport> {
+    selftest::run(backend).iter().map(|check| report(device, weights, check)).collect()
+}
+
+fn report(device: &str, weights: WeightFormat, check: &Check) -> CheckReport {
+    CheckReport {
+        device: device.to_owned(),
         weights: weights.to_string(),
         operation: check.operation,
         error: check.error,
         tolerance: check.tolerance,
         passed: check.is_passed(),
-    };
-    selftest::run(backend).into_iter().map(report).collect()
+    }
 }

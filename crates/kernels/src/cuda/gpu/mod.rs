@@ -5,27 +5,38 @@
 
 mod compiler;
 mod driver;
+mod nccl;
 mod pinned;
 mod survey;
 
 use std::ffi::{CString, c_void};
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{fmt, thread};
 
 use cudarc::driver::result::{self, ctx, module, primary_ctx, stream};
-use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUstream};
+use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUresult, CUstream, cuStreamQuery};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
 use crate::cuda_error::CudaError;
 use crate::gpu_config::GpuConfig;
+use crate::group::Loss;
 pub use compiler::compile;
 use driver::{ok, to};
+use nccl::Communicator;
+pub use nccl::GroupId;
 use pinned::Pinned;
 pub use survey::{DeviceInfo, Survey};
+
+/// How often who waits for a group to come together looks whether it still can.
+const LOSS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One GPU.
 pub struct Gpu {
     info: DeviceInfo,
+    /// Before the context as well: it ends what waits for other devices.
+    communicator: Mutex<Option<Communicator>>,
     /// Before the context, in which it is freed.
     pinned: Mutex<Pinned>,
     /// By [`Kernel`].
@@ -50,13 +61,13 @@ unsafe impl Send for Gpu {}
 
 impl Gpu {
     /// Opens a GPU and loads the kernels for it, which are compiled if nobody has yet.
-    pub fn open(config: &GpuConfig) -> Result<Self, CudaError> {
-        let info = survey::device(config.device)?;
+    pub fn open(number: usize, config: &GpuConfig) -> Result<Self, CudaError> {
+        let info = survey::device(number)?;
         if info.capability < (8, 0) {
             let (major, minor) = info.capability;
-            return Err(CudaError::TooOld { device: config.device, name: info.name, major, minor });
+            return Err(CudaError::TooOld { device: number, name: info.name, major, minor });
         }
-        let device = driver::device(config.device)?;
+        let device = driver::device(number)?;
         // SAFETY: the device was given by the driver.
         let context = unsafe { primary_ctx::retain(device) }.map_err(to("make a context"))?;
         let mut context =
@@ -75,7 +86,60 @@ impl Gpu {
         };
         let functions = Kernel::ALL.iter().map(function).collect::<Result<_, _>>()?;
         let pinned = Pinned::new().map_err(to("pin memory"))?;
-        Ok(Self { info, context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
+        Ok(Self {
+            info,
+            communicator: Mutex::default(),
+            context: Arc::new(context),
+            functions,
+            pinned: Mutex::new(pinned),
+        })
+    }
+
+    /// Makes `gpus` ranks of a group of `ranks`, from `first` on. Waits until all ranks have come, or fails once told of a loss.
+    pub fn join(
+        gpus: &mut [&mut Self],
+        id: &GroupId,
+        (ranks, first): (usize, usize),
+        loss: &Loss,
+    ) -> Result<(), CudaError> {
+        let contexts: Vec<_> = gpus.iter().map(|gpu| Arc::clone(&gpu.context)).collect();
+        let (id, of, joining) = (*id, (ranks, first, gpus.len()), loss.clone());
+        let (sender, receiver) = channel();
+        // If a rank is lost before it has come, NCCL waits on; then this is left behind, and ends with the process.
+        thread::spawn(move || sender.send(Communicator::join(&id, of, &joining, |i| contexts[i].bind())));
+        let places = loop {
+            match receiver.recv_timeout(LOSS_INTERVAL) {
+                Ok(places) => break places?,
+                Err(RecvTimeoutError::Timeout) if !loss.is_told() => {}
+                Err(_) => return Err(CudaError::GroupLost),
+            }
+        };
+        for (gpu, place) in gpus.iter_mut().zip(places) {
+            gpu.communicator = Mutex::new(Some(place));
+        }
+        Ok(())
+    }
+
+    fn communicator(&self) -> MutexGuard<'_, Option<Communicator>> {
+        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the stream has done everything.
+    ///
+    /// # Panics
+    /// If a rank is lost meanwhile, for which the stream would wait forever.
+    fn synchronize(&self) {
+        let mut communicator = self.communicator();
+        let Some(place) = communicator.as_ref() else { return self.context.synchronize() };
+        while !self.context.is_done() {
+            if place.is_lost() {
+                // Its end is that of what waits on the device.
+                *communicator = None;
+                drop(communicator);
+                panic!("a rank is lost, and with it the group");
+            }
+            thread::yield_now();
+        }
     }
 
     /// What it is.
@@ -117,6 +181,18 @@ impl Context {
     fn synchronize(&self) {
         // SAFETY: the stream is this context's.
         ok("finish its work", unsafe { stream::synchronize(self.stream) });
+    }
+
+    /// Whether the stream has nothing to do.
+    fn is_done(&self) -> bool {
+        // SAFETY: the stream is this context's.
+        match unsafe { cuStreamQuery(self.stream) } {
+            CUresult::CUDA_ERROR_NOT_READY => false,
+            result => {
+                ok("finish its work", result.result());
+                true
+            }
+        }
     }
 }
 
@@ -204,11 +280,11 @@ impl Device for Gpu {
             ok("copy to the device", unsafe {
                 result::memcpy_htod_async(to.address, from, self.context.stream)
             });
-            self.context.synchronize();
+            self.synchronize();
             return pinned.reset();
         }
         if !pinned.has_room(from.len()) {
-            self.context.synchronize();
+            self.synchronize();
             pinned.reset();
         }
         let place = pinned.put(from);
@@ -225,7 +301,7 @@ impl Device for Gpu {
         ok("copy from the device", unsafe {
             result::memcpy_dtoh_async(to, from.address, self.context.stream)
         });
-        self.context.synchronize();
+        self.synchronize();
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner).reset();
     }
 
@@ -246,5 +322,24 @@ impl Device for Gpu {
             let (stream, pointers) = (self.context.stream, &mut pointers[..arguments.len()]);
             result::launch_kernel(function, (x, y, 1), (threads, 1, 1), 0, stream, pointers)
         });
+    }
+
+    fn wait(&self) {
+        self.context.bind();
+        self.synchronize();
+    }
+
+    fn ranks(&self) -> Option<usize> {
+        self.communicator().as_ref().map(Communicator::ranks)
+    }
+
+    fn all_gather(&self, from: &GpuMemory, bytes: usize, to: &GpuMemory) {
+        let communicator = self.communicator();
+        let place = communicator.as_ref().expect("a device of a group");
+        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
+        assert!(bytes * place.ranks() <= to.bytes, "{} times {bytes} bytes to {}", place.ranks(), to.bytes);
+        self.context.bind();
+        // SAFETY: both have as many bytes.
+        unsafe { place.all_gather(from.address, bytes, to.address, self.context.stream) }
     }
 }

@@ -2,13 +2,10 @@
 
 use cudarc::driver::result;
 use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute};
-use libloading::Library;
 
 use super::driver::{self, to};
+use super::nccl;
 use crate::cuda_error::CudaError;
-
-/// What the loader is asked for.
-const NCCL_FILE: &str = "libnccl.so.2";
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +56,7 @@ impl Survey {
             devices: (0..count).map(device).collect::<Result<_, _>>()?,
             // SAFETY: loads a library that only defines functions.
             has_compiler: unsafe { cudarc::nvrtc::sys::is_culib_present() },
-            // SAFETY: as above.
-            has_nccl: unsafe { Library::new(NCCL_FILE) }.is_ok(),
+            has_nccl: nccl::is_present(),
         })
     }
 }

@@ -1,0 +1,177 @@
+//! NCCL: its library, and a device's place in a group that it connects.
+//!
+//! The types are cudarc's. The functions are looked up here, since cudarc looks for the library under names that a machine has
+//! only where programs are built against it.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+
+use cudarc::driver::sys::CUstream;
+use cudarc::nccl::sys::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclResult_t, ncclUniqueId};
+use libloading::Library;
+
+use crate::cuda_error::CudaError;
+use crate::group::Loss;
+
+/// What the loader is asked for.
+const FILE: &str = "libnccl.so.2";
+
+/// Declares the functions once: as fields, and by the names that the library gives them.
+macro_rules! functions {
+    ($($name:ident $symbol:literal ($($argument:ty),*) -> $result:ty;)*) => {
+        /// What is used of the library.
+        struct Functions {
+            $($name: unsafe extern "C" fn($($argument),*) -> $result,)*
+            /// What they are in.
+            _library: Library,
+        }
+
+        impl Functions {
+            fn load() -> Result<Self, libloading::Error> {
+                // SAFETY: the library only defines functions, and these are their types.
+                unsafe {
+                    let library = Library::new(FILE)?;
+                    Ok(Self { $($name: *library.get(concat!($symbol, "\0").as_bytes())?,)* _library: library })
+                }
+            }
+        }
+    };
+}
+
+functions! {
+    describe "ncclGetErrorString" (ncclResult_t) -> *const std::ffi::c_char;
+    unique_id "ncclGetUniqueId" (*mut ncclUniqueId) -> ncclResult_t;
+    begin "ncclGroupStart" () -> ncclResult_t;
+    end "ncclGroupEnd" () -> ncclResult_t;
+    join "ncclCommInitRank" (*mut ncclComm_t, c_int, ncclUniqueId, c_int) -> ncclResult_t;
+    all_gather "ncclAllGather" (*const c_void, *mut c_void, usize, ncclDataType_t, ncclComm_t, cudaStream_t) -> ncclResult_t;
+    fault "ncclCommGetAsyncError" (ncclComm_t, *mut ncclResult_t) -> ncclResult_t;
+    abort "ncclCommAbort" (ncclComm_t) -> ncclResult_t;
+}
+
+impl Functions {
+    /// Those of the library, which is loaded once.
+    fn get() -> Result<&'static Self, CudaError> {
+        static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
+        FUNCTIONS.get_or_init(|| Self::load().ok()).as_ref().ok_or(CudaError::NoNccl { file: FILE })
+    }
+
+    fn check(&self, what: &'static str, result: ncclResult_t) -> Result<(), CudaError> {
+        if result == ncclResult_t::ncclSuccess {
+            return Ok(());
+        }
+        // SAFETY: gives a text that lives as long as the library.
+        let message = unsafe { CStr::from_ptr((self.describe)(result)) };
+        Err(CudaError::Nccl { what, message: message.to_string_lossy().into_owned() })
+    }
+}
+
+/// Whether the library is there.
+pub(super) fn is_present() -> bool {
+    Functions::get().is_ok()
+}
+
+/// What all devices of one group are told, so that they find each other, in whatever process.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupId(ncclUniqueId);
+
+impl GroupId {
+    /// One that no other group has. Whoever makes it must live until the group has come together.
+    pub fn new() -> Result<Self, CudaError> {
+        let functions = Functions::get()?;
+        let mut id = ncclUniqueId { internal: [0; 128] };
+        // SAFETY: the id is written to its own variable.
+        functions.check("name a group", unsafe { (functions.unique_id)(&raw mut id) })?;
+        Ok(Self(id))
+    }
+
+    /// As [`GroupId::from_bytes`] takes it.
+    pub fn to_bytes(self) -> Vec<u8> {
+        self.0.internal.map(std::ffi::c_char::cast_unsigned).to_vec()
+    }
+
+    /// The id that another process made.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CudaError> {
+        let wrong =
+            |_| CudaError::Nccl { what: "read a group's id", message: format!("{} bytes", bytes.len()) };
+        let bytes: [u8; 128] = bytes.try_into().map_err(wrong)?;
+        Ok(Self(ncclUniqueId { internal: bytes.map(u8::cast_signed) }))
+    }
+}
+
+/// A device's place in its group.
+pub(super) struct Communicator {
+    functions: &'static Functions,
+    handle: ncclComm_t,
+    ranks: usize,
+    loss: Loss,
+}
+
+// SAFETY: the library's handles may be used from any thread, by one at a time.
+unsafe impl Send for Communicator {}
+
+impl Communicator {
+    /// Places for ranks of a group of `ranks`: the i-th is `first` + i, on the device that `bind` makes the thread's own. Waits
+    /// until all ranks have come.
+    pub(super) fn join(
+        id: &GroupId,
+        (ranks, first, count): (usize, usize, usize),
+        loss: &Loss,
+        bind: impl Fn(usize),
+    ) -> Result<Vec<Self>, CudaError> {
+        let functions = Functions::get()?;
+        let number = |count: usize| c_int::try_from(count).expect("a number of ranks");
+        let mut handles = vec![std::ptr::null_mut(); count];
+        // SAFETY: no arguments; ended below.
+        functions.check("begin a group", unsafe { (functions.begin)() })?;
+        let mut joined = Ok(());
+        for (i, handle) in handles.iter_mut().enumerate() {
+            bind(i);
+            // SAFETY: the handle is written when the group is ended, before which the vector does not move.
+            let result = unsafe {
+                (functions.join)(std::ptr::from_mut(handle), number(ranks), id.0, number(first + i))
+            };
+            joined = joined.and(functions.check("join a group", result));
+        }
+        // SAFETY: begun above.
+        let ended = functions.check("bring a group together", unsafe { (functions.end)() });
+        let place = |handle| Self { functions, handle, ranks, loss: loss.clone() };
+        let places = handles.into_iter().filter(|handle| !handle.is_null()).map(place).collect();
+        joined.and(ended).map(|()| places)
+    }
+
+    pub(super) fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// Puts `bytes` at `from` of every rank side by side to `to`, by rank, in the order of `stream`.
+    ///
+    /// # Safety
+    /// `from` leads to as many bytes of this device, `to` to as many of each rank.
+    pub(super) unsafe fn all_gather(&self, from: u64, bytes: usize, to: u64, stream: CUstream) {
+        let bytes_of = ncclDataType_t::ncclUint8;
+        let (from, to) = (from as *const c_void, to as *mut c_void);
+        // SAFETY: the caller vouches for the addresses; both types of a stream are the same in driver and run-time.
+        let result =
+            unsafe { (self.functions.all_gather)(from, to, bytes, bytes_of, self.handle, stream.cast()) };
+        self.functions.check("gather what ranks have", result).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Whether the group is lost, so that what others have will not come.
+    pub(super) fn is_lost(&self) -> bool {
+        let mut fault = ncclResult_t::ncclSuccess;
+        // SAFETY: the fault is written to its own variable.
+        let asked = unsafe { (self.functions.fault)(self.handle, &raw mut fault) };
+        let is_fault = |result| !matches!(result, ncclResult_t::ncclSuccess | ncclResult_t::ncclInProgress);
+        self.loss.is_told() || is_fault(asked) || is_fault(fault)
+    }
+}
+
+impl Drop for Communicator {
+    /// Ends what is under way, and tells the others of this process.
+    fn drop(&mut self) {
+        self.loss.tell();
+        // SAFETY: the handle is used no more. In this way a rank need not wait for others, as it must in any other.
+        let _: ncclResult_t = unsafe { (self.functions.abort)(self.handle) };
+    }
+}
