@@ -87,6 +87,8 @@ impl DevicePlan {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use windlass_model::synthetic::Shape;
 
     use super::*;
@@ -111,10 +113,10 @@ mod tests {
             DevicePlan::of_split(&model, WeightFormat::Bf16, capacity, (ranks, stages)).unwrap()
         };
         let sum = |plans: &[DevicePlan], of: fn(&DevicePlan) -> u64| plans.iter().map(of).sum::<u64>();
-        assert_eq!(of(1, &[0..4]), [whole]);
+        assert_eq!(of(1, slice::from_ref(&(0..4))), [whole]);
         let stages = of(1, &[0..2, 2..4]);
         assert_eq!(sum(&stages, |plan| plan.weight_bytes), whole.weight_bytes);
-        let ranks = of(2, &[0..4]);
+        let ranks = of(2, slice::from_ref(&(0..4)));
         // 55 heads are 28 and 27.
         assert!(ranks[0].kv_bytes > ranks[1].kv_bytes);
         assert_eq!(sum(&ranks, |plan| plan.kv_bytes), whole.kv_bytes);
