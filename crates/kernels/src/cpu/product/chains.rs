@@ -10,12 +10,12 @@ use super::input::Input;
 use crate::cpu::isa::by_isa;
 use crate::cpu::simd::Simd;
 
-/// Inputs of a chunk when several strips of rows use the weights: they stay in the second-level cache between strips.
+/// Inputs of a chunk: its weights stay in the second-level cache between strips.
 const CHUNK: usize = 256;
-/// Rows of a tile at most, with 32 registers.
-const WIDE_ROWS: usize = 6;
-/// Rows of a tile at most, with 16 registers of half the size.
-const NARROW_ROWS: usize = 4;
+/// The same where one strip passes several times, for different vectors: in the first-level cache.
+const SMALL_CHUNK: usize = 64;
+/// Rows of a tile at most.
+const ROWS: usize = 6;
 
 by_isa!(fn multiply<S> = multiply_body(
     input: &Input<'_>, rows: Range<usize>, panel: &[Step], following: &[Step], sums: &mut [Sums],
@@ -31,89 +31,86 @@ fn multiply_body<S: Simd>(
     following: &[Step],
     sums: &mut [Sums],
 ) {
-    let most = if S::WIDE { WIDE_ROWS } else { NARROW_ROWS };
-    let strips = rows.len().div_ceil(most);
+    let most = if S::WIDE || rows.len() > ROWS { CHUNK } else { SMALL_CHUNK };
     let mut start = 0;
     while start < panel.len() {
-        let end = input.part_end(start).min(start + CHUNK);
-        let mut done = 0;
-        for strip in 0..strips {
-            let count = (rows.len() - done).div_ceil(strips - strip);
-            let chunk = Chunk {
-                simd,
-                input,
-                first_row: rows.start + done,
-                columns: start..end,
-                panel,
-                ahead: ahead(panel, following, start..end, strip, strips),
-            };
-            let sums = &mut sums[done..done + count];
-            match count {
-                1 => chunk.strip::<1>(sums),
-                2 => chunk.strip::<2>(sums),
-                3 => chunk.strip::<3>(sums),
-                4 => chunk.strip::<4>(sums),
-                5 => chunk.strip::<5>(sums),
-                _ => chunk.strip::<6>(sums),
-            }
-            done += count;
+        let end = input.part_end(start).min(start + most);
+        let chunk = Chunk { simd, input, rows: rows.clone(), columns: start..end, panel, following };
+        // As many vectors at a time as registers hold the sums of.
+        match rows.len() {
+            1 => chunk.multiply::<4>(sums),
+            _ if S::WIDE => chunk.multiply::<4>(sums),
+            2 | 3 => chunk.multiply::<2>(sums),
+            _ => chunk.multiply::<1>(sums),
         }
         start = end;
     }
 }
 
-/// The share of strip `strip` of the next chunk's weights, to be fetched while this one is multiplied.
-#[inline(always)]
-fn ahead<'a>(
-    panel: &'a [Step],
-    following: &'a [Step],
-    chunk: Range<usize>,
-    strip: usize,
-    strips: usize,
-) -> &'a [Step] {
-    let next = if chunk.end < panel.len() { &panel[chunk.end..] } else { following };
-    let len = chunk.len().min(next.len());
-    &next[strip * len / strips..(strip + 1) * len / strips]
-}
-
-/// One chunk of inputs for one strip of rows.
+/// One chunk of inputs.
 struct Chunk<'a, S> {
     simd: S,
     input: &'a Input<'a>,
-    first_row: usize,
+    rows: Range<usize>,
     columns: Range<usize>,
     panel: &'a [Step],
-    ahead: &'a [Step],
+    following: &'a [Step],
 }
 
 impl<S: Simd> Chunk<'_, S> {
-    /// `R` rows by the whole panel, in tiles that fit the registers.
+    /// All rows, in strips, by the panel, `V` vectors at a time.
     #[inline(always)]
-    fn strip<const R: usize>(&self, sums: &mut [Sums]) {
-        let sums: &mut [Sums; R] = sums.try_into().expect("as many sums as rows");
+    fn multiply<const V: usize>(&self, sums: &mut [Sums]) {
+        let strips = self.rows.len().div_ceil(ROWS);
+        let (fewest, longer) = (self.rows.len() / strips, self.rows.len() % strips);
+        let passes = VECTORS / V * strips;
+        let mut pass = 0;
         // Loops, no iterators' closures: instructions of an ISA are inlined only into what is compiled for it.
-        if S::WIDE || R == 1 {
-            self.tile::<R, 4>(0, sums);
-        } else if R == 2 {
-            for vector in [0, 2] {
-                self.tile::<R, 2>(vector, sums);
-            }
-        } else {
-            for vector in 0..VECTORS {
-                self.tile::<R, 1>(vector, sums);
+        for vector in (0..VECTORS).step_by(V) {
+            let mut first = 0;
+            for strip in 0..strips {
+                let rows = fewest + usize::from(strip < longer);
+                let ahead = self.ahead(pass, passes);
+                let sums = &mut sums[first..first + rows];
+                match rows {
+                    1 => self.tile::<1, V>(first, vector, sums, ahead),
+                    2 => self.tile::<2, V>(first, vector, sums, ahead),
+                    3 => self.tile::<3, V>(first, vector, sums, ahead),
+                    4 => self.tile::<4, V>(first, vector, sums, ahead),
+                    5 => self.tile::<5, V>(first, vector, sums, ahead),
+                    _ => self.tile::<6, V>(first, vector, sums, ahead),
+                }
+                first += rows;
+                pass += 1;
             }
         }
     }
 
-    /// `R` rows by `V` vectors of the panel, from `vector` on.
+    /// One pass's share of the next chunk's weights, to be fetched while this one is multiplied.
+    #[inline(always)]
+    fn ahead(&self, pass: usize, passes: usize) -> &[Step] {
+        let end = self.columns.end;
+        let next = if end < self.panel.len() { &self.panel[end..] } else { self.following };
+        let len = self.columns.len().min(next.len());
+        &next[pass * len / passes..(pass + 1) * len / passes]
+    }
+
+    /// `R` rows from `first` on by `V` vectors of the panel from `vector` on.
     #[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
     #[inline(always)]
-    fn tile<const R: usize, const V: usize>(&self, vector: usize, sums: &mut [Sums; R]) {
+    fn tile<const R: usize, const V: usize>(
+        &self,
+        first: usize,
+        vector: usize,
+        sums: &mut [Sums],
+        ahead: &[Step],
+    ) {
         const { assert!(V <= VECTORS) };
+        let sums: &mut [Sums; R] = sums.try_into().expect("as many sums as rows");
         let simd = self.simd;
         let steps = &self.panel[self.columns.clone()];
         let inputs: [&[f32]; R] =
-            std::array::from_fn(|r| self.input.columns(self.first_row + r, self.columns.clone()));
+            std::array::from_fn(|r| self.input.columns(self.rows.start + first + r, self.columns.clone()));
         // Slices of one length, so that the loop over it needs no bounds checks.
         let inputs: [&[f32]; R] = std::array::from_fn(|r| &inputs[r][..steps.len()]);
         let mut tile = [[simd.splat(0.0); V]; R];
@@ -125,19 +122,19 @@ impl<S: Simd> Chunk<'_, S> {
             }
         }
         // No more at a time than it takes, so that fetching does not get in the way: half a step where strips share it.
-        let is_shared = self.ahead.len() < steps.len();
-        let fetching = if is_shared { 2 * self.ahead.len() } else { self.ahead.len() }.min(steps.len());
+        let is_shared = ahead.len() < steps.len();
+        let fetching = if is_shared { 2 * ahead.len() } else { ahead.len() }.min(steps.len());
         if is_shared {
             for k in 0..fetching {
                 let half = k % 2 * (VECTORS / 2);
-                let ahead = &self.ahead[k / 2].0;
-                simd.fetch(&ahead[half]);
-                simd.fetch(&ahead[half + 1]);
+                let step = &ahead[k / 2].0;
+                simd.fetch(&step[half]);
+                simd.fetch(&step[half + 1]);
                 add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
             }
         } else {
             for k in 0..fetching {
-                for line in &self.ahead[k].0 {
+                for line in &ahead[k].0 {
                     simd.fetch(line);
                 }
                 add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
