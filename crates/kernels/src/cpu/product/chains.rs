@@ -1,7 +1,7 @@
 //! Products in f32: each sum is one chain of fused multiply-adds over the inputs, in order.
 //!
-//! A tile keeps the sums of up to six rows by a panel in registers and walks a chunk of the inputs once. Chunks
-//! follow one another and go on from the sums of the last, so neither the tile nor the chunk changes a bit.
+//! A tile keeps the sums of up to six rows by a panel, or by a part of one where registers are few, and walks a chunk of the inputs
+//! once. Chunks follow one another and go on from the sums of the last, so neither the tile nor the chunk changes a bit.
 
 use std::ops::Range;
 
@@ -14,6 +14,8 @@ use crate::cpu::simd::Simd;
 const CHUNK: usize = 256;
 /// The same where one strip passes several times, for different vectors: in the first-level cache.
 const SMALL_CHUNK: usize = 64;
+/// Inputs between two looks at what is to be fetched.
+const GROUP: usize = 4;
 /// Rows of a tile at most.
 const ROWS: usize = 6;
 
@@ -63,14 +65,13 @@ impl<S: Simd> Chunk<'_, S> {
     fn multiply<const V: usize>(&self, sums: &mut [Sums]) {
         let strips = self.rows.len().div_ceil(ROWS);
         let (fewest, longer) = (self.rows.len() / strips, self.rows.len() % strips);
-        let passes = VECTORS / V * strips;
-        let mut pass = 0;
+        let passes = VECTORS / V;
         // Loops, no iterators' closures: instructions of an ISA are inlined only into what is compiled for it.
-        for vector in (0..VECTORS).step_by(V) {
-            let mut first = 0;
-            for strip in 0..strips {
-                let rows = fewest + usize::from(strip < longer);
-                let ahead = self.ahead(pass, passes);
+        let mut first = 0;
+        for strip in 0..strips {
+            let rows = fewest + usize::from(strip < longer);
+            for vector in (0..VECTORS).step_by(V) {
+                let ahead = self.ahead(strip * passes + vector / V, strips * passes);
                 let sums = &mut sums[first..first + rows];
                 match rows {
                     1 => self.tile::<1, V>(first, vector, sums, ahead),
@@ -80,15 +81,18 @@ impl<S: Simd> Chunk<'_, S> {
                     5 => self.tile::<5, V>(first, vector, sums, ahead),
                     _ => self.tile::<6, V>(first, vector, sums, ahead),
                 }
-                first += rows;
-                pass += 1;
             }
+            first += rows;
         }
     }
 
-    /// One pass's share of the next chunk's weights, to be fetched while this one is multiplied.
+    /// A pass's share of the next chunk's weights, to be fetched while this one is multiplied. With one row there is none: then
+    /// nothing is computed that the processor's own fetching ahead would not keep up with.
     #[inline(always)]
     fn ahead(&self, pass: usize, passes: usize) -> &[Step] {
+        if self.rows.len() == 1 {
+            return &[];
+        }
         let end = self.columns.end;
         let next = if end < self.panel.len() { &self.panel[end..] } else { self.following };
         let len = self.columns.len().min(next.len());
@@ -96,7 +100,6 @@ impl<S: Simd> Chunk<'_, S> {
     }
 
     /// `R` rows from `first` on by `V` vectors of the panel from `vector` on.
-    #[expect(clippy::needless_range_loop, reason = "one index for several arrays of known length")]
     #[inline(always)]
     fn tile<const R: usize, const V: usize>(
         &self,
@@ -121,27 +124,42 @@ impl<S: Simd> Chunk<'_, S> {
                 }
             }
         }
-        // No more at a time than it takes, so that fetching does not get in the way: half a step where strips share it.
-        let is_shared = ahead.len() < steps.len();
-        let fetching = if is_shared { 2 * ahead.len() } else { ahead.len() }.min(steps.len());
-        if is_shared {
-            for k in 0..fetching {
-                let half = k % 2 * (VECTORS / 2);
-                let step = &ahead[k / 2].0;
-                simd.fetch(&step[half]);
-                simd.fetch(&step[half + 1]);
-                add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
-            }
-        } else {
-            for k in 0..fetching {
-                for line in &ahead[k].0 {
-                    simd.fetch(line);
+        // Lines are fetched evenly over the pass: what is asked for faster than memory gives it is not brought.
+        let (groups, rest) = steps.as_chunks::<GROUP>();
+        let input_groups: [&[[f32; GROUP]]; R] =
+            std::array::from_fn(|r| &inputs[r].as_chunks::<GROUP>().0[..groups.len()]);
+        // Several passes share what is to be fetched: then it may be less than a step for each group.
+        let by_line = ahead.len() < groups.len();
+        let due_per_group = if by_line { VECTORS * ahead.len() } else { ahead.len() };
+        let (mut next, mut due) = (0, 0);
+        for group in 0..groups.len() {
+            due += due_per_group;
+            while due >= groups.len() {
+                if by_line {
+                    simd.fetch(&ahead[next / VECTORS].0[next % VECTORS]);
+                } else {
+                    for line in &ahead[next].0 {
+                        simd.fetch(line);
+                    }
                 }
-                add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
+                next += 1;
+                due -= groups.len();
+            }
+            for k in 0..GROUP {
+                let mut x = [0.0; R];
+                for r in 0..R {
+                    x[r] = input_groups[r][group][k];
+                }
+                add_step(simd, &groups[group][k], vector, x, &mut tile);
             }
         }
-        for k in fetching..steps.len() {
-            add_step(simd, &steps[k], vector, &inputs, k, &mut tile);
+        let done = GROUP * groups.len();
+        for k in 0..rest.len() {
+            let mut x = [0.0; R];
+            for r in 0..R {
+                x[r] = inputs[r][done + k];
+            }
+            add_step(simd, &rest[k], vector, x, &mut tile);
         }
         for (tile, sums) in tile.iter().zip(sums) {
             for (v, &sum) in tile.iter().enumerate() {
@@ -158,8 +176,7 @@ fn add_step<S: Simd, const R: usize, const V: usize>(
     simd: S,
     step: &Step,
     vector: usize,
-    inputs: &[&[f32]; R],
-    k: usize,
+    x: [f32; R],
     tile: &mut [[S::Vector; V]; R],
 ) {
     let mut weights = [simd.splat(0.0); V];
@@ -167,7 +184,7 @@ fn add_step<S: Simd, const R: usize, const V: usize>(
         weights[v] = simd.load(&step.0[vector + v]);
     }
     for r in 0..R {
-        let x = simd.splat(inputs[r][k]);
+        let x = simd.splat(x[r]);
         for v in 0..V {
             tile[r][v] = simd.mul_add(x, weights[v], tile[r][v]);
         }

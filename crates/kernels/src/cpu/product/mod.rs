@@ -35,8 +35,10 @@ use prepared::{OWN_VALUES, ProductId};
 use super::isa::Isa;
 use super::team::Team;
 
-/// Rows whose sums are kept at a time.
+/// Rows whose sums are kept at a time, and whose inputs stay in the second-level cache beside a few panels.
 const ROWS: usize = 256;
+/// The same on processors without AVX-512, whose second-level caches are smaller.
+const FEW_ROWS: usize = 64;
 /// Panels of a part at most.
 const PART_PANELS: usize = 4;
 /// Bytes of f32 weights from which even a product of few rows is shared among threads: less takes one thread no longer than it
@@ -151,12 +153,13 @@ impl Product<'_> {
         sums: &mut Vec<Sums>,
         multiply: impl Fn(Range<usize>, usize, &mut [Sums]),
     ) {
-        let room = self.rows.min(ROWS).next_multiple_of(2 * BLOCK_ROWS);
+        let most = if self.isa < Isa::Avx2 { ROWS } else { FEW_ROWS };
+        let room = self.rows.min(most).next_multiple_of(2 * BLOCK_ROWS);
         if sums.len() < room {
             sums.resize(room, Sums::ZERO);
         }
-        for first in (0..self.rows).step_by(ROWS) {
-            let rows = first..self.rows.min(first + ROWS);
+        for first in (0..self.rows).step_by(most) {
+            let rows = first..self.rows.min(first + most);
             for panel in panels.clone() {
                 multiply(rows.clone(), panel, &mut *sums);
                 self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
