@@ -5,8 +5,9 @@
 #     OUT=figures tools/gpu_check.sh target/release/windlass
 #
 # The program is one built with `cargo build --release --features cuda --package windlass-cli`; it may have been built on another
-# machine. Needs the NVIDIA driver, NVRTC of CUDA 13 and, for the parity and the peer, python3; for the peer, PyTorch. Writes a file
-# per step into $OUT and ends with 1 if any step failed. Fails at once where there is no GPU.
+# machine. Needs the NVIDIA driver, NVRTC of CUDA 13 and, for the parity and the peer, python3; for the peer, PyTorch. Where NCCL is
+# there, sums over ranks are tested with it, on one GPU. Writes a file per step into $OUT and ends with 1 if any step failed. Fails at
+# once where there is no GPU.
 set -uo pipefail
 
 windlass=$(realpath "${1:?usage: OUT=DIR tools/gpu_check.sh WINDLASS}") || exit 1
@@ -33,12 +34,12 @@ step() {
     fi
 }
 
-# The dynamic loader must find the run-time compiler, which toolkits and wheels put elsewhere.
-find_compiler() {
-    local folder
-    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib \
-        "$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)"/cu13/lib; do
-        if [ -e "$folder/libnvrtc.so.13" ]; then
+# The dynamic loader must find the run-time compiler and NCCL, which toolkits and wheels put elsewhere.
+find_library() {
+    local file=$1 wheels folder
+    wheels=$(python3 -c 'import nvidia; print(list(nvidia.__path__)[0])' 2>/dev/null)
+    for folder in /usr/local/cuda*/lib64 /usr/local/cuda*/targets/*/lib "$wheels"/*/lib; do
+        if [ -e "$folder/$file" ]; then
             export LD_LIBRARY_PATH=$folder:${LD_LIBRARY_PATH:-}
             return
         fi
@@ -47,7 +48,8 @@ find_compiler() {
 
 command -v nvidia-smi >/dev/null || fail "no nvidia-smi: this machine has no NVIDIA driver, so nothing was measured"
 nvidia-smi >"$out/nvidia-smi.out" || fail "nvidia-smi fails: no GPU can be used, so nothing was measured"
-find_compiler
+find_library libnvrtc.so.13
+find_library libnccl.so.2
 date -u >"$out/date.out"
 "$windlass" doctor --backend cuda >"$out/doctor.out" || fail "windlass doctor finds no GPU it can use: nothing was measured"
 

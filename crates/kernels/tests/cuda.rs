@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use windlass_kernels::cuda::{Cuda, Emulator, Gpu, Survey, compile};
+use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GroupId, Survey, compile};
 use windlass_kernels::{
     Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rows, WeightFormat, selftest,
 };
@@ -35,6 +35,27 @@ fn sums_over_ranks_are_in_their_order() {
         let check = selftest::run_group(group);
         assert!(check.is_passed(), "{ranks} ranks: {check:?}");
     }
+}
+
+/// NCCL names groups without a GPU; where it is not there, its file is named.
+#[expect(unsafe_code, reason = "loads a library that only defines functions")]
+#[test]
+fn a_group_has_an_id_that_other_processes_can_read_or_one_hears_what_is_missing() {
+    match GroupId::new() {
+        Ok(id) => {
+            let bytes = id.to_bytes();
+            assert_eq!(GroupId::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+            assert_ne!(GroupId::new().unwrap().to_bytes(), bytes);
+        }
+        Err(error) => {
+            assert!(matches!(error, CudaError::NoNccl { file: "libnccl.so.2" }), "{error}");
+            assert!(error.to_string().contains("install NCCL 2"), "{error}");
+            // SAFETY: it only defines functions.
+            assert!(unsafe { libloading::Library::new("libnccl.so.2") }.is_err(), "it is there: {error}");
+        }
+    }
+    let error = GroupId::from_bytes(&[0; 3]).unwrap_err().to_string();
+    assert!(error.contains("3 bytes"), "{error}");
 }
 
 /// Needs NVRTC, which `make test` installs.

@@ -77,22 +77,21 @@ impl Cuda<Gpu> {
     }
 
     /// All ranks of a group in this process, by rank; one alone can be a group as well.
-    pub fn group(mut ranks: Vec<Self>) -> Result<Vec<Self>, CudaError> {
-        let (count, mut gpus) =
-            (ranks.len(), ranks.iter_mut().map(|rank| &mut rank.device).collect::<Vec<_>>());
-        Gpu::join(&mut gpus, &GroupId::new()?, (count, 0), &Loss::default())?;
+    pub fn group(ranks: Vec<Self>) -> Result<Vec<Self>, CudaError> {
+        let gpus: Vec<_> = ranks.iter().map(Self::device).collect();
+        Gpu::join(&gpus, &GroupId::new()?, (ranks.len(), 0), &Loss::default())?;
         Ok(ranks)
     }
 
     /// The same as one rank of a group of `ranks`, which may be in other processes. Waits until all ranks have come, or fails once
     /// told of a loss.
     pub fn in_group(
-        mut self,
+        self,
         id: &GroupId,
         (ranks, rank): (usize, usize),
         loss: &Loss,
     ) -> Result<Self, CudaError> {
-        Gpu::join(&mut [&mut self.device], id, (ranks, rank), loss)?;
+        Gpu::join(&[&self.device], id, (ranks, rank), loss)?;
         Ok(self)
     }
 }

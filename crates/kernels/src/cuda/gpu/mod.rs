@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, thread};
 
-use cudarc::driver::result::{self, ctx, module, primary_ctx, stream};
+use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
 use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUresult, CUstream, cuStreamQuery};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
@@ -35,8 +35,6 @@ const LOSS_INTERVAL: Duration = Duration::from_millis(50);
 /// One GPU.
 pub struct Gpu {
     info: DeviceInfo,
-    /// Before the context as well: it ends what waits for other devices.
-    communicator: Mutex<Option<Communicator>>,
     /// Before the context, in which it is freed.
     pinned: Mutex<Pinned>,
     /// By [`Kernel`].
@@ -50,6 +48,16 @@ struct Context {
     context: CUcontext,
     stream: CUstream,
     module: CUmodule,
+    /// Its place in its group, if it is in one and that is not lost.
+    communicator: Mutex<Option<Communicator>>,
+}
+
+/// Why a stream has not done everything.
+enum Unfinished {
+    /// A rank is lost that it waited for.
+    Lost,
+    /// The device failed, or something before.
+    Failed(DriverError),
 }
 
 // SAFETY: the driver's handles may be used from any thread that has made the context current, which `bind` does first.
@@ -70,8 +78,8 @@ impl Gpu {
         let device = driver::device(number)?;
         // SAFETY: the device was given by the driver.
         let context = unsafe { primary_ctx::retain(device) }.map_err(to("make a context"))?;
-        let mut context =
-            Context { device, context, stream: std::ptr::null_mut(), module: std::ptr::null_mut() };
+        let (stream, module) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let mut context = Context { device, context, stream, module, communicator: Mutex::default() };
         context.bind();
         context.stream = stream::create(stream::StreamKind::NonBlocking).map_err(to("make a stream"))?;
         let image = compiler::kernels(&info.architecture(), config.kernel_cache.as_deref())?;
@@ -86,18 +94,12 @@ impl Gpu {
         };
         let functions = Kernel::ALL.iter().map(function).collect::<Result<_, _>>()?;
         let pinned = Pinned::new().map_err(to("pin memory"))?;
-        Ok(Self {
-            info,
-            communicator: Mutex::default(),
-            context: Arc::new(context),
-            functions,
-            pinned: Mutex::new(pinned),
-        })
+        Ok(Self { info, context: Arc::new(context), functions, pinned: Mutex::new(pinned) })
     }
 
     /// Makes `gpus` ranks of a group of `ranks`, from `first` on. Waits until all ranks have come, or fails once told of a loss.
     pub fn join(
-        gpus: &mut [&mut Self],
+        gpus: &[&Self],
         id: &GroupId,
         (ranks, first): (usize, usize),
         loss: &Loss,
@@ -114,32 +116,10 @@ impl Gpu {
                 Err(_) => return Err(CudaError::GroupLost),
             }
         };
-        for (gpu, place) in gpus.iter_mut().zip(places) {
-            gpu.communicator = Mutex::new(Some(place));
+        for (gpu, place) in gpus.iter().zip(places) {
+            *gpu.context.communicator() = Some(place);
         }
         Ok(())
-    }
-
-    fn communicator(&self) -> MutexGuard<'_, Option<Communicator>> {
-        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the stream has done everything.
-    ///
-    /// # Panics
-    /// If a rank is lost meanwhile, for which the stream would wait forever.
-    fn synchronize(&self) {
-        let mut communicator = self.communicator();
-        let Some(place) = communicator.as_ref() else { return self.context.synchronize() };
-        while !self.context.is_done() {
-            if place.is_lost() {
-                // Its end is that of what waits on the device.
-                *communicator = None;
-                drop(communicator);
-                panic!("a rank is lost, and with it the group");
-            }
-            thread::yield_now();
-        }
     }
 
     /// What it is.
@@ -162,12 +142,12 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // Pinned memory is freed in its context, and not before the device has read it.
-        // SAFETY: the handles live as long as the context, which this holds.
-        unsafe {
-            let _ = ctx::set_current(self.context.context);
-            let _ = stream::synchronize(self.context.stream);
-        }
+        // The device leaves its group, whose other ranks shall not wait for it. Pinned memory is freed in its context, and not before
+        // the device has read it.
+        // SAFETY: the context is retained as long as this lives.
+        let _ = unsafe { ctx::set_current(self.context.context) };
+        self.context.communicator().take();
+        let _ = self.context.finish();
     }
 }
 
@@ -178,26 +158,46 @@ impl Context {
         ok("use the context", unsafe { ctx::set_current(self.context) });
     }
 
-    fn synchronize(&self) {
-        // SAFETY: the stream is this context's.
-        ok("finish its work", unsafe { stream::synchronize(self.stream) });
+    fn communicator(&self) -> MutexGuard<'_, Option<Communicator>> {
+        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the stream has nothing to do.
-    fn is_done(&self) -> bool {
-        // SAFETY: the stream is this context's.
-        match unsafe { cuStreamQuery(self.stream) } {
-            CUresult::CUDA_ERROR_NOT_READY => false,
-            result => {
-                ok("finish its work", result.result());
-                true
+    /// Waits until the stream has done everything. Where it waits for a rank that is lost, ends that.
+    fn finish(&self) -> Result<(), Unfinished> {
+        let mut communicator = self.communicator();
+        let Some(place) = communicator.as_ref() else {
+            // SAFETY: the stream is this context's.
+            return unsafe { stream::synchronize(self.stream) }.map_err(Unfinished::Failed);
+        };
+        loop {
+            // SAFETY: as above.
+            match unsafe { cuStreamQuery(self.stream) } {
+                CUresult::CUDA_ERROR_NOT_READY if place.is_lost() => {
+                    communicator.take();
+                    return Err(Unfinished::Lost);
+                }
+                CUresult::CUDA_ERROR_NOT_READY => thread::yield_now(),
+                result => return result.result().map_err(Unfinished::Failed),
             }
+        }
+    }
+
+    /// The same.
+    ///
+    /// # Panics
+    /// If it cannot.
+    fn synchronize(&self) {
+        match self.finish() {
+            Ok(()) => {}
+            Err(Unfinished::Lost) => panic!("a rank is lost, and with it the group"),
+            Err(Unfinished::Failed(error)) => ok("finish its work", Err(error)),
         }
     }
 }
 
 impl Drop for Context {
     fn drop(&mut self) {
+        self.communicator().take();
         // Errors here are those of earlier work, which somebody has told of already.
         // SAFETY: nobody has the handles any more. Null ones are of a context that was not made to its end.
         unsafe {
@@ -240,13 +240,12 @@ impl Drop for GpuMemory {
     fn drop(&mut self) {
         // A panic here would end the process where a broken device has already panicked elsewhere, so errors are left to those
         // who use the device.
-        // SAFETY: the handles live as long as the context. The address is from `malloc_sync`, nobody else frees it, and the
-        // stream is waited for, so no launch still uses it.
-        unsafe {
-            let _ = ctx::set_current(self.context.context);
-            let _ = stream::synchronize(self.context.stream);
-            let _ = result::free_sync(self.address);
-        }
+        // SAFETY: the context is retained as long as this lives.
+        let _ = unsafe { ctx::set_current(self.context.context) };
+        let _ = self.context.finish();
+        // SAFETY: the address is from `malloc_sync`, nobody else frees it, and the stream was waited for, so no launch still uses
+        // it.
+        let _ = unsafe { result::free_sync(self.address) };
     }
 }
 
@@ -280,11 +279,11 @@ impl Device for Gpu {
             ok("copy to the device", unsafe {
                 result::memcpy_htod_async(to.address, from, self.context.stream)
             });
-            self.synchronize();
+            self.context.synchronize();
             return pinned.reset();
         }
         if !pinned.has_room(from.len()) {
-            self.synchronize();
+            self.context.synchronize();
             pinned.reset();
         }
         let place = pinned.put(from);
@@ -301,7 +300,7 @@ impl Device for Gpu {
         ok("copy from the device", unsafe {
             result::memcpy_dtoh_async(to, from.address, self.context.stream)
         });
-        self.synchronize();
+        self.context.synchronize();
         self.pinned.lock().unwrap_or_else(PoisonError::into_inner).reset();
     }
 
@@ -326,15 +325,15 @@ impl Device for Gpu {
 
     fn wait(&self) {
         self.context.bind();
-        self.synchronize();
+        self.context.synchronize();
     }
 
     fn ranks(&self) -> Option<usize> {
-        self.communicator().as_ref().map(Communicator::ranks)
+        self.context.communicator().as_ref().map(Communicator::ranks)
     }
 
     fn all_gather(&self, from: &GpuMemory, bytes: usize, to: &GpuMemory) {
-        let communicator = self.communicator();
+        let communicator = self.context.communicator();
         let place = communicator.as_ref().expect("a device of a group");
         assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
         assert!(bytes * place.ranks() <= to.bytes, "{} times {bytes} bytes to {}", place.ranks(), to.bytes);
