@@ -123,8 +123,10 @@ fn a_worker_told_to_end_finishes_what_runs_or_hands_it_over_and_exits_with_0() {
         let listen = ["worker", "--model", "demo", "--listen", "127.0.0.1:0", "--threads", "1"];
         let worker = Server::start(&mut windlass(&[&listen[..], &["--drain-deadline-s", deadline]].concat()));
         let (any, workers) = ("127.0.0.1:0", worker.address_after("listening on "));
+        // A machine that is busy with other tests must not make a worker silent for so long that it counts as lost.
+        let patience = ["--heartbeat-timeout-ms", "20000"];
         let arguments = ["coordinator", "--http", any, "--grpc", any, "--workers", workers];
-        let coordinator = Server::start(&mut windlass(&arguments));
+        let coordinator = Server::start(&mut windlass(&[&arguments[..], &patience].concat()));
         let address = coordinator.address_after("http://");
         wait_until_ready(address);
         let answer = begin_answer(address);
