@@ -77,17 +77,19 @@ impl Wants {
 }
 
 impl Batch {
-    pub(crate) fn new(config: &EngineConfig) -> Self {
+    /// With room for launches of so many rows, so that none allocates.
+    pub(crate) fn new(config: &EngineConfig, rows: usize) -> Self {
+        let lanes = config.max_lanes;
         Self {
-            lanes: Vec::with_capacity(config.max_lanes),
+            lanes: Vec::with_capacity(lanes),
             scheduler: Scheduler::new(config),
             under_way: None,
-            plan: Vec::new(),
-            entering: Vec::new(),
-            departures: Vec::new(),
-            wanted: Vec::new(),
-            greedy: Vec::new(),
-            rows: LaunchRows::default(),
+            plan: Vec::with_capacity(lanes),
+            entering: Vec::with_capacity(lanes),
+            departures: Vec::with_capacity(lanes),
+            wanted: Vec::with_capacity(lanes),
+            greedy: Vec::with_capacity(lanes),
+            rows: LaunchRows::new(rows),
         }
     }
 

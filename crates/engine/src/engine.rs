@@ -2,7 +2,7 @@
 
 mod turns;
 
-use windlass_model::{Capacity, Runner};
+use windlass_model::Runner;
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -81,23 +81,23 @@ impl<R: Runner> Engine<R> {
     }
 
     fn assemble(runner: R, config: EngineConfig, clock: Box<dyn Clock>) -> Self {
-        let Capacity { latents, blocks, .. } = config.capacity(runner.config());
+        let capacity = config.capacity(runner.config());
         // The schedules that are there for comparison know all rows that there are.
         let batches = if config.schedule == Schedule::Depth { runner.launches_under_way() } else { 1 };
         Self {
             waiting: Waiting::default(),
             complete: Vec::new(),
-            batches: (0..batches).map(|_| Batch::new(&config)).collect(),
+            batches: (0..batches).map(|_| Batch::new(&config, capacity.rows)).collect(),
             order: (0..batches).collect(),
             lacks_blocks: false,
             arrivals: 0,
             shared: Shared {
-                memory: Memory::new(&config, blocks, latents),
+                memory: Memory::new(&config, capacity.blocks, capacity.latents),
                 costs: Costs::default(),
                 counters: Load::default(),
                 // A tick collects the core of every batch and one coda at most, each with what came before or after it.
                 launches: Vec::with_capacity(2 * batches + 2),
-                buffers: Buffers::default(),
+                buffers: Buffers::new(capacity, runner.config().hidden),
                 runner,
                 config,
                 clock,

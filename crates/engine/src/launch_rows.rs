@@ -6,13 +6,18 @@ use windlass_model::Launch;
 use crate::lane::{Lane, Span};
 
 /// Reused from launch to launch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LaunchRows {
     latents: Vec<u32>,
     kv: Vec<KvRow>,
 }
 
 impl LaunchRows {
+    /// With room for this many.
+    pub(crate) fn new(rows: usize) -> Self {
+        Self { latents: Vec::with_capacity(rows), kv: Vec::with_capacity(rows) }
+    }
+
     /// The positions of these spans that take another iteration, at the slots they write now.
     pub(crate) fn core(&mut self, lanes: &[Lane], spans: &[Span]) {
         self.clear();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use windlass_kernels::LatentChange;
-use windlass_model::Runner;
+use windlass_model::{Capacity, Runner};
 
 use crate::clock::Clock;
 use crate::config::EngineConfig;
@@ -36,6 +36,19 @@ pub(crate) struct Buffers {
     pub(crate) logits: Vec<f32>,
     pub(crate) most_likely: Vec<u32>,
     pub(crate) sampler: SamplerScratch,
+}
+
+impl Buffers {
+    /// With room for launches of that capacity, so that none allocates. Rows of logits are long, and seldom wanted: they grow.
+    pub(crate) fn new(Capacity { rows, .. }: Capacity, hidden: usize) -> Self {
+        Self {
+            tokens: Vec::with_capacity(rows),
+            initial: Vec::with_capacity(rows * hidden),
+            changes: Vec::with_capacity(rows),
+            most_likely: Vec::with_capacity(rows),
+            ..Self::default()
+        }
+    }
 }
 
 impl<R: Runner> Shared<R> {

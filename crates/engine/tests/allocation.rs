@@ -4,9 +4,9 @@
 mod common;
 
 use common::{config, cpu_groups, cpus, tiny, tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks};
-use windlass_engine::{Coalesce, Engine, EngineConfig, Request, RequestId};
+use windlass_engine::{Coalesce, Engine, EngineConfig, Event, Request, RequestId};
 use windlass_kernels::CpuConfig;
-use windlass_model::{DepthPolicy, KvPolicy, Runner};
+use windlass_model::{Depth, DepthPolicy, KvPolicy, Runner};
 
 fn steady() -> EngineConfig {
     EngineConfig { coalesce: Coalesce::Auto, prefix_cache: true, ..config() }
@@ -33,22 +33,48 @@ fn nor_does_one_of_several_ranks() {
     check(tiny_ranks(2, CpuConfig::new(2), steady()));
 }
 
-fn check<R: Runner>(mut engine: Engine<R>) {
-    for id in 0..6 {
-        let request = Request {
-            ignore_model_stops: true,
-            ..Request::greedy(vec![id; 5], 200, DepthPolicy::Fixed(3 + id), KvPolicy::Full)
-        };
-        engine.submit(RequestId(id.into()), request).unwrap();
-    }
+#[test]
+fn nor_does_one_in_which_more_rows_leave_than_ever_before() {
+    let off = || EngineConfig { coalesce: Coalesce::Off, ..steady() };
+    check_together(tiny(off()));
+    check_together(tiny_ranks(2, CpuConfig::new(2), off()));
+}
+
+/// How many sequences run, and how many tokens each may generate, which is more than the ticks here make.
+const SEQUENCES: u32 = 12;
+const TOKENS: usize = 200;
+
+fn check<R: Runner>(engine: Engine<R>) {
+    let depth = |id| DepthPolicy::Fixed(3 + id);
+    check_requests(engine, 0, |id| Request::greedy(vec![id; 5], TOKENS, depth(id), KvPolicy::Full));
+}
+
+/// Sequences that begin, and so leave, one tick after the other, until all leave in the same.
+fn check_together<R: Runner>(engine: Engine<R>) {
+    const DEPTH: Depth = 16;
+    const TOGETHER_FROM: usize = 24;
+    let depth = |token, id| if token == TOGETHER_FROM { DEPTH - id } else { DEPTH };
+    check_requests(engine, 1, |id| Request {
+        recorded_depths: Some((0..TOKENS).map(|token| depth(token, id)).collect()),
+        ..Request::greedy(vec![id; 5], TOKENS, DepthPolicy::Fixed(DEPTH), KvPolicy::Full)
+    });
+}
+
+/// `between` ticks between one request and the next.
+fn check_requests<R: Runner>(mut engine: Engine<R>, between: usize, request: impl Fn(u32) -> Request) {
     let mut events = Vec::with_capacity(64);
-    let mut run = |ticks: usize| {
+    let run = |engine: &mut Engine<R>, ticks: usize, events: &mut Vec<Event>| {
         for _ in 0..ticks {
-            engine.tick(&mut events);
+            engine.tick(events);
             events.clear();
         }
     };
-    run(300);
-    let allocated = allocation_counter::measure(|| run(200));
+    for id in 0..SEQUENCES {
+        let request = Request { ignore_model_stops: true, ..request(id) };
+        engine.submit(RequestId(id.into()), request).unwrap();
+        run(&mut engine, between, &mut events);
+    }
+    run(&mut engine, 300, &mut events);
+    let allocated = allocation_counter::measure(|| run(&mut engine, 200, &mut events));
     assert_eq!(allocated.count_total, 0, "{allocated:?}");
 }

@@ -119,6 +119,8 @@ impl<B: Backend> Runner for Local<B> {
     fn allocate(&mut self, capacity: Capacity) {
         self.workspace = self.network.workspace(Capacity::NOTHING);
         self.workspace = self.network.workspace(capacity);
+        self.changes.reserve(capacity.rows);
+        self.head.reserve(capacity.rows);
     }
 
     fn launches_under_way(&self) -> usize {

@@ -17,6 +17,15 @@ pub struct Outcome {
     pub head: HeadPart,
 }
 
+impl Outcome {
+    /// Makes room for launches of so many rows, so that none allocates.
+    pub(crate) fn reserve(&mut self, rows: usize, hidden: usize) {
+        self.values.reserve(rows * hidden);
+        self.changes.reserve(rows);
+        self.head.reserve(rows);
+    }
+}
+
 /// A part of a network with all that its launches write, and what orders have told of the lanes.
 pub struct Device<B: Backend> {
     network: Network<B>,
@@ -60,6 +69,9 @@ impl<B: Backend> Device<B> {
             Step::Allocate(capacity) => {
                 *workspace = network.workspace(Capacity::NOTHING);
                 *workspace = network.workspace(capacity);
+                latents.reserve(capacity.rows);
+                rows.reserve(capacity.rows);
+                self.outcome.reserve(capacity.rows, network.config().hidden);
             }
             Step::Prelude if network.is_first() => {
                 network.prelude(workspace, &order.tokens, &order.values, launch);

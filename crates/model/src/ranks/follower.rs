@@ -18,6 +18,13 @@ pub struct HeadPart {
     pub most_likely: Vec<LargestOutput>,
 }
 
+impl HeadPart {
+    /// Makes room for launches of so many rows, so that none allocates. Rows of logits are long, and seldom wanted: they grow.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.most_likely.reserve(rows);
+    }
+}
+
 /// A rank's network, or its part of a stage.
 pub struct Follower<B: Backend> {
     device: Device<B>,
@@ -34,6 +41,9 @@ impl<B: Backend> Follower<B> {
     pub fn obey(&mut self, order: &Order) -> Option<Arc<HeadPart>> {
         let Self { device, parts } = self;
         device.obey(order);
+        if let Step::Allocate(capacity) = order.step {
+            parts.each(|part| part.reserve(capacity.rows));
+        }
         let part = || Arc::clone(parts.fill(|part| std::mem::swap(part, &mut device.outcome.head)));
         (order.step == Step::Coda && order.wants_head()).then(part)
     }

@@ -16,14 +16,12 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// With room for this many rows, so that a launch allocates nothing. Rows of logits are long, and seldom wanted: they grow.
+    /// With room for this many rows, so that a launch allocates nothing.
     pub(super) fn new(rows: usize, hidden: usize) -> Self {
         let mut parcel = Self::default();
         parcel.entering.reserve(rows, hidden);
         parcel.order.reserve(rows, hidden);
-        parcel.outcome.values.reserve(rows * hidden);
-        parcel.outcome.changes.reserve(rows);
-        parcel.outcome.head.most_likely.reserve(rows);
+        parcel.outcome.reserve(rows, hidden);
         parcel
     }
 

@@ -19,7 +19,9 @@ pub(in crate::cpu) struct Largest {
 impl Largest {
     /// Forgets everything; there are `rows` rows.
     pub(in crate::cpu) fn reset(&mut self, rows: usize) {
-        self.rows.resize_with(rows.max(self.rows.len()), AtomicU64::default);
+        /// As many as most launches have: so few bytes that they need not grow with them.
+        const USUAL: usize = 256;
+        self.rows.resize_with(rows.max(self.rows.len()).max(USUAL), AtomicU64::default);
         for row in &mut self.rows[..rows] {
             *row.get_mut() = 0;
         }
