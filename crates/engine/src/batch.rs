@@ -3,16 +3,18 @@
 //! Here: what is started, and what becomes of rows after the core. What becomes of them behind the coda is in [`apply`].
 
 mod apply;
+mod under_way;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use windlass_kernels::KvTable;
+use windlass_kernels::{KvTable, Stop};
 use windlass_model::latent::fill_initial_latent;
 use windlass_model::{Part, Runner, Wanted};
 
 use crate::config::EngineConfig;
 use crate::exit::Verdict;
-use crate::lane::{Lane, Progress, Span};
+use crate::lane::{DecodingRow, Lane, Progress, Span};
 use crate::launch::Phase;
 use crate::launch_rows::LaunchRows;
 use crate::memory::Memory;
@@ -20,20 +22,31 @@ use crate::request::{Request, RequestId};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::shared::{Buffers, Shared};
+use under_way::{Entered, Flight, UnderWay, move_up};
 
 /// Lanes that share their launches. One launch of a batch is under way at a time, of as many batches as it takes to keep the
-/// model busy (pipelines call them micro-batches).
+/// model busy (pipelines call them micro-batches). While it is lanes may join, and none leaves.
 ///
-/// While a launch is under way lanes may join, and none leaves: plan and departures count them.
+/// Where the runner runs ahead there is one batch, and each tick starts its launches before it collects those of the last: rows go
+/// on as if none stopped by the way its latent changes. One that does has changed nothing by what it took part in meanwhile. Since
+/// launches run in the order of their start, lanes may leave at any time: who has their memory next writes it later.
 pub(crate) struct Batch {
     pub(crate) lanes: Vec<Lane>,
     scheduler: Scheduler,
-    under_way: Option<UnderWay>,
+    runs_ahead: bool,
+    /// In the order of their start.
+    under_way: VecDeque<UnderWay>,
+    /// Launches that were collected, for their memory.
+    spare: Vec<UnderWay>,
+    /// When the last of them was.
+    collected: Duration,
     /// Rows of the core launch.
     plan: Vec<Span>,
     /// Those of them that go through the prelude first.
     entering: Vec<Span>,
-    /// Rows of the coda launch.
+    /// By what each row of the core launch stops.
+    stops: Vec<Stop>,
+    /// Rows of the next coda launch.
     departures: Vec<Departure>,
     /// Rows of the coda launch that need logits.
     wanted: Vec<u32>,
@@ -42,21 +55,22 @@ pub(crate) struct Batch {
     rows: LaunchRows,
 }
 
-/// A launch that was started and not collected.
-#[derive(Debug, Clone, Copy)]
-struct UnderWay {
-    part: Part,
-    start: Duration,
-    /// When rows entered before it, and when the prelude returned.
-    entered: Option<(Duration, Duration)>,
-}
-
 /// Rows on their way through the coda.
 #[derive(Debug, Clone, Copy)]
 struct Departure {
-    span: Span,
-    /// What the span's last row needs; other rows only leave coda K/V behind.
+    /// Index of the lane; none once that is gone.
+    lane: Option<usize>,
+    /// Its first position, and how many.
+    from: usize,
+    count: usize,
+    /// What the last position's row needs; others only leave coda K/V behind.
     wants: Wants,
+}
+
+impl Departure {
+    fn span(&self) -> Option<Span> {
+        self.lane.map(|lane| Span { lane, from: self.from, count: self.count })
+    }
 }
 
 /// What a row needs of the head.
@@ -78,14 +92,20 @@ impl Wants {
 
 impl Batch {
     /// With room for launches of so many rows, so that none allocates.
-    pub(crate) fn new(config: &EngineConfig, rows: usize) -> Self {
+    pub(crate) fn new(config: &EngineConfig, rows: usize, runs_ahead: bool) -> Self {
+        /// A core and a coda of this tick and of the last.
+        const MOST_UNDER_WAY: usize = 4;
         let lanes = config.max_lanes;
         Self {
             lanes: Vec::with_capacity(lanes),
             scheduler: Scheduler::new(config),
-            under_way: None,
+            runs_ahead,
+            under_way: VecDeque::with_capacity(MOST_UNDER_WAY),
+            spare: (0..MOST_UNDER_WAY).map(|_| UnderWay::new(lanes)).collect(),
+            collected: Duration::ZERO,
             plan: Vec::with_capacity(lanes),
             entering: Vec::with_capacity(lanes),
+            stops: Vec::with_capacity(rows),
             departures: Vec::with_capacity(lanes),
             wanted: Vec::with_capacity(lanes),
             greedy: Vec::with_capacity(lanes),
@@ -93,9 +113,19 @@ impl Batch {
         }
     }
 
-    /// Which part a launch of this batch is under way in, if one is.
-    pub(crate) fn under_way(&self) -> Option<Part> {
-        self.under_way.map(|under_way| under_way.part)
+    /// How many launches are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Which part the launch is of that is collected next, if there is one.
+    pub(crate) fn next_part(&self) -> Option<Part> {
+        self.under_way.front().map(|launch| launch.part)
+    }
+
+    /// Whether a launch may be started, and lanes may leave.
+    pub(crate) fn is_free(&self) -> bool {
+        self.runs_ahead || self.under_way.is_empty()
     }
 
     /// Where the lane of a request is that somebody waits for.
@@ -103,17 +133,27 @@ impl Batch {
         self.lanes.iter().position(|lane| lane.sequence.id == id && !lane.is_over)
     }
 
-    /// Ends a lane: now, or where a launch is under way once that is collected.
+    /// Ends a lane: now, or once it may leave.
     pub(crate) fn end(&mut self, lane: usize, memory: &mut Memory) {
         self.lanes[lane].is_over = true;
-        if self.under_way.is_none() {
-            self.close_ended(memory);
-        }
+        self.close_ended(memory);
+    }
+
+    /// Takes a lane out, which may leave.
+    pub(crate) fn remove(&mut self, lane: usize) -> Lane {
+        self.under_way.iter_mut().for_each(|launch| launch.remove(lane));
+        self.departures.retain_mut(|departure| {
+            move_up(&mut departure.lane, lane);
+            departure.lane.is_some()
+        });
+        self.lanes.remove(lane)
     }
 
     fn close_ended(&mut self, memory: &mut Memory) {
-        while let Some(lane) = self.lanes.iter().position(|lane| lane.is_over) {
-            memory.close(self.lanes.remove(lane));
+        while self.is_free()
+            && let Some(lane) = self.lanes.iter().position(|lane| lane.is_over)
+        {
+            memory.close(self.remove(lane));
         }
     }
 
@@ -132,28 +172,36 @@ impl Batch {
         self.plan.iter().map(missing).sum()
     }
 
-    /// Starts what is planned: prelude for the rows that enter, one core iteration for all. Where nothing is, rows that waited
-    /// to leave may do so.
-    pub(crate) fn start<R: Runner>(&mut self, shared: &mut Shared<R>) {
+    /// Starts what is planned: prelude for the rows that enter, one core iteration for all that take another. Returns whether a
+    /// core launch is under way then.
+    pub(crate) fn start<R: Runner>(&mut self, shared: &mut Shared<R>) -> bool {
         let Memory { tables, blocks, .. } = &mut shared.memory;
         for span in &self.plan {
             let lane = &self.lanes[span.lane];
             lane.prepare(*span, &mut tables[lane.table], blocks);
         }
-        let entered = self.enter(shared);
+        let mut launch = self.spare.pop().expect("memory for every launch there can be");
+        launch.part = Part::Core;
+        launch.entered = self.enter(shared);
+        launch.start = shared.clock.now();
         self.rows.core(&self.lanes, &self.plan);
-        if self.rows.len() == 0 {
-            shared.buffers.changes.clear();
-            return self.advance(shared);
+        let has_rows = self.rows.len() > 0;
+        if has_rows {
+            self.note_stops();
+            shared.counters.count_core_rows(self.rows.len());
+            shared.runner.start_core(self.rows.launch(&shared.memory.tables), &self.stops);
         }
-        let start = shared.clock.now();
-        shared.counters.count_core_rows(self.rows.len());
-        shared.runner.start_core(self.rows.launch(&shared.memory.tables));
-        self.under_way = Some(UnderWay { part: Part::Core, start, entered });
+        self.advance(&mut launch.flights);
+        if has_rows {
+            self.under_way.push_back(launch);
+        } else {
+            self.spare.push(launch);
+        }
+        has_rows
     }
 
-    /// Prelude for the rows that enter; when it began and returned, if there are any.
-    fn enter<R: Runner>(&mut self, shared: &mut Shared<R>) -> Option<(Duration, Duration)> {
+    /// Prelude for the rows that enter, if there are any.
+    fn enter<R: Runner>(&mut self, shared: &mut Shared<R>) -> Option<Entered> {
         let Self { lanes, plan, entering, rows, .. } = self;
         entering.clear();
         entering.extend(plan.iter().filter(|span| lanes[span.lane].depth() == 0));
@@ -178,61 +226,92 @@ impl Batch {
         rows.ends(lanes, entering.iter().copied());
         shared.counters.prelude_rows_total += rows.len() as u64;
         shared.runner.prelude(tokens, initial, rows.launch(&shared.memory.tables));
-        Some((start, shared.clock.now()))
+        Some(Entered { rows: rows.len(), start, end: shared.clock.now() })
     }
 
-    /// Collects the core launch, which is done, and starts the coda for rows that go through it now.
-    pub(crate) fn collect_core<R: Runner>(&mut self, shared: &mut Shared<R>) {
-        let UnderWay { start, entered, .. } = self.under_way.take().expect("a core launch is under way");
-        shared.runner.finish_core(&mut shared.buffers.changes);
-        let busy = shared.runner.busy();
-        if let Some((start, end)) = entered {
-            let took = busy.map_or(end - start, |busy| busy.prelude);
-            let rows = self.entering.iter().map(|span| span.count).sum();
-            shared.record(Phase::Prelude, rows, start, Some(took));
+    /// By what each row of the core launch stops; nothing where none does.
+    fn note_stops(&mut self) {
+        let Self { lanes, plan, stops, .. } = self;
+        stops.clear();
+        for &span in &*plan {
+            let lane = &lanes[span.lane];
+            stops.extend(lane.iterating(span).map(|_| lane.stop()));
         }
-        shared.record(Phase::Core, shared.buffers.changes.len(), start, busy.map(|busy| busy.launch));
-        self.advance(shared);
-        if self.under_way.is_none() {
-            self.close_ended(&mut shared.memory);
+        if stops.iter().all(|stop| *stop == Stop::Never) {
+            stops.clear();
         }
     }
 
-    /// Counts the iteration, decides who goes through the coda now, and starts it for them.
-    fn advance<R: Runner>(&mut self, shared: &mut Shared<R>) {
+    /// Counts the iteration that was started, and notes who goes through the coda behind it, as far as that is known.
+    fn advance(&mut self, flights: &mut Vec<Flight>) {
         let Self { lanes, plan, departures, .. } = self;
-        departures.clear();
-        let mut changes = shared.buffers.changes.iter();
+        flights.clear();
         for &span in &*plan {
             let lane = &mut lanes[span.lane];
-            let change = changes.by_ref().take(lane.iterating(span).count()).last();
+            let rows = lane.iterating(span).count();
             let generated = lane.sequence.generated();
             let token_from = Wants::for_token(&lane.sequence.request);
-            match &mut lane.progress {
+            let (from, count) = (span.from, span.count);
+            let mut depart = |wants| departures.push(Departure { lane: Some(span.lane), from, count, wants });
+            let depth = match &mut lane.progress {
                 Progress::Settled { group, last_depth, depth, next } => {
                     *next += span.count;
                     if *depth + 1 == *last_depth {
                         let is_last = generated == 0 && *next == lane.sequence.request.prompt.len();
-                        let wants = if is_last { token_from } else { Wants::Nothing };
-                        departures.push(Departure { span, wants });
+                        depart(if is_last { token_from } else { Wants::Nothing });
                     } else if *next == group.end {
                         (*depth, *next) = (*depth + 1, group.start);
                     }
+                    None
                 }
-                Progress::Decode { depth, exit, leaving } => {
+                Progress::Decode { depth, exit, row } => {
                     *depth += 1;
-                    match exit.after_core(*depth, change.expect("a decoding lane has a row")) {
+                    match exit.at(*depth) {
                         Verdict::Iterate => {}
-                        Verdict::Probe => departures.push(Departure { span, wants: Wants::Logits }),
-                        Verdict::Leave => *leaving = Some(0),
+                        Verdict::Probe => {
+                            *row = DecodingRow::Probed;
+                            depart(Wants::Logits);
+                        }
+                        Verdict::Leave => *row = DecodingRow::Waiting(0),
                     }
+                    Some(*depth)
+                }
+            };
+            flights.push(Flight { lane: Some(span.lane), rows, depth });
+        }
+    }
+
+    /// Collects the core launch that was started first, which is done: rows stop by how their latents changed.
+    pub(crate) fn collect_core<R: Runner>(&mut self, shared: &mut Shared<R>) {
+        let launch = self.under_way.pop_front().expect("a core launch is under way");
+        shared.runner.finish_core(&mut shared.buffers.changes);
+        let busy = shared.runner.busy();
+        if let Some(Entered { rows, start, end }) = launch.entered {
+            shared.record(Phase::Prelude, rows, start, Some(busy.map_or(end - start, |busy| busy.prelude)));
+        }
+        let start = launch.start.max(self.collected);
+        shared.record(Phase::Core, shared.buffers.changes.len(), start, busy.map(|busy| busy.launch));
+        self.collected = shared.clock.now();
+        let mut changes = shared.buffers.changes.iter();
+        for flight in &launch.flights {
+            let change = changes.by_ref().take(flight.rows).last();
+            if let (Some(index), Some(depth), Some(change)) = (flight.lane, flight.depth, change) {
+                let lane = &mut self.lanes[index];
+                if lane.stops_at(depth, change, &mut shared.memory.tables[lane.table]) {
+                    self.under_way.iter_mut().for_each(|launch| launch.forget(index));
                 }
             }
         }
+        self.spare.push(launch);
+    }
+
+    /// Starts the coda for the rows that go through it now. Where that are none, lanes that are over leave.
+    pub(crate) fn depart<R: Runner>(&mut self, shared: &mut Shared<R>) {
         self.leave(shared);
         if !self.departures.is_empty() {
             self.start_coda(shared);
         }
+        self.close_ended(&mut shared.memory);
     }
 
     /// Adds the rows that waited to leave to the departures, if they wait no longer.
@@ -241,11 +320,13 @@ impl Batch {
         let leave = scheduler.leave(lanes, !departures.is_empty(), &shared.costs);
         for (index, lane) in lanes.iter_mut().enumerate() {
             let (from, wants) = (lane.sequence.settled(), Wants::for_token(&lane.sequence.request));
-            if let Progress::Decode { leaving: Some(waited), .. } = &mut lane.progress {
+            if let Progress::Decode { row, .. } = &mut lane.progress
+                && let DecodingRow::Waiting(waited) = row
+            {
                 *waited += 1;
                 if leave {
-                    let span = Span { lane: index, from, count: 1 };
-                    departures.push(Departure { span, wants });
+                    *row = DecodingRow::Departed;
+                    departures.push(Departure { lane: Some(index), from, count: 1, wants });
                 }
             }
         }
@@ -259,17 +340,21 @@ impl Batch {
         greedy.clear();
         let mut count = 0;
         for departure in &*departures {
-            count += departure.span.count as u32;
+            count += departure.count as u32;
             match departure.wants {
                 Wants::Nothing => {}
                 Wants::MostLikely => greedy.push(count - 1),
                 Wants::Logits => wanted.push(count - 1),
             }
         }
-        rows.ends(lanes, departures.iter().map(|departure| departure.span));
+        rows.ends(lanes, departures.iter().filter_map(Departure::span));
         shared.counters.coda_rows_total += rows.len() as u64;
         let head = Wanted { logits: wanted, most_likely: greedy };
         shared.runner.start_coda(rows.launch(&shared.memory.tables), head);
-        self.under_way = Some(UnderWay { part: Part::Coda, start, entered: None });
+        let mut launch = self.spare.pop().expect("memory for every launch there can be");
+        launch.flights.clear();
+        launch.departures.clear();
+        launch.departures.append(departures);
+        self.under_way.push_back(UnderWay { part: Part::Coda, start, entered: None, ..launch });
     }
 }

@@ -42,6 +42,8 @@ pub struct Engine<R: Runner> {
     batches: Vec<Batch>,
     /// Batches by when a launch of theirs was last started or collected, that longest ago first.
     order: Vec<usize>,
+    /// Whether launches run ahead of what is known of the last ones; then there is one batch.
+    runs_ahead: bool,
     /// Whether a batch waits for K/V blocks.
     lacks_blocks: bool,
     /// Requests accepted so far.
@@ -83,12 +85,16 @@ impl<R: Runner> Engine<R> {
     fn assemble(runner: R, config: EngineConfig, clock: Box<dyn Clock>) -> Self {
         let capacity = config.capacity(runner.config());
         // The schedules that are there for comparison know all rows that there are.
-        let batches = if config.schedule == Schedule::Depth { runner.launches_under_way() } else { 1 };
+        let (batches, runs_ahead) = match config.schedule {
+            Schedule::Depth => (runner.launches_under_way(), runner.runs_ahead()),
+            Schedule::Lockstep | Schedule::Homogeneous => (1, false),
+        };
         Self {
             waiting: Waiting::default(),
             complete: Vec::new(),
-            batches: (0..batches).map(|_| Batch::new(&config, capacity.rows)).collect(),
+            batches: (0..batches).map(|_| Batch::new(&config, capacity.rows, runs_ahead)).collect(),
             order: (0..batches).collect(),
+            runs_ahead,
             lacks_blocks: false,
             arrivals: 0,
             shared: Shared {
@@ -149,7 +155,8 @@ impl<R: Runner> Engine<R> {
     /// Advances rows by one core iteration and appends what came of them to `events`.
     ///
     /// Every batch that has no launch under way starts one; then launches are collected until one of the batches is free
-    /// again. A single batch does all of that in one tick: prelude, core, coda.
+    /// again. A single batch does all of that in one tick: prelude, core, coda. Where launches run ahead, those of the last tick are
+    /// collected after those of this one have started.
     pub fn tick(&mut self, events: &mut Vec<Event>) {
         self.shared.launches.clear();
         let complete = self.complete.drain(..);
@@ -157,8 +164,7 @@ impl<R: Runner> Engine<R> {
         self.end_late(events);
         self.level();
         self.admit();
-        self.start();
-        self.collect(events);
+        self.launch(events);
         if self.lanes() == 0 {
             assert!(self.shared.memory.is_whole(), "memory leaked from lanes that are gone");
         }
@@ -245,6 +251,6 @@ impl<R: Runner> Engine<R> {
     fn preempt(&mut self, Place { batch, lane }: Place) {
         let Shared { memory, counters, .. } = &mut self.shared;
         counters.preemptions_total += 1;
-        self.waiting.push(memory.close(self.batches[batch].lanes.remove(lane)));
+        self.waiting.push(memory.close(self.batches[batch].remove(lane)));
     }
 }

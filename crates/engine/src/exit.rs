@@ -1,15 +1,15 @@
 //! When a decoding row stops.
 
-use windlass_kernels::LatentChange;
+use windlass_kernels::{LatentChange, Stop};
 use windlass_model::exit::{ExitState, is_checked, may_stop};
 use windlass_model::{AdaptiveDepth, Criterion, Depth, DepthPolicy};
 
 use crate::request::Request;
 
-/// What becomes of a row after a core iteration.
+/// What becomes of a row after a core iteration, as far as that is known before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It iterates on.
+    /// It iterates on, unless it stops by the way its latent changes.
     Iterate,
     /// The criterion wants its logits first.
     Probe,
@@ -49,23 +49,44 @@ impl Exit {
         Self { rule, value: None, values: Vec::new(), keeps_values: request.exit_values }
     }
 
-    /// After the iteration that completed `depth`.
-    pub(crate) fn after_core(&mut self, depth: Depth, change: &LatentChange) -> Verdict {
-        let policy = match &self.rule {
-            Rule::At(last) => return if depth == *last { Verdict::Leave } else { Verdict::Iterate },
-            Rule::Adaptive(policy, _) => *policy,
-        };
-        let checked = is_checked(&policy, depth);
-        if checked && policy.criterion.needs_logits() {
-            return Verdict::Probe;
+    /// What is known of a row that completes `depth`, whatever its latent is then.
+    pub(crate) fn at(&self, depth: Depth) -> Verdict {
+        match &self.rule {
+            Rule::At(last) if depth == *last => Verdict::Leave,
+            Rule::Adaptive(policy, _) if is_checked(policy, depth) && policy.criterion.needs_logits() => {
+                Verdict::Probe
+            }
+            Rule::Adaptive(policy, _) if depth == policy.max => Verdict::Leave,
+            Rule::At(_) | Rule::Adaptive(..) => Verdict::Iterate,
         }
-        let mut stops = depth == policy.max;
-        if checked {
-            let value = latent_value(policy.criterion, change);
-            stops |= may_stop(&policy, depth, value);
-            self.record(value);
+    }
+
+    /// By what change of its latent a row stops that completes `depth`.
+    pub(crate) fn stop(&self, depth: Depth) -> Stop {
+        match &self.rule {
+            Rule::Adaptive(policy, _) if is_checked(policy, depth) && depth >= policy.min => {
+                match policy.criterion {
+                    Criterion::LatentDiff => Stop::RelativeDifference(policy.threshold),
+                    Criterion::Cosine => Stop::CosineDistance(policy.threshold),
+                    _ => Stop::Never,
+                }
+            }
+            Rule::At(_) | Rule::Adaptive(..) => Stop::Never,
         }
-        if stops { Verdict::Leave } else { Verdict::Iterate }
+    }
+
+    /// Whether a row stops that completed `depth` with this change.
+    pub(crate) fn after_core(&mut self, depth: Depth, change: &LatentChange) -> bool {
+        if let Rule::Adaptive(policy, _) = &self.rule
+            && is_checked(policy, depth)
+        {
+            match policy.criterion {
+                Criterion::LatentDiff => self.record(change.relative_difference()),
+                Criterion::Cosine => self.record(change.cosine_distance()),
+                _ => {}
+            }
+        }
+        self.stop(depth).is_met(change)
     }
 
     /// After a probe at `depth` that gave `logits`: whether the row leaves.
@@ -84,17 +105,5 @@ impl Exit {
         if self.keeps_values {
             self.values.push(value);
         }
-    }
-}
-
-/// The value of a criterion that needs the latent alone.
-fn latent_value(criterion: Criterion, change: &LatentChange) -> f64 {
-    let [difference, current, previous, dot] =
-        [change.difference_squared, change.current_squared, change.previous_squared, change.dot]
-            .map(f64::from);
-    match criterion {
-        Criterion::LatentDiff => difference.sqrt() / current.sqrt(),
-        Criterion::Cosine => 1.0 - dot / (current.sqrt() * previous.sqrt()),
-        criterion => panic!("{criterion} needs logits"),
     }
 }

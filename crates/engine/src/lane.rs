@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_kernels::{BLOCK_POSITIONS, KvTable};
+use windlass_kernels::{BLOCK_POSITIONS, KvTable, LatentChange, Stop};
 use windlass_model::Depth;
 
 use crate::blocks::Blocks;
@@ -44,13 +44,26 @@ pub(crate) enum Progress {
     },
     /// The last token's position iterates.
     Decode {
-        /// Iterations completed.
+        /// Iterations completed, with the one that is under way.
         depth: Depth,
         /// When it stops.
         exit: Exit,
-        /// Ticks it has waited for the coda, once it is done iterating.
-        leaving: Option<u32>,
+        /// What it does.
+        row: DecodingRow,
     },
+}
+
+/// What a lane's one row does that decodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DecodingRow {
+    /// It takes part in each core launch.
+    Iterates,
+    /// It is in the coda, and iterates on if its logits say so.
+    Probed,
+    /// It is done iterating, and has waited for the coda so many ticks.
+    Waiting(u32),
+    /// It is in the coda, and leaves.
+    Departed,
 }
 
 /// Positions `from..from + count` of a lane that take part in a launch.
@@ -106,11 +119,22 @@ impl Lane {
         matches!(self.progress, Progress::Decode { .. })
     }
 
+    /// Whether the lane's one row iterates, or does as soon as it was probed.
+    pub(crate) fn goes_on(&self) -> bool {
+        let goes_on = |row| matches!(row, DecodingRow::Iterates | DecodingRow::Probed);
+        matches!(self.progress, Progress::Decode { row, .. } if goes_on(row))
+    }
+
+    /// Whether the lane's one row takes part in the next core launch.
+    pub(crate) fn iterates(&self) -> bool {
+        matches!(self.progress, Progress::Decode { row: DecodingRow::Iterates, .. })
+    }
+
     /// Ticks that the lane's row has waited to leave, if it does.
-    pub(crate) fn leaving(&self) -> Option<u32> {
+    pub(crate) fn waited(&self) -> Option<u32> {
         match self.progress {
-            Progress::Decode { leaving, .. } => leaving,
-            Progress::Settled { .. } => None,
+            Progress::Decode { row: DecodingRow::Waiting(waited), .. } => Some(waited),
+            Progress::Decode { .. } | Progress::Settled { .. } => None,
         }
     }
 
@@ -180,12 +204,42 @@ impl Lane {
         }
     }
 
+    /// By what change of its latent each of the lane's rows stops in the next core launch.
+    pub(crate) fn stop(&self) -> Stop {
+        match &self.progress {
+            Progress::Decode { depth, exit, .. } => exit.stop(*depth + 1),
+            Progress::Settled { .. } => Stop::Never,
+        }
+    }
+
+    /// Whether the lane's row stops at `depth`, which it completed with this change. Then it has not gone on from there: what it took
+    /// part in since, where launches run ahead, has changed nothing.
+    pub(crate) fn stops_at(&mut self, completed: Depth, change: &LatentChange, table: &mut KvTable) -> bool {
+        let position = self.sequence.settled();
+        let Progress::Decode { depth, exit, row } = &mut self.progress else {
+            panic!("only a row that decodes stops by its change")
+        };
+        if !exit.after_core(completed, change) {
+            return false;
+        }
+        if *row == DecodingRow::Iterates {
+            *row = DecodingRow::Waiting(0);
+        }
+        if *depth != completed {
+            *depth = completed;
+            table.set_top_slot(position, self.sequence.request.kv.slots(completed));
+        }
+        true
+    }
+
     /// Whether the lane's row leaves, now that its `logits` are known.
     pub(crate) fn settle_probe(&mut self, logits: &[f32]) -> bool {
-        match &mut self.progress {
-            Progress::Decode { depth, exit, leaving: None } => exit.after_probe(*depth, logits),
-            _ => true,
+        let Progress::Decode { depth, exit, row } = &mut self.progress else { return true };
+        let leaves = *row != DecodingRow::Probed || exit.after_probe(*depth, logits);
+        if !leaves {
+            *row = DecodingRow::Iterates;
         }
+        leaves
     }
 
     /// Draws the next token from the row's `logits`, and reports of them what was asked for.
@@ -232,7 +286,7 @@ impl Progress {
         let recorded = sequence.request.recorded_depths.as_ref();
         let recorded = recorded.and_then(|depths| depths.get(sequence.generated())).copied();
         let exit = Exit::new(&sequence.request, recorded, grouping.vocabulary);
-        Self::Decode { depth: 0, exit, leaving: None }
+        Self::Decode { depth: 0, exit, row: DecodingRow::Iterates }
     }
 }
 

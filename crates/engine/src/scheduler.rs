@@ -50,7 +50,7 @@ impl Scheduler {
         let mut budget = self.max_rows - usize::from(prefills);
         for &index in &self.order {
             let lane = &lanes[index];
-            if budget > 0 && lane.decodes() && lane.leaving().is_none() && may_run(lane) {
+            if budget > 0 && lane.iterates() && may_run(lane) {
                 plan.push(Span { lane: index, from: lane.sequence.settled(), count: 1 });
                 budget -= 1;
             }
@@ -68,13 +68,13 @@ impl Scheduler {
 
     /// Whether the decoding lanes that are done iterating go through the coda in this tick. `departing`: others do anyway.
     pub(crate) fn leave(&mut self, lanes: &[Lane], departing: bool, costs: &Costs) -> bool {
-        let rows = lanes.iter().filter(|lane| lane.leaving().is_some()).count();
-        let iterating = lanes.iter().filter(|lane| lane.decodes() && lane.leaving().is_none());
+        let rows = lanes.iter().filter(|lane| lane.waited().is_some()).count();
+        let iterating = lanes.iter().filter(|lane| lane.goes_on());
         let under_way = iterating.clone().any(Lane::is_under_way);
         if self.schedule == Schedule::Lockstep {
             return rows > 0 && !under_way;
         }
-        let oldest = lanes.iter().filter_map(Lane::leaving).max().unwrap_or(0);
+        let oldest = lanes.iter().filter_map(Lane::waited).max().unwrap_or(0);
         let waiting = Waiting { rows, oldest, iterating: iterating.count() };
         self.coalescer.leave(waiting, costs) || (departing && rows > 0)
     }
@@ -95,7 +95,7 @@ impl Scheduler {
         if self.schedule != Schedule::Homogeneous {
             return None;
         }
-        let depths = || lanes.iter().filter(|lane| lane.leaving().is_none()).map(Lane::depth);
+        let depths = || lanes.iter().filter(|lane| !lane.decodes() || lane.goes_on()).map(Lane::depth);
         depths().max_by_key(|&depth| (depths().filter(|other| *other == depth).count(), Reverse(depth)))
     }
 }

@@ -15,13 +15,17 @@ use std::ops::Range;
 use common::choices::Choices;
 use common::visits::{Visit, together, visits};
 use common::{
-    Answer, alone, config, cpu_groups, cpus, engine, goldens_folder, network, same, tiny, tiny_on,
-    tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks, undisturbed,
+    Answer, alone, config, cpu_groups, cpus, engine, goldens_folder, network, same, tiny, tiny_ahead,
+    tiny_on, tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks, undisturbed,
 };
+#[cfg(feature = "cuda-emulator")]
+use common::{emulated_group, request, tiny_group};
+#[cfg(feature = "cuda-emulator")]
+use windlass_engine::TokenOutput;
 use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 #[cfg(feature = "cuda-emulator")]
-use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy};
+use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
 use windlass_model::{ModelFolder, Runner};
 
 fn environment(name: &str, default: u64) -> u64 {
@@ -82,11 +86,11 @@ fn check<S: Runner>(schedules: Range<u64>, single: impl Fn(EngineConfig) -> Engi
 }
 
 #[test]
-fn answers_depend_neither_on_the_schedule_nor_on_the_number_of_stages() {
+fn answers_depend_neither_on_the_schedule_nor_on_the_number_of_stages_nor_on_running_ahead() {
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
     let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
     let on_stages = |stages| on(move |config| tiny_on_stages(cpus(stages), config));
-    check(schedules, tiny, &[&on(tiny), &on_stages(2), &on_stages(3)]);
+    check(schedules, tiny, &[&on(tiny), &on_stages(2), &on_stages(3), &on(tiny_ahead)]);
 }
 
 #[test]
@@ -110,34 +114,56 @@ fn answers_do_not_depend_on_the_schedule_on_several_ranks_or_the_number_of_their
     }
 }
 
-/// Kernels of GPUs, compiled for this machine.
+/// Requests for kernels of GPUs, compiled for this machine: few, since they are slow.
 #[cfg(feature = "cuda-emulator")]
-#[test]
-fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number_of_stages() {
-    use common::{emulated_group, request, tiny_group};
-
-    let adaptive = DepthPolicy::Adaptive(AdaptiveDepth {
-        criterion: Criterion::LatentDiff,
-        threshold: 0.3,
-        min: 1,
-        max: 4,
-        every: 1,
-    });
-    let requests =
-        [(&[5][..], DepthPolicy::Fixed(2)), (&[7, 8, 9], DepthPolicy::Fixed(3)), (&[1, 2], adaptive)];
-    let visit = |(arrives, (prompt, depth)): (usize, (&[u32], DepthPolicy))| Visit {
-        request: Request { depth, ..request(prompt, 3, 1) },
+fn few_visits() -> Vec<Visit> {
+    let criterion = Criterion::LatentDiff;
+    let adaptive =
+        DepthPolicy::Adaptive(AdaptiveDepth { criterion, threshold: 0.6, min: 1, max: 5, every: 1 });
+    let requests = [
+        (&[5][..], DepthPolicy::Fixed(2), KvPolicy::Full),
+        (&[7, 8, 9], DepthPolicy::Fixed(3), KvPolicy::Full),
+        (&[1, 2], adaptive, KvPolicy::Full),
+        (&[3, 4], adaptive, KvPolicy::Ring(1)),
+    ];
+    let visit = |(arrives, (prompt, depth, kv)): (usize, (&[u32], DepthPolicy, KvPolicy))| Visit {
+        request: Request { depth, kv, ..request(prompt, 3, 1) },
         arrives,
         cancelled: None,
     };
-    let visits: Vec<_> = requests.into_iter().enumerate().map(visit).collect();
+    requests.into_iter().enumerate().map(visit).collect()
+}
+
+/// What each of these requests gets alone.
+#[cfg(feature = "cuda-emulator")]
+fn each_alone<R: Runner>(engine: &mut Engine<R>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
+    let alone = visits.iter().map(|visit| undisturbed(engine, &visit.request));
+    let alone: BTreeMap<_, _> = (0..).map(RequestId).zip(alone).collect();
+    assert!(alone.values().all(|answer| answer.tokens.len() == 3));
+    let is_early = |token: &TokenOutput| token.depth < 5;
+    assert!(alone[&RequestId(3)].tokens.iter().any(is_early), "no row stops by its latent");
+    alone
+}
+
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn answers_of_a_cuda_device_depend_neither_on_the_batch_nor_on_running_ahead() {
+    let visits = few_visits();
+    for weights in [WeightFormat::F32, WeightFormat::Bf16] {
+        let device = || emulated_group(1, weights).remove(0);
+        let alone = each_alone(&mut tiny_group(vec![device()], config()), &visits);
+        assert_eq!(together(&mut tiny_on(device(), config()), &visits), alone, "{weights}");
+    }
+}
+
+#[cfg(feature = "cuda-emulator")]
+#[test]
+fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number_of_stages() {
+    let visits = few_visits();
     for (ranks, weights) in [(2, WeightFormat::F32), (3, WeightFormat::Bf16)] {
         let group = || emulated_group(ranks, weights);
         let mut one_stage = tiny_group(group(), config());
-        let alone = (0..).map(RequestId).zip(&visits);
-        let alone: BTreeMap<_, _> =
-            alone.map(|(id, visit)| (id, undisturbed(&mut one_stage, &visit.request))).collect();
-        assert!(alone.values().all(|answer| answer.tokens.len() == 3), "{alone:?}");
+        let alone = each_alone(&mut one_stage, &visits);
         let mut two_stages = tiny_on_stages_of_ranks(vec![group(), group()], config());
         for got in [together(&mut one_stage, &visits), together(&mut two_stages, &visits)] {
             assert_eq!(got, alone, "{ranks} ranks, {weights}");

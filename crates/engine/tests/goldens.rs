@@ -5,7 +5,7 @@ mod common;
 
 use common::{alone, config, cpus, goldens_folder, network, tiny, tiny_on, tiny_on_stages, tiny_ranks};
 use windlass_engine::{Engine, Request, TokenOutput};
-use windlass_kernels::{Cpu, CpuConfig, KvRow, KvRows, KvTable, Plain};
+use windlass_kernels::{Backend, Cpu, CpuConfig, KvRow, KvRows, KvTable, Plain};
 use windlass_model::goldens::{Goldens, LOGITS_TOLERANCE, close};
 use windlass_model::{Capacity, KvPolicy, Launch, OracleToken, Runner};
 
@@ -127,7 +127,9 @@ fn forward_states_and_logits_are_those_recorded() {
         let rows = |slot| -> Vec<KvRow> {
             (0..count as u32).map(|position| KvRow { table: 0, position, slot }).collect()
         };
-        let (at_slot_0, mut changes, mut logits) = (rows(0), Vec::new(), Vec::new());
+        let backend = network.backend();
+        let (mut changes, mut report) = (backend.new_report(count), backend.new_report(0));
+        let (at_slot_0, mut logits) = (rows(0), Vec::new());
         fn launch<'a>(latents: &'a [u32], rows: &'a [KvRow], tables: &'a [KvTable]) -> Launch<'a> {
             Launch { latents, kv: KvRows { rows, tables } }
         }
@@ -137,12 +139,13 @@ fn forward_states_and_logits_are_those_recorded() {
         for depth in 0..16 {
             let slot = KvPolicy::Full.slot(depth) + 1;
             (0..count).for_each(|position| tables[0].set_top_slot(position, slot));
-            network.core(&mut workspace, launch(&latents, &rows(slot), &tables), &mut changes);
+            network.core(&mut workspace, launch(&latents, &rows(slot), &tables), &[], &mut changes);
             if let Some(expected) = states.chunks_exact(count * hidden).nth(depth as usize) {
                 close(&network.latents(&workspace, count), expected, LOGITS_TOLERANCE).unwrap();
             }
             if (depth + 1).is_power_of_two() {
-                network.coda(&mut workspace, launch(&latents, &at_slot_0, &tables), &latents, &mut logits);
+                network.coda(&mut workspace, launch(&latents, &at_slot_0, &tables), &latents, &mut report);
+                backend.receive(&mut report, &mut logits);
                 let expected = goldens.tensor(&format!("forward.{start}.logits.r{}", depth + 1));
                 close(&logits, &expected, LOGITS_TOLERANCE).unwrap();
             }

@@ -57,13 +57,41 @@ struct Change {
     float difference_squared, current_squared, previous_squared, dot;
 };
 
+// By what change a row stops; the host lays out the same. Its own rule in the same numbers, bit for bit: what the host learns
+// later of a row must be what happened here.
+struct Stop {
+    enum Kind : u32 { NEVER, RELATIVE_DIFFERENCE, COSINE_DISTANCE };
+
+    double limit;
+    Kind kind;
+    u32 unused;
+
+    __device__ __forceinline__ bool is_met(const Change& change) const {
+        const double current = sqrt(static_cast<double>(change.current_squared));
+        if (kind == RELATIVE_DIFFERENCE) {
+            return sqrt(static_cast<double>(change.difference_squared)) / current < limit;
+        }
+        const double sizes = current * sqrt(static_cast<double>(change.previous_squared));
+        return kind == COSINE_DISTANCE && 1.0 - static_cast<double>(change.dot) / sizes < limit;
+    }
+};
+
+// Rows whose flag is not zero have stopped before. Without `stops` none stops now.
 KERNEL add_norm_commit(
     float* x, const float* residual, const float* weight, float eps, u32 width, float* latents, const u32* rows,
-    Change* changes) {
+    float* flags, const Stop* stops, Change* changes) {
     const u64 first = static_cast<u64>(blockIdx.x) * width;
-    float* latent = latents + row_at(rows, blockIdx.x) * width;
+    float* latent = latents + static_cast<u64>(rows[blockIdx.x]) * width;
+    float* flag = flags + rows[blockIdx.x];
+    const bool has_stopped = *flag != 0.0f;
     const float scale = add_residual(x + first, residual + first, width, eps);
     Change change = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (has_stopped) {
+        if (threadIdx.x == 0) {
+            changes[blockIdx.x] = change;
+        }
+        return;
+    }
     for (u32 j = threadIdx.x; j < width; j += ROW_THREADS) {
         const float current = x[first + j] * scale * weight[j], previous = latent[j];
         change.difference_squared += (current - previous) * (current - previous);
@@ -78,5 +106,8 @@ KERNEL add_norm_commit(
     change.dot = row_sum(change.dot);
     if (threadIdx.x == 0) {
         changes[blockIdx.x] = change;
+        if (stops != nullptr && stops[blockIdx.x].is_met(change)) {
+            *flag = 1.0f;
+        }
     }
 }

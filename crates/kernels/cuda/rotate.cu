@@ -1,8 +1,10 @@
-// Rotary positions, and keys and values on their way into the cache. A block per row, a thread per pair.
+// Rotary positions, and keys and values on their way into the cache, where rows that have stopped write nothing. A block per row,
+// a thread per pair.
 
 template <class Value>
 __device__ __forceinline__ void rotate_and_store(
-    float* qkv, const float* bias, const float* rotary, const KvRow& row, const KvLayout& layout, Value* cache) {
+    float* qkv, const float* bias, const float* rotary, const KvRow& row, bool has_stopped, const KvLayout& layout,
+    Value* cache) {
     const u32 head_dim = layout.head_dim, width = layout.heads * head_dim;
     const float* angles = rotary + static_cast<u64>(row.position) * head_dim;
     for (u32 j = threadIdx.x * 2; j < 3 * width; j += ROW_THREADS * 2) {
@@ -22,6 +24,9 @@ __device__ __forceinline__ void rotate_and_store(
             qkv[j + 1] = y;
             continue;
         }
+        if (has_stopped) {
+            return;
+        }
         const u32 side = j / width - 1, at = j % width;
         Value* to = cache + layout.keys_at(row.written, at / head_dim, row.position) + side * layout.side() + at % head_dim;
         store(to, x);
@@ -31,11 +36,12 @@ __device__ __forceinline__ void rotate_and_store(
 
 #define ROTATE(name, Value)                                                                                            \
     KERNEL name(                                                                                                       \
-        float* qkv, const float* bias, const float* rotary, const KvRow* rows, u32 layers, u32 layer, u32 heads,       \
-        u32 head_dim, Value* cache) {                                                                                  \
+        float* qkv, const float* bias, const float* rotary, const KvRow* rows, const float* flags,                     \
+        const u32* latents, u32 layers, u32 layer, u32 heads, u32 head_dim, Value* cache) {                            \
         const KvLayout layout = {layers, layer, heads, head_dim};                                                      \
         float* row = qkv + static_cast<u64>(blockIdx.x) * 3 * heads * head_dim;                                        \
-        rotate_and_store(row, bias, rotary, rows[blockIdx.x], layout, cache);                                          \
+        const bool has_stopped = flags != nullptr && flags[latents[blockIdx.x]] != 0.0f;                               \
+        rotate_and_store(row, bias, rotary, rows[blockIdx.x], has_stopped, layout, cache);                             \
     }
 
 ROTATE(rotate_and_store_f32, float)

@@ -2,6 +2,7 @@
 
 use crate::cpu::Arithmetic;
 use crate::kv::{KvRows, KvShape};
+use crate::report::Reported;
 
 /// Which rows of a buffer an operation reads or writes.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,81 @@ pub struct LatentChange {
     pub previous_squared: f32,
     /// Σ current · previous.
     pub dot: f32,
+}
+
+impl LatentChange {
+    /// ‖current − previous‖ / ‖current‖.
+    pub fn relative_difference(&self) -> f64 {
+        f64::from(self.difference_squared).sqrt() / f64::from(self.current_squared).sqrt()
+    }
+
+    /// 1 − cos(previous, current).
+    pub fn cosine_distance(&self) -> f64 {
+        let sizes = f64::from(self.current_squared).sqrt() * f64::from(self.previous_squared).sqrt();
+        1.0 - f64::from(self.dot) / sizes
+    }
+}
+
+/// By what change of its latent a row stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Stop {
+    /// By none.
+    #[default]
+    Never,
+    /// By a [`LatentChange::relative_difference`] below this.
+    RelativeDifference(f64),
+    /// By a [`LatentChange::cosine_distance`] below this.
+    CosineDistance(f64),
+}
+
+impl Stop {
+    /// Whether a row that changed so stops. A NaN never stops one.
+    pub fn is_met(self, change: &LatentChange) -> bool {
+        match self {
+            Self::Never => false,
+            Self::RelativeDifference(limit) => change.relative_difference() < limit,
+            Self::CosineDistance(limit) => change.cosine_distance() < limit,
+        }
+    }
+}
+
+/// Which rows of a launch have stopped before it: those take part and change nothing.
+#[derive(Debug)]
+pub struct Stopped<'a, B> {
+    /// `[latents, 1]`: zero for one that has not.
+    pub flags: &'a B,
+    /// Where each row of the launch has its latent, and its flag.
+    pub rows: &'a [u32],
+}
+
+impl<B> Clone for Stopped<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Stopped<'_, B> {}
+
+/// What keys and queries are turned by.
+#[derive(Debug)]
+pub struct Rotation<'a, B> {
+    /// Added to queries and keys before, `[2, width]`.
+    pub bias: Option<&'a [f32]>,
+    /// `[positions, head_dim]`, a cosine and a sine per pair.
+    pub angles: &'a B,
+}
+
+/// Where new latents go.
+#[derive(Debug)]
+pub struct Commit<'a, B> {
+    /// `[latents, width]`.
+    pub latents: &'a mut B,
+    /// The row of each; none is there twice.
+    pub rows: &'a [u32],
+    /// As in [`Stopped`]. Those that have stopped stay as they are; those that stop now are flagged.
+    pub flags: &'a mut B,
+    /// By what each row stops; without any none does.
+    pub stops: &'a [Stop],
 }
 
 /// The largest output of a product.
@@ -95,6 +171,8 @@ pub trait Backend: Send + 'static {
     type Matrix: Send;
     /// The K/V blocks of all lanes.
     type KvCache: Send;
+    /// What operations have to say, on its way to the host. Used again and again, for its memory.
+    type Report<T: Reported>: Send;
 
     /// What decides the bits of products beside their inputs.
     fn arithmetic(&self) -> Arithmetic;
@@ -112,8 +190,19 @@ pub trait Backend: Send + 'static {
 
     /// Copies `values` (`[rows, width]`) into `rows` of `to`.
     fn upload(&self, values: &[f32], to: &mut Self::Buffer, rows: Rows<'_>);
-    /// Replaces `to` by the first `rows` rows of `from`, `[rows, width]`.
+    /// Replaces `to` by the first `rows` rows of `from`, `[rows, width]`, at once.
     fn download(&self, from: &Self::Buffer, rows: usize, to: &mut Vec<f32>);
+    /// A report that says nothing, with room for so many values.
+    fn new_report<T: Reported>(&self, values: usize) -> Self::Report<T>;
+    /// [`Backend::download`] as a report.
+    fn report(&self, from: &Self::Buffer, rows: usize, to: &mut Self::Report<f32>);
+    /// Replaces `to` by what the last operation that wrote to `report` had to say. Waits for that operation, and for none behind
+    /// it. What was said is taken away.
+    fn receive<T: Reported>(&self, report: &mut Self::Report<T>, to: &mut Vec<T>);
+    /// Whether operations are only begun when their calls return, so that more can be asked for meanwhile.
+    fn is_asynchronous(&self) -> bool {
+        false
+    }
     /// Copies the first rows of `from` into `rows` of `to`.
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>);
 
@@ -121,14 +210,14 @@ pub trait Backend: Send + 'static {
     fn embed(&self, table: &Self::Buffer, tokens: &[u32], scale: f32, out: &mut Self::Buffer);
     /// `out[i] = weight · x[i]` for the first `rows` rows.
     fn matmul(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
-    /// Replaces `largest` by the largest value of `weight · x[i]` for each of the first `rows` rows, without keeping the
+    /// Reports the largest value of `weight · x[i]` for each of the first `rows` rows, without keeping the
     /// product: the lowest of equal ones, never that of a NaN unless all are.
     fn largest_outputs(
         &self,
         x: &Self::Buffer,
         rows: usize,
         weight: &Self::Matrix,
-        largest: &mut Vec<LargestOutput>,
+        largest: &mut Self::Report<LargestOutput>,
     );
     /// Replaces the first `rows` rows of `x` by their sum over all ranks of the group that this device is one of, added up in
     /// the order of ranks. All of them call it alike. A device that is alone has nothing to add.
@@ -169,14 +258,14 @@ pub trait Backend: Send + 'static {
     /// [`Backend::gate_matrix`].
     fn gated(&self, x: &Self::Buffer, rows: usize, weight: &Self::Matrix, out: &mut Self::Buffer);
 
-    /// Adds `bias` (`[2, width]`, queries then keys) to the queries and keys of `qkv` (`[rows, 3 · width]`), rotates
-    /// both, and writes keys and values of `layer` to each row's slot of its lane. Queries stay in `qkv`.
+    /// Adds the bias to the queries and keys of `qkv` (`[rows, 3 · width]`), rotates both, and writes keys and values of `layer`
+    /// to each row's slot of its lane, but for rows that have stopped. Queries stay in `qkv`.
     fn rotate_and_store(
         &self,
         qkv: &mut Self::Buffer,
-        bias: Option<&[f32]>,
-        rotary: &Self::Buffer,
+        rotation: Rotation<'_, Self::Buffer>,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, Self::Buffer>>,
         layer: usize,
         cache: &mut Self::KvCache,
     );
@@ -190,15 +279,14 @@ pub trait Backend: Send + 'static {
         cache: &Self::KvCache,
         out: &mut Self::Buffer,
     );
-    /// `latent[rows[i]] = rms_norm(x[i] + residual[i])`, in one pass; replaces `changes` by how far each row moved. Leaves
-    /// `x[i] + residual[i]` in `x`.
+    /// `latents[rows[i]] = rms_norm(x[i] + residual[i])`, in one pass; reports how far each row moved, which of one that has
+    /// stopped is nowhere. Leaves `x[i] + residual[i]` in `x`.
     fn add_norm_commit(
         &self,
         x: &mut Self::Buffer,
         residual: &Self::Buffer,
         norm: Norm<'_>,
-        latent: &mut Self::Buffer,
-        rows: Rows<'_>,
-        changes: &mut Vec<LatentChange>,
+        commit: Commit<'_, Self::Buffer>,
+        changes: &mut Self::Report<LatentChange>,
     );
 }

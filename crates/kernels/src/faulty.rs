@@ -5,9 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{
+    Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
+};
 use crate::cpu::{Arithmetic, Cpu};
 use crate::kv::{KvRows, KvShape};
+use crate::report::Reported;
 
 type Buffer = <Cpu as Backend>::Buffer;
 type Matrix = <Cpu as Backend>::Matrix;
@@ -29,6 +32,7 @@ impl Backend for Faulty {
     type Buffer = Buffer;
     type Matrix = Matrix;
     type KvCache = KvCache;
+    type Report<T: Reported> = <Cpu as Backend>::Report<T>;
 
     fn arithmetic(&self) -> Arithmetic {
         self.cpu.arithmetic()
@@ -65,6 +69,18 @@ impl Backend for Faulty {
 
     fn download(&self, from: &Buffer, rows: usize, to: &mut Vec<f32>) {
         self.cpu.download(from, rows, to);
+    }
+
+    fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {
+        self.cpu.new_report(values)
+    }
+
+    fn report(&self, from: &Buffer, rows: usize, to: &mut Vec<f32>) {
+        self.cpu.report(from, rows, to);
+    }
+
+    fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
+        self.cpu.receive(report, to);
     }
 
     fn scatter(&self, from: &Buffer, to: &mut Buffer, rows: Rows<'_>) {
@@ -120,13 +136,13 @@ impl Backend for Faulty {
     fn rotate_and_store(
         &self,
         qkv: &mut Buffer,
-        bias: Option<&[f32]>,
-        rotary: &Buffer,
+        rotation: Rotation<'_, Buffer>,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, Buffer>>,
         layer: usize,
         cache: &mut KvCache,
     ) {
-        self.cpu.rotate_and_store(qkv, bias, rotary, rows, layer, cache);
+        self.cpu.rotate_and_store(qkv, rotation, rows, stopped, layer, cache);
     }
 
     fn attention(&self, qkv: &Buffer, rows: KvRows<'_>, layer: usize, cache: &KvCache, out: &mut Buffer) {
@@ -138,10 +154,9 @@ impl Backend for Faulty {
         x: &mut Buffer,
         residual: &Buffer,
         norm: Norm<'_>,
-        latent: &mut Buffer,
-        rows: Rows<'_>,
+        commit: Commit<'_, Buffer>,
         changes: &mut Vec<LatentChange>,
     ) {
-        self.cpu.add_norm_commit(x, residual, norm, latent, rows, changes);
+        self.cpu.add_norm_commit(x, residual, norm, commit, changes);
     }
 }

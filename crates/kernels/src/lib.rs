@@ -19,9 +19,12 @@ pub mod group;
 mod kv;
 pub mod mapped;
 mod plain;
+mod report;
 pub mod selftest;
 
-pub use backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+pub use backend::{
+    Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
+};
 pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
 pub use cuda_error::CudaError;
 #[cfg(feature = "test-support")]
@@ -29,3 +32,4 @@ pub use faulty::Faulty;
 pub use gpu_config::GpuConfig;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};
 pub use plain::Plain;
+pub use report::Reported;

@@ -1,8 +1,11 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
-use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{
+    Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
+};
 use crate::cpu::Arithmetic;
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
+use crate::report::Reported;
 
 /// What the other backends are tested against. Slow.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ impl Backend for Plain {
     type Buffer = PlainMatrix;
     type Matrix = PlainMatrix;
     type KvCache = PlainCache;
+    type Report<T: Reported> = Vec<T>;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::F32
@@ -64,6 +68,18 @@ impl Backend for Plain {
 
     fn download(&self, from: &PlainMatrix, rows: usize, to: &mut Vec<f32>) {
         *to = from[..rows].concat();
+    }
+
+    fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {
+        Vec::with_capacity(values)
+    }
+
+    fn report(&self, from: &PlainMatrix, rows: usize, to: &mut Vec<f32>) {
+        self.download(from, rows, to);
+    }
+
+    fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
+        *to = std::mem::take(report);
     }
 
     fn scatter(&self, from: &PlainMatrix, to: &mut PlainMatrix, rows: Rows<'_>) {
@@ -159,23 +175,26 @@ impl Backend for Plain {
     fn rotate_and_store(
         &self,
         qkv: &mut PlainMatrix,
-        bias: Option<&[f32]>,
-        rotary: &PlainMatrix,
+        Rotation { bias, angles }: Rotation<'_, PlainMatrix>,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, PlainMatrix>>,
         layer: usize,
         cache: &mut PlainCache,
     ) {
         let KvShape { heads, head_dim, .. } = cache.shape;
         let width = heads * head_dim;
-        for (row, qkv) in rows.rows.iter().zip(qkv) {
+        for (i, (row, qkv)) in rows.rows.iter().zip(qkv).enumerate() {
             for j in 0..2 * width {
                 qkv[j] += bias.map_or(0.0, |bias| bias[j]);
             }
             for j in (0..2 * width).step_by(2) {
-                let [cos, sin] = [0, 1].map(|part| rotary[row.position as usize][j % head_dim + part]);
+                let [cos, sin] = [0, 1].map(|part| angles[row.position as usize][j % head_dim + part]);
                 let [x, y] = [qkv[j], qkv[j + 1]];
                 qkv[j] = x.mul_add(cos, -(y * sin));
                 qkv[j + 1] = x.mul_add(sin, y * cos);
+            }
+            if stopped.is_some_and(|Stopped { flags, rows }| flags[rows[i] as usize][0] != 0.0) {
+                continue;
             }
             let block = rows.written_block(row);
             let position = row.position as usize % BLOCK_POSITIONS;
@@ -220,13 +239,16 @@ impl Backend for Plain {
         x: &mut PlainMatrix,
         residual: &PlainMatrix,
         norm: Norm<'_>,
-        latent: &mut PlainMatrix,
-        rows: Rows<'_>,
+        Commit { latents, rows, flags, stops }: Commit<'_, PlainMatrix>,
         changes: &mut Vec<LatentChange>,
     ) {
         let commit = |i: usize| {
             x[i].iter_mut().zip(&residual[i]).for_each(|(x, residual)| *x += residual);
-            let (current, previous) = (normed(&x[i], norm.weight, norm.eps), &mut latent[rows.index(i)]);
+            let row = rows[i] as usize;
+            if flags[row][0] != 0.0 {
+                return LatentChange::default();
+            }
+            let (current, previous) = (normed(&x[i], norm.weight, norm.eps), &mut latents[row]);
             let difference: Vec<f32> = current.iter().zip(&*previous).map(|(a, b)| a - b).collect();
             let change = LatentChange {
                 difference_squared: dot(&difference, &difference),
@@ -235,6 +257,9 @@ impl Backend for Plain {
                 dot: dot(&current, previous),
             };
             *previous = current;
+            if stops.get(i).copied().unwrap_or_default().is_met(&change) {
+                flags[row][0] = 1.0;
+            }
             change
         };
         *changes = (0..rows.len()).map(commit).collect();

@@ -4,7 +4,7 @@
 
 use std::thread;
 
-use crate::backend::{Backend, Norm, NormWeights, Rows};
+use crate::backend::{Backend, Commit, Norm, NormWeights, Rotation, Rows, Stop, Stopped};
 use crate::cpu::Arithmetic;
 use crate::group::add_up;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
@@ -177,7 +177,7 @@ fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
 /// Every output but two is far below, so that no rounding decides.
 fn largest<B: Backend>(backend: &B) -> Vec<f32> {
     let (outputs, inputs) = (300, 40);
-    let mut found = Vec::new();
+    let (mut report, mut found) = (backend.new_report(0), Vec::new());
     let mut all = Vec::new();
     for rows in [1, 9, 40, 70] {
         let mut weight: Vec<f32> = matrix(outputs, inputs, 3).iter().map(|value| value / 64.0).collect();
@@ -188,10 +188,12 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
         let head = backend.matrix(&weight, outputs, inputs);
         let mut x = filled(backend, rows, inputs, 7);
         backend.upload(&matrix(1, inputs, 5), &mut x, Rows::At(&[rows as u32 / 2]));
-        backend.largest_outputs(&x, rows, &head, &mut found);
+        backend.largest_outputs(&x, rows, &head, &mut report);
+        backend.receive(&mut report, &mut found);
         all.extend([found[rows / 2].output as f32, found[rows / 2].value]);
         backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[0]));
-        backend.largest_outputs(&x, rows, &head, &mut found);
+        backend.largest_outputs(&x, rows, &head, &mut report);
+        backend.receive(&mut report, &mut found);
         all.push(found[0].output as f32);
     }
     all
@@ -212,16 +214,32 @@ fn normed<B: Backend>(backend: &B) -> Vec<f32> {
     out
 }
 
+/// Twice, with one row that stops by each rule and one that had stopped before.
 fn committed<B: Backend>(backend: &B) -> Vec<f32> {
-    let (rows, width) = (5, 300);
-    let [mut x, residual] = [1, 2].map(|seed| filled(backend, rows, width, seed));
-    let mut latent = filled(backend, 8, width, 7);
-    let norm = Norm { weight: &values(width, 3), eps: 1e-6 };
-    let mut changes = Vec::new();
-    backend.add_norm_commit(&mut x, &residual, norm, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
-    let mut out = download(backend, &latent, 8);
-    for change in changes {
-        out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
+    let (width, rows) = (300, [6, 0, 2, 7, 1]);
+    let [mut x, residual] = [1, 2].map(|seed| filled(backend, rows.len(), width, seed));
+    let mut latents = filled(backend, 8, width, 7);
+    let mut flags = backend.buffer(8, 1);
+    backend.upload(&[1.0], &mut flags, Rows::At(&[2]));
+    let stops = [
+        Stop::RelativeDifference(10.0),
+        Stop::CosineDistance(-1.0),
+        Stop::RelativeDifference(10.0),
+        Stop::Never,
+        Stop::CosineDistance(3.0),
+    ];
+    let (mut report, mut changes) = (backend.new_report(0), Vec::new());
+    let mut out = Vec::new();
+    for stops in [&stops[..], &[]] {
+        let norm = Norm { weight: &values(width, 3), eps: 1e-6 };
+        let commit = Commit { latents: &mut latents, rows: &rows, flags: &mut flags, stops };
+        backend.add_norm_commit(&mut x, &residual, norm, commit, &mut report);
+        backend.receive(&mut report, &mut changes);
+        out.extend(download(backend, &latents, 8));
+        out.extend(download(backend, &flags, 8));
+        out.extend(changes.iter().flat_map(|change| {
+            [change.difference_squared, change.current_squared, change.previous_squared, change.dot]
+        }));
     }
     out
 }
@@ -254,12 +272,20 @@ fn attended<B: Backend>(backend: &B) -> Vec<f32> {
         let mut cache = backend.kv_cache(shape);
         let rotary = filled(backend, positions, head_dim, 1);
         let bias = values(2 * width, 2);
+        let mut flags = backend.buffer(2, 1);
+        backend.upload(&[1.0, 0.0], &mut flags, Rows::First(2));
         for slot in 0..=SLOTS {
             let at = |i: usize| KvRow { table: i as u32 % 2, position: i as u32 / 2, slot };
             let rows: Vec<_> = (0..2 * positions).map(at).collect();
             let rows = KvRows { rows: &rows, tables: &tables };
             let mut qkv = filled(backend, rows.len(), 3 * width, 10 + u64::from(slot));
-            backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, rows, 1, &mut cache);
+            let rotation = || Rotation { bias: Some(&bias), angles: &rotary };
+            backend.rotate_and_store(&mut qkv, rotation(), rows, None, 1, &mut cache);
+            // Those that have stopped leave what is there.
+            let mut others = filled(backend, rows.len(), 3 * width, 20);
+            let at: Vec<u32> = (0..rows.len() as u32).map(|i| i % 3 % 2).collect();
+            let stopped = Some(Stopped { flags: &flags, rows: &at });
+            backend.rotate_and_store(&mut others, rotation(), rows, stopped, 1, &mut cache);
             let mut out = backend.buffer(rows.len(), width);
             backend.attention(&qkv, rows, 1, &cache, &mut out);
             all.extend(download(backend, &out, rows.len()));

@@ -4,7 +4,8 @@
 
 use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GroupId, Survey, compile};
 use windlass_kernels::{
-    Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rows, WeightFormat, selftest,
+    Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rotation, Rows, WeightFormat,
+    selftest,
 };
 
 fn emulated(format: WeightFormat) -> Cuda<Emulator> {
@@ -104,7 +105,8 @@ fn a_table_that_changes_between_two_launches_of_the_same_rows_is_seen() {
             let rows = KvRows { rows: &rows, tables: std::slice::from_ref(&table) };
             let all: Vec<f32> = (0..2 * 3 * width).map(|i| (i * slot as usize) as f32 / 32.0).collect();
             backend.upload(&all, &mut qkv, Rows::First(2));
-            backend.rotate_and_store(&mut qkv, None, &rotary, rows, 0, &mut cache);
+            let rotation = Rotation { bias: None, angles: &rotary };
+            backend.rotate_and_store(&mut qkv, rotation, rows, None, 0, &mut cache);
         }
         let mut all = Vec::new();
         for top_slot in [2, 1] {

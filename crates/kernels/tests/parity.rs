@@ -2,8 +2,8 @@
 //! instruction set.
 
 use windlass_kernels::{
-    BLOCK_POSITIONS, Backend, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Norm, NormWeights, Plain,
-    Rows,
+    BLOCK_POSITIONS, Backend, Commit, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Norm,
+    NormWeights, Plain, Rotation, Rows, Stop, Stopped,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -96,15 +96,32 @@ fn rowwise<B: Backend>(backend: &B) -> Vec<f32> {
     let mut again = backend.buffer(rows, width);
     let weights = NormWeights { first: &weight, next: &values(width, 9), eps: 1e-6 };
     backend.add_norm_norm(&mut normed, &half, rows, weights, &mut again);
-    let mut latent = filled(backend, 8, width, 7);
-    let mut changes = Vec::new();
-    let norm = Norm { weight: &weight, eps: 1e-6 };
-    backend.add_norm_commit(&mut normed, &half, norm, &mut latent, Rows::At(&[6, 0, 2, 7, 1]), &mut changes);
-    let mut out = download(backend, &latent, 8);
-    out.extend(download(backend, &again, rows));
-    for change in changes {
-        out.extend([change.difference_squared, change.current_squared, change.previous_squared, change.dot]);
+    let mut latents = filled(backend, 8, width, 7);
+    let mut flags = backend.buffer(8, 1);
+    backend.upload(&[1.0], &mut flags, Rows::At(&[2]));
+    let stops = [
+        Stop::RelativeDifference(10.0),
+        Stop::CosineDistance(-1.0),
+        Stop::RelativeDifference(10.0),
+        Stop::Never,
+        Stop::CosineDistance(3.0),
+    ];
+    let mut out = download(backend, &again, rows);
+    let (mut report, mut changes) = (backend.new_report(0), Vec::new());
+    for stops in [&stops[..], &[]] {
+        let norm = Norm { weight: &weight, eps: 1e-6 };
+        let commit = Commit { latents: &mut latents, rows: &[6, 0, 2, 7, 1], flags: &mut flags, stops };
+        backend.add_norm_commit(&mut normed, &half, norm, commit, &mut report);
+        backend.receive(&mut report, &mut changes);
+        out.extend(download(backend, &latents, 8));
+        out.extend(download(backend, &flags, 8));
+        for change in &changes {
+            let sizes = [change.current_squared, change.previous_squared];
+            out.extend([change.difference_squared, change.dot].into_iter().chain(sizes));
+        }
     }
+    let flags = download(backend, &flags, 8);
+    assert_eq!(flags, [0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0], "who has stopped");
     out
 }
 parity!(row_operations_match_the_twin, rowwise);
@@ -129,11 +146,12 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
     weight.copy_within(200 * inputs..201 * inputs, 70 * inputs);
     weight[5 * inputs] = f32::NAN;
     let weight = backend.matrix(&weight, outputs, inputs);
-    let mut found = Vec::new();
+    let (mut report, mut found) = (backend.new_report(0), Vec::new());
     let mut x = filled(backend, rows, inputs, 5);
     backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[8]));
     backend.upload(&values(outputs * inputs, 3)[200 * inputs..201 * inputs], &mut x, Rows::At(&[7]));
-    backend.largest_outputs(&x, rows, &weight, &mut found);
+    backend.largest_outputs(&x, rows, &weight, &mut report);
+    backend.receive(&mut report, &mut found);
     let outputs = (found[7].output, found[8].output);
     assert_eq!(outputs, (70, 0), "the lowest of equal ones; the first if none is a number");
     assert!(found[8].value.is_nan());
@@ -171,12 +189,19 @@ fn attended<B: Backend>(backend: &B, positions: usize, heads: usize, head_dim: u
     let mut cache = backend.kv_cache(shape(positions, heads, head_dim));
     let rotary = filled(backend, positions, head_dim, 1);
     let bias = values(2 * width, 2);
+    let mut flags = backend.buffer(2, 1);
+    backend.upload(&[1.0, 0.0], &mut flags, Rows::First(2));
     let mut out = Vec::new();
     for slot in 0..=SLOTS {
         let rows: Vec<_> = (0..positions as u32).map(|position| KvRow { table: 0, position, slot }).collect();
         let rows = KvRows { rows: &rows, tables: &tables };
         let mut qkv = filled(backend, positions, 3 * width, 10 + u64::from(slot));
-        backend.rotate_and_store(&mut qkv, Some(&bias), &rotary, rows, 1, &mut cache);
+        let rotation = || Rotation { bias: Some(&bias), angles: &rotary };
+        backend.rotate_and_store(&mut qkv, rotation(), rows, None, 1, &mut cache);
+        let mut others = filled(backend, positions, 3 * width, 20);
+        let at: Vec<u32> = (0..positions as u32).map(|i| i % 3 % 2).collect();
+        let stopped = Some(Stopped { flags: &flags, rows: &at });
+        backend.rotate_and_store(&mut others, rotation(), rows, stopped, 1, &mut cache);
         let mut attended = backend.buffer(positions, width);
         backend.attention(&qkv, rows, 1, &cache, &mut attended);
         out.extend(download(backend, &attended, positions));
@@ -233,11 +258,12 @@ fn unseen_garbage_in_a_block_never_reaches_attention() {
         let everywhere = KvRows { rows: &everywhere, tables: &tables };
         let mut qkv = cpu.buffer(everywhere.len(), 3 * width);
         cpu.upload(&vec![garbage; everywhere.len() * 3 * width], &mut qkv, Rows::First(everywhere.len()));
-        cpu.rotate_and_store(&mut qkv, None, &rotary, everywhere, 0, &mut cache);
+        let rotation = || Rotation { bias: None, angles: &rotary };
+        cpu.rotate_and_store(&mut qkv, rotation(), everywhere, None, 0, &mut cache);
         let rows: Vec<_> = (0..20).map(|position| KvRow { table: 0, position, slot: 0 }).collect();
         let rows = KvRows { rows: &rows, tables: &tables };
         let mut qkv = filled(&cpu, 20, 3 * width, 3);
-        cpu.rotate_and_store(&mut qkv, None, &rotary, rows, 0, &mut cache);
+        cpu.rotate_and_store(&mut qkv, rotation(), rows, None, 0, &mut cache);
         let mut out = cpu.buffer(20, width);
         cpu.attention(&qkv, rows, 0, &cache, &mut out);
         download(&cpu, &out, 20)

@@ -19,6 +19,7 @@ pub mod network;
 pub mod oracle;
 pub mod random;
 pub mod ranks;
+mod reports;
 pub mod runner;
 pub mod shard;
 pub mod split;

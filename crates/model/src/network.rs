@@ -8,7 +8,9 @@ mod part;
 
 use std::ops::Range;
 
-use windlass_kernels::{Arithmetic, Backend, KvRows, KvShape, LargestOutput, LatentChange, Rows};
+use windlass_kernels::{
+    Arithmetic, Backend, Commit, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop,
+};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
@@ -79,7 +81,7 @@ impl Capacity {
         let (is_first, is_last) = ends(config, core);
         let head = if is_last { shard.vocabulary.len() } else { 0 };
         let row = 3 * hidden + 4 * width + shard.columns.len() + head;
-        let latent = hidden * (usize::from(is_first || is_last) + usize::from(is_first));
+        let latent = hidden * (usize::from(is_first || is_last) + usize::from(is_first)) + 1;
         let block = part_kv_shape(config, shard, core, 1).block_len();
         let Self { rows, latents, blocks } = *self;
         let values = [(rows, row), (latents, latent), (blocks, block)];
@@ -93,6 +95,10 @@ impl Capacity {
 pub struct Workspace<B: Backend> {
     latents: B::Buffer,
     embeddings: B::Buffer,
+    /// `[latents, 1]`: not zero for those that stopped since their rows last entered.
+    stopped: B::Buffer,
+    /// What rows that enter begin with there, `[rows]`.
+    zeros: Vec<f32>,
     cache: B::KvCache,
     /// `[rows, hidden]`, what flows through the layers.
     x: B::Buffer,
@@ -112,8 +118,12 @@ pub struct Launch<'a> {
 
 impl Launch<'_> {
     fn rows(&self) -> Rows<'_> {
+        Rows::At(self.rows_of_latents())
+    }
+
+    fn rows_of_latents(&self) -> &[u32] {
         assert_eq!(self.latents.len(), self.kv.len(), "one latent and one K/V row per row");
-        Rows::At(self.latents)
+        self.latents
     }
 }
 
@@ -177,11 +187,6 @@ impl<B: Backend> Network<B> {
         self.backend.arithmetic()
     }
 
-    /// Waits for what was launched, where launches do not: for measurements.
-    pub(crate) fn wait(&self) {
-        self.backend.wait();
-    }
-
     /// The model's sizes.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -210,6 +215,8 @@ impl<B: Backend> Network<B> {
         Workspace {
             latents: backend.buffer(only_if(self.is_first() || self.is_last(), latents), config.hidden),
             embeddings: backend.buffer(only_if(self.is_first(), latents), config.hidden),
+            stopped: backend.buffer(latents, 1),
+            zeros: vec![0.0; rows],
             cache: backend.kv_cache(part_kv_shape(config, shard, layers, blocks)),
             x: backend.buffer(rows, config.hidden),
             scratch: Scratch::new(backend, config, shard, rows),
@@ -217,10 +224,12 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
+    /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`. None of them
+    /// has stopped.
     pub fn prelude(&self, workspace: &mut Workspace<B>, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         let Entrance { embedding, prelude, .. } = self.entrance();
         self.set_latents(workspace, initial, launch.latents);
+        self.backend.upload(&workspace.zeros[..launch.latents.len()], &mut workspace.stopped, launch.rows());
         let Workspace { embeddings, cache, x, scratch, .. } = workspace;
         let scale = (self.config.hidden as f32).sqrt();
         self.backend.embed(embedding, tokens, scale, x);
@@ -228,22 +237,42 @@ impl<B: Backend> Network<B> {
         self.backend.scatter(x, embeddings, launch.rows());
     }
 
-    /// One core iteration of every row, at whatever depth each is. Replaces `changes` by how far each latent moved.
-    pub fn core(&self, workspace: &mut Workspace<B>, launch: Launch<'_>, changes: &mut Vec<LatentChange>) {
+    /// One core iteration of every row, at whatever depth each is; of one that has stopped nothing changes. `stops` say by what
+    /// rows stop now; without any none does. Reports how far each latent moved.
+    pub fn core(
+        &self,
+        workspace: &mut Workspace<B>,
+        launch: Launch<'_>,
+        stops: &[Stop],
+        changes: &mut B::Report<LatentChange>,
+    ) {
         self.begin_core(workspace, launch);
-        let Workspace { latents, cache, x, scratch, .. } = workspace;
-        let finish = Finish::Commit { latents, rows: launch.rows(), changes };
+        self.finish_core(workspace, launch, stops, changes);
+    }
+
+    /// The core's layers, on what is in `x`, into the rows' latents.
+    fn finish_core(
+        &self,
+        workspace: &mut Workspace<B>,
+        launch: Launch<'_>,
+        stops: &[Stop],
+        changes: &mut B::Report<LatentChange>,
+    ) {
+        let Workspace { latents, stopped, cache, x, scratch, .. } = workspace;
+        let rows = launch.rows_of_latents();
+        let commit = Commit { latents, rows, flags: stopped, stops };
+        let finish = Finish::Commit { commit, changes };
         Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0, finish);
     }
 
-    /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Replaces `logits` by theirs,
+    /// Runs the coda on the rows' latents, and the head on the rows listed in `wanted`. Reports their logits,
     /// `[wanted, shard's vocabulary]`.
     pub fn coda(
         &self,
         workspace: &mut Workspace<B>,
         launch: Launch<'_>,
         wanted: &[u32],
-        logits: &mut Vec<f32>,
+        logits: &mut B::Report<f32>,
     ) {
         let Exit { final_norm, coda, head } = self.exit();
         let Workspace { latents, cache, x, scratch, logits: on_device, .. } = workspace;
@@ -254,20 +283,31 @@ impl<B: Backend> Network<B> {
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), final_norm, eps, normed);
         self.backend.matmul(normed, wanted.len(), head, on_device);
-        self.backend.download(on_device, wanted.len(), logits);
+        self.backend.report(on_device, wanted.len(), logits);
     }
 
-    /// The most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
-    /// logits to keep: of a shard, the most likely of its part of the vocabulary. Replaces `tokens`.
-    pub fn most_likely(&self, workspace: &mut Workspace<B>, wanted: &[u32], tokens: &mut Vec<LargestOutput>) {
+    /// Reports the most likely next token of the rows listed in `wanted`, of the last [`Network::coda`] launch, without computing
+    /// logits to keep: of a shard, the most likely of its part of the vocabulary, counted from there.
+    pub fn most_likely(
+        &self,
+        workspace: &mut Workspace<B>,
+        wanted: &[u32],
+        tokens: &mut B::Report<LargestOutput>,
+    ) {
         let Exit { final_norm, head, .. } = self.exit();
         let Workspace { x, scratch, .. } = workspace;
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), final_norm, self.config.norm_eps as f32, normed);
         self.backend.largest_outputs(normed, wanted.len(), head, tokens);
-        for token in tokens {
-            token.output += self.shard.vocabulary.start as u32;
-        }
+    }
+
+    /// The device.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    pub(crate) fn shard(&self) -> &Shard {
+        &self.shard
     }
 
     /// All latents, `[latents, hidden]`, for inspection.

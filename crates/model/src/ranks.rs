@@ -14,7 +14,7 @@ mod turns;
 
 use std::sync::Arc;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
@@ -41,12 +41,22 @@ pub struct Ranks<B: Backend> {
     others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
+    /// Whether the others have something to add to the coda that is under way.
+    wants_head: bool,
+    /// Of the coda that was collected last.
+    head: HeadPart,
 }
 
 impl<B: Backend> Ranks<B> {
     /// Rank 0's network, and the way to the others.
     pub fn new(first: Network<B>, others: Others) -> Self {
-        Self { first: Local::new(first), others, opened: Vec::new() }
+        Self {
+            first: Local::in_step(first),
+            others,
+            opened: Vec::new(),
+            wants_head: false,
+            head: HeadPart::default(),
+        }
     }
 
     /// All ranks' networks, by rank, at least one; each but the first on a thread of its own.
@@ -93,6 +103,7 @@ impl<B: Backend> Runner for Ranks<B> {
         self.tell(Step::Allocate(capacity), |_| {});
         self.others.reserve(capacity.rows, self.first.config().hidden);
         self.first.allocate(capacity);
+        self.head.reserve(capacity.rows);
     }
 
     fn launches_under_way(&self) -> usize {
@@ -110,9 +121,9 @@ impl<B: Backend> Runner for Ranks<B> {
         self.first.prelude(tokens, initial, launch);
     }
 
-    fn start_core(&mut self, launch: Launch<'_>) {
+    fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
         self.tell(Step::Core, |order| order.set_rows(launch));
-        self.first.start_core(launch);
+        self.first.start_core(launch, stops);
     }
 
     fn next_done(&mut self) -> Part {
@@ -129,14 +140,15 @@ impl<B: Backend> Runner for Ranks<B> {
             order.set_wanted(wanted);
         });
         self.first.start_coda(launch, wanted);
-        if !wanted.is_empty() {
-            let Self { first, others, .. } = self;
-            let vocabulary = first.config().vocabulary;
-            others.join(&mut first.head, vocabulary);
-        }
+        self.wants_head = !wanted.is_empty();
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        self.first.finish_coda(logits, most_likely);
+        let Self { first, others, head, .. } = self;
+        first.finish_head(head);
+        if self.wants_head {
+            others.join(head, first.config().vocabulary);
+        }
+        head.hand_over(logits, most_likely);
     }
 }

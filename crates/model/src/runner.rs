@@ -1,18 +1,22 @@
 //! What the engine runs rows on: a model on some device or devices, with all memory that its launches write.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network, Workspace};
 use crate::ranks::HeadPart;
+use crate::reports::Reports;
 
 /// A model that runs launches.
 ///
 /// Launches are collected in the order in which [`Runner::next_done`] tells of them. Up to [`Runner::launches_under_way`] of
 /// core and coda may be started and not collected. Rows of a launch that is under way take no part in another, but what a
 /// prelude reads in goes on with the next core launch.
+///
+/// One that [runs ahead](Runner::runs_ahead) takes each tick's launches before those of the last are collected.
 pub trait Runner: Send + 'static {
     /// The model's sizes.
     fn config(&self) -> &ModelConfig;
@@ -26,6 +30,11 @@ pub trait Runner: Send + 'static {
     fn allocate(&mut self, capacity: Capacity);
     /// How many launches of core and coda it takes to keep everything busy; at least 1.
     fn launches_under_way(&self) -> usize;
+    /// Whether rows of a core launch may take part in the next before it is collected. Launches then run in the order of their
+    /// start, and a row that stops in one changes nothing in those that follow until it leaves.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
 
     /// From now on `table` holds `contents`, which a lane begins with. Later changes are those that launches show: a row's own
     /// block, and the highest slot of its position.
@@ -35,8 +44,9 @@ pub trait Runner: Send + 'static {
 
     /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>);
-    /// Starts one core iteration of every row, at whatever depth each is.
-    fn start_core(&mut self, launch: Launch<'_>);
+    /// Starts one core iteration of every row, at whatever depth each is. `stops` say by what change each stops, which matters where
+    /// this runs ahead.
+    fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]);
     /// Waits until one of the launches under way is done, and says of which part it is: the one of that part which was started
     /// first. It is collected next.
     fn next_done(&mut self) -> Part;
@@ -88,22 +98,62 @@ impl Wanted<'_> {
     }
 }
 
-/// A whole network on one device: every launch is over when it has started.
+/// A whole network on one device.
 pub struct Local<B: Backend> {
     network: Network<B>,
     workspace: Workspace<B>,
-    /// The launch that was started last.
-    done: Part,
-    /// What the last launches left, until it is collected.
-    changes: Vec<LatentChange>,
-    pub(crate) head: HeadPart,
+    runs_ahead: bool,
+    /// Launches that were started and not collected, in that order.
+    started: VecDeque<(Part, Reports<B>)>,
+    /// For launches to come.
+    spare: Vec<Reports<B>>,
+    /// Of the coda that was collected last.
+    head: HeadPart,
 }
 
 impl<B: Backend> Local<B> {
-    /// Runs `network`, once memory is allocated.
+    /// Runs `network`, once memory is allocated; ahead, where launches are only begun when their calls return.
     pub fn new(network: Network<B>) -> Self {
-        let workspace = network.workspace(Capacity::NOTHING);
-        Self { network, workspace, done: Part::Core, changes: Vec::new(), head: HeadPart::default() }
+        let runs_ahead = network.backend().is_asynchronous();
+        Self::with(network, runs_ahead)
+    }
+
+    /// The same, ahead on any device. On one where a launch is over when its call returns that only costs rows.
+    pub fn ahead(network: Network<B>) -> Self {
+        Self::with(network, true)
+    }
+
+    /// The same, a launch at a time.
+    pub(crate) fn in_step(network: Network<B>) -> Self {
+        Self::with(network, false)
+    }
+
+    fn with(network: Network<B>, runs_ahead: bool) -> Self {
+        Self {
+            workspace: network.workspace(Capacity::NOTHING),
+            network,
+            runs_ahead,
+            started: VecDeque::new(),
+            spare: Vec::new(),
+            head: HeadPart::default(),
+        }
+    }
+
+    fn start(&mut self, part: Part, launch: impl FnOnce(&Network<B>, &mut Workspace<B>, &mut Reports<B>)) {
+        let mut reports = self.spare.pop().expect("reports for every launch there can be");
+        launch(&self.network, &mut self.workspace, &mut reports);
+        self.started.push_back((part, reports));
+    }
+
+    fn finish(&mut self, receive: impl FnOnce(&Network<B>, &mut Reports<B>)) {
+        let (_, mut reports) = self.started.pop_front().expect("a launch is collected after its start");
+        receive(&self.network, &mut reports);
+        self.spare.push(reports);
+    }
+
+    /// Collects a coda launch into `head`.
+    pub(crate) fn finish_head(&mut self, head: &mut HeadPart) {
+        self.finish(|network, reports| network.receive_head(reports, head));
     }
 }
 
@@ -119,7 +169,9 @@ impl<B: Backend> Runner for Local<B> {
     fn allocate(&mut self, capacity: Capacity) {
         self.workspace = self.network.workspace(Capacity::NOTHING);
         self.workspace = self.network.workspace(capacity);
-        self.changes.reserve(capacity.rows);
+        let reports = || Reports::new(self.network.backend(), capacity);
+        // Ahead there are a core and a coda of this tick and of the last.
+        self.spare = std::iter::repeat_with(reports).take(if self.runs_ahead { 4 } else { 1 }).collect();
         self.head.reserve(capacity.rows);
     }
 
@@ -127,33 +179,39 @@ impl<B: Backend> Runner for Local<B> {
         1
     }
 
+    fn runs_ahead(&self) -> bool {
+        self.runs_ahead
+    }
+
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         self.network.prelude(&mut self.workspace, tokens, initial, launch);
     }
 
-    fn start_core(&mut self, launch: Launch<'_>) {
-        self.network.core(&mut self.workspace, launch, &mut self.changes);
-        self.done = Part::Core;
+    fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
+        self.start(Part::Core, |network, workspace, reports| {
+            network.core(workspace, launch, stops, &mut reports.changes);
+        });
     }
 
     fn next_done(&mut self) -> Part {
-        self.done
+        self.started.front().expect("a launch is under way").0
     }
 
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>) {
-        std::mem::swap(changes, &mut self.changes);
+        self.finish(|network, reports| network.receive_changes(reports, changes));
     }
 
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
-        self.network.coda(&mut self.workspace, launch, wanted.logits, &mut self.head.logits);
-        self.network.most_likely(&mut self.workspace, wanted.most_likely, &mut self.head.most_likely);
-        self.done = Part::Coda;
+        self.start(Part::Coda, |network, workspace, reports| {
+            network.coda_and_head(workspace, launch, wanted, reports);
+        });
     }
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        std::mem::swap(logits, &mut self.head.logits);
-        most_likely.clear();
-        most_likely.extend(self.head.most_likely.iter().map(|token| token.output));
+        let mut head = std::mem::take(&mut self.head);
+        self.finish_head(&mut head);
+        head.hand_over(logits, most_likely);
+        self.head = head;
     }
 }
 
@@ -178,6 +236,10 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
         (**self).launches_under_way()
     }
 
+    fn runs_ahead(&self) -> bool {
+        (**self).runs_ahead()
+    }
+
     fn open(&mut self, table: u32, contents: &KvTable) {
         (**self).open(table, contents);
     }
@@ -186,8 +248,8 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
         (**self).prelude(tokens, initial, launch);
     }
 
-    fn start_core(&mut self, launch: Launch<'_>) {
-        (**self).start_core(launch);
+    fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
+        (**self).start_core(launch, stops);
     }
 
     fn next_done(&mut self) -> Part {

@@ -21,7 +21,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange};
+use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
@@ -222,7 +222,7 @@ impl Runner for Ring {
         self.entering = Some(parcel);
     }
 
-    fn start_core(&mut self, launch: Launch<'_>) {
+    fn start_core(&mut self, launch: Launch<'_>, _: &[Stop]) {
         let mut parcel = self.entering.take().unwrap_or_else(|| self.parcel());
         parcel.order.begin(Step::Core);
         parcel.order.set_rows(launch);
@@ -260,9 +260,7 @@ impl Runner for Ring {
 
     fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
         let mut parcel = self.collect();
-        std::mem::swap(logits, &mut parcel.outcome.head.logits);
-        most_likely.clear();
-        most_likely.extend(parcel.outcome.head.most_likely.iter().map(|token| token.output));
+        parcel.outcome.head.hand_over(logits, most_likely);
         self.spare.push(parcel);
     }
 

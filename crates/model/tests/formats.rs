@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use windlass_kernels::{Cpu, CpuConfig, KvRow, KvRows, KvTable, WeightFormat};
+use windlass_kernels::{Backend, Cpu, CpuConfig, KvRow, KvRows, KvTable, WeightFormat};
 use windlass_model::exit::argmax;
 use windlass_model::latent::fill_initial_latent;
 use windlass_model::random::Stream;
@@ -69,14 +69,15 @@ fn logits(weights: WeightFormat) -> Vec<f32> {
         fill_initial_latent(0, row as u32 % POSITIONS, 1.0, latent);
     }
     network.prelude(&mut workspace, &tokens(), &initial, ends);
-    let mut changes = Vec::new();
+    let (mut changes, mut report) = (network.backend().new_report(ROWS), network.backend().new_report(0));
     for depth in 0..DEPTH {
         let rows = rows_at(depth + 1);
         let kv = KvRows { rows: &rows, tables: &tables };
-        network.core(&mut workspace, Launch { latents: &latents, kv }, &mut changes);
+        network.core(&mut workspace, Launch { latents: &latents, kv }, &[], &mut changes);
     }
+    network.coda(&mut workspace, ends, &latents, &mut report);
     let mut logits = Vec::new();
-    network.coda(&mut workspace, ends, &latents, &mut logits);
+    network.backend().receive(&mut report, &mut logits);
     logits
 }
 

@@ -32,7 +32,7 @@ fn a_stage_that_panics_ends_whoever_waits_with_its_number_and_message() {
         let launch = |rows| Launch { latents: &[0], kv: KvRows { rows, tables: &tables } };
         let mut iterate = || {
             ring.prelude(&[1], &vec![0.5; config.hidden], launch(&ends));
-            ring.start_core(launch(&core));
+            ring.start_core(launch(&core), &[]);
             let part = ring.next_done();
             ring.finish_core(&mut Vec::new());
             part

@@ -2,68 +2,71 @@
 
 use windlass_model::Runner;
 
-use super::{Batch, UnderWay, Wants};
+use super::{Batch, Departure, Wants};
 use crate::event::{Event, FinishReason, TokenOutput};
-use crate::lane::{Progress, Span};
+use crate::lane::Progress;
 use crate::launch::Phase;
 use crate::memory::Memory;
 use crate::sequence::Sequence;
 use crate::shared::{Buffers, Shared};
 
 impl Batch {
-    /// Collects the coda launch, which is done: logits, `[rows, vocabulary]`, or the most likely token for the rows that want
+    /// Collects the coda launch that was started first, which is done: logits, `[rows, vocabulary]`, or the most likely token for the rows that want
     /// them. Settles probes, draws tokens, ends what is done.
     pub(crate) fn collect_coda<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
-        let UnderWay { start, .. } = self.under_way.take().expect("a coda launch is under way");
+        let launch = self.under_way.pop_front().expect("a coda launch is under way");
         let Buffers { logits, most_likely, .. } = &mut shared.buffers;
         shared.runner.finish_coda(logits, most_likely);
         let busy = shared.runner.busy().map(|busy| busy.launch);
-        let rows = self.departures.iter().map(|departure| departure.span.count).sum();
-        shared.record(Phase::Coda, rows, start, busy);
-        let start = shared.clock.now();
-        self.apply(shared, events);
+        let rows = launch.departures.iter().map(|departure| departure.count).sum();
+        shared.record(Phase::Coda, rows, launch.start.max(self.collected), busy);
+        self.collected = shared.clock.now();
+        self.apply(&launch.departures, shared, events);
         self.close_ended(&mut shared.memory);
-        shared.record(Phase::Sample, self.wanted.len() + self.greedy.len(), start, None);
+        let sampled = launch.departures.iter().filter(|departure| departure.wants != Wants::Nothing).count();
+        shared.record(Phase::Sample, sampled, self.collected, None);
+        self.spare.push(launch);
     }
 
-    fn apply<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
+    fn apply<R: Runner>(
+        &mut self,
+        departures: &[Departure],
+        shared: &mut Shared<R>,
+        events: &mut Vec<Event>,
+    ) {
         // Out of `shared` for a while, since tokens are drawn from them while memory changes.
         let mut buffers = std::mem::take(&mut shared.buffers);
         let Buffers { logits, most_likely, sampler, .. } = &mut buffers;
         let mut logits = logits.chunks_exact(shared.runner.config().vocabulary);
         let mut most_likely = most_likely.iter();
-        for index in 0..self.departures.len() {
-            let departure = self.departures[index];
-            let lane = &mut self.lanes[departure.span.lane];
-            let output = match departure.wants {
-                Wants::Nothing => None,
-                Wants::MostLikely => {
-                    let token = *most_likely.next().expect("a token per row that wants it");
-                    Some(TokenOutput { token, ..TokenOutput::default() })
-                }
-                Wants::Logits => {
-                    let logits = logits.next().expect("a row of logits per row that wants them");
-                    lane.settle_probe(logits).then(|| lane.draw(logits, sampler))
-                }
-            };
+        for departure in departures {
+            let token = (departure.wants == Wants::MostLikely)
+                .then(|| *most_likely.next().expect("a token per row that wants it"));
+            let logits = (departure.wants == Wants::Logits)
+                .then(|| logits.next().expect("a row of logits per row that wants them"));
+            let Some(index) = departure.lane else { continue };
+            let lane = &mut self.lanes[index];
+            let drawn =
+                logits.and_then(|logits| lane.settle_probe(logits).then(|| lane.draw(logits, sampler)));
             if lane.is_over {
                 continue;
             }
-            if let Some(output) = output {
-                self.emit(departure.span.lane, output, shared, events);
+            let token = token.map(|token| TokenOutput { token, ..TokenOutput::default() });
+            if let Some(output) = token.or(drawn) {
+                self.emit(index, output, shared, events);
             }
-            self.finish_group(departure.span, shared);
+            self.finish_group(index, departure.from + departure.count, shared);
         }
         shared.buffers = buffers;
     }
 
-    /// Goes on after the group that `span` is the end of, if it is. What is done of the prompt by then is kept for others.
-    fn finish_group<R: Runner>(&mut self, span: Span, shared: &mut Shared<R>) {
+    /// Goes on after the group that ends at `end`, if one does. What is done of the prompt by then is kept for others.
+    fn finish_group<R: Runner>(&mut self, lane: usize, end: usize, shared: &mut Shared<R>) {
         let grouping = shared.grouping();
         let Memory { tables, blocks, latents, .. } = &mut shared.memory;
-        let lane = &mut self.lanes[span.lane];
+        let lane = &mut self.lanes[lane];
         let Progress::Settled { group, .. } = &lane.progress else { return };
-        if span.positions().end < group.end {
+        if end < group.end {
             return;
         }
         let Sequence { request, .. } = &lane.sequence;

@@ -60,6 +60,13 @@ pub fn tiny_on<B: Backend>(backend: B, config: EngineConfig) -> Engine<Local<B>>
     engine(network(backend, &folder), config)
 }
 
+/// The same, each launch started before the one before is collected.
+pub fn tiny_ahead(config: EngineConfig) -> Engine<Local<Cpu>> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let runner = Local::ahead(network(Cpu::new(1), &folder));
+    Engine::new(runner, config, Box::new(MonotonicClock::start())).unwrap()
+}
+
 /// The same on a ring of stages of uneven sizes, one for each backend.
 pub fn tiny_on_stages<B: Backend>(backends: Vec<B>, config: EngineConfig) -> Engine<Ring> {
     let stages = backends.into_iter().map(|backend| vec![backend]).collect();

@@ -22,12 +22,14 @@ use disjoint::Disjoint;
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
 use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
-use rotate::Rotation;
 use team::Team;
 
-use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{
+    Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
+};
 use crate::group::{Exchange, seats};
 use crate::kv::{KvRows, KvShape};
+use crate::report::Reported;
 
 /// How a [`Cpu`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +143,7 @@ impl Backend for Cpu {
     type Buffer = CpuBuffer;
     type Matrix = PackedMatrix;
     type KvCache = KvCache;
+    type Report<T: Reported> = Vec<T>;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::of(self.weights, self.isa)
@@ -173,6 +176,19 @@ impl Backend for Cpu {
     fn download(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
         to.clear();
         to.extend_from_slice(&from.data()[..rows * from.width()]);
+    }
+
+    fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {
+        Vec::with_capacity(values)
+    }
+
+    fn report(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
+        self.download(from, rows, to);
+    }
+
+    fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
+        std::mem::swap(report, to);
+        report.clear();
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {
@@ -266,17 +282,18 @@ impl Backend for Cpu {
     fn rotate_and_store(
         &self,
         qkv: &mut CpuBuffer,
-        bias: Option<&[f32]>,
-        rotary: &CpuBuffer,
+        rotation: Rotation<'_, CpuBuffer>,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, CpuBuffer>>,
         layer: usize,
         cache: &mut KvCache,
     ) {
-        let rotation = Rotation { bias, rotary: rotary.data() };
         let width = qkv.width();
         let qkv = RowsOf::new(qkv);
+        let has_stopped =
+            |i: usize| stopped.is_some_and(|Stopped { flags, rows }| flags.row(rows[i] as usize)[0] != 0.0);
         rotate::rotate_and_store(self.isa, rotation, rows, layer, cache, |rotate| {
-            self.each_row(rows.len(), width, &|i| rotate(i, qkv.row(i)));
+            self.each_row(rows.len(), width, &|i| rotate(i, qkv.row(i), has_stopped(i)));
         });
     }
 
@@ -296,17 +313,22 @@ impl Backend for Cpu {
         x: &mut CpuBuffer,
         residual: &CpuBuffer,
         Norm { weight, eps }: Norm<'_>,
-        latent: &mut CpuBuffer,
-        rows: Rows<'_>,
+        Commit { latents, rows, flags, stops }: Commit<'_, CpuBuffer>,
         changes: &mut Vec<LatentChange>,
     ) {
         changes.clear();
         changes.resize(rows.len(), LatentChange::default());
-        let (x, latent, to) = (RowsOf::new(x), RowsOf::new(latent), Disjoint::new(changes));
+        let (x, latents, to) = (RowsOf::new(x), RowsOf::new(latents), Disjoint::new(changes));
+        let flags = RowsOf::new(flags);
         self.each_row(rows.len(), weight.len(), &|i| {
-            let latent = latent.row(rows.index(i));
-            to.range(i, 1)[0] =
-                rowwise::add_norm_commit(self.isa, x.row(i), residual.row(i), weight, eps, latent);
+            let (row, x, residual) = (rows[i] as usize, x.row(i), residual.row(i));
+            let flag = &mut flags.row(row)[0];
+            if *flag != 0.0 {
+                return rowwise::add(x, residual);
+            }
+            let change = rowwise::add_norm_commit(self.isa, x, residual, weight, eps, latents.row(row));
+            *flag = f32::from(stops.get(i).copied().unwrap_or_default().is_met(&change));
+            to.range(i, 1)[0] = change;
         });
     }
 }

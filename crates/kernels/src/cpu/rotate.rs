@@ -1,36 +1,32 @@
 //! Rotary positions, and keys and values on their way into the cache.
 
+use super::buffer::CpuBuffer;
 use super::cache::KvCache;
 use super::isa::{Isa, by_isa};
 use super::simd::{LANES, Simd};
+use crate::backend::Rotation;
 use crate::kv::KvRows;
 
-/// What a launch rotates by.
-#[derive(Clone, Copy)]
-pub(super) struct Rotation<'a> {
-    /// Added to queries and keys before, `[2, width]`.
-    pub(super) bias: Option<&'a [f32]>,
-    /// `[positions, head_dim]`, a cosine and a sine per pair.
-    pub(super) rotary: &'a [f32],
-}
-
 /// See [`crate::Backend::rotate_and_store`]. `each` calls what it is given once for each of so many rows of so many values,
-/// with `qkv`'s row.
+/// with `qkv`'s row and whether it has stopped.
 pub(super) fn rotate_and_store(
     isa: Isa,
-    Rotation { bias, rotary }: Rotation<'_>,
+    Rotation { bias, angles }: Rotation<'_, CpuBuffer>,
     rows: KvRows<'_>,
     layer: usize,
     cache: &mut KvCache,
-    each: impl FnOnce(&(dyn Fn(usize, &mut [f32]) + Sync)),
+    each: impl FnOnce(&(dyn Fn(usize, &mut [f32], bool) + Sync)),
 ) {
     let (width, head_dim) = (cache.shape().heads * cache.shape().head_dim, cache.shape().head_dim);
     let cache = cache.writer();
-    each(&|i, qkv| {
+    each(&|i, qkv, has_stopped| {
         let row = &rows.rows[i];
         let (queries_keys, values) = qkv.split_at_mut(2 * width);
         let position = row.position as usize;
-        rotate(isa, queries_keys, bias, &rotary[position * head_dim..][..head_dim]);
+        rotate(isa, queries_keys, bias, &angles.row(position)[..head_dim]);
+        if has_stopped {
+            return;
+        }
         cache.store(rows.written_block(row), position, layer, &queries_keys[width..], values);
     });
 }

@@ -30,7 +30,7 @@ fn rms_norm_body(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 #[inline(always)]
-fn add(x: &mut [f32], residual: &[f32]) {
+pub(super) fn add(x: &mut [f32], residual: &[f32]) {
     for (x, residual) in x.iter_mut().zip(residual) {
         *x += residual;
     }

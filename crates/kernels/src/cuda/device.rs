@@ -13,12 +13,14 @@ pub trait Memory: Send + fmt::Debug {
     fn bytes(&self) -> usize;
 }
 
-/// A device. Everything runs in the order of the calls; only [`Device::download`] and [`Device::wait`] wait.
+/// A device. Everything runs in the order of the calls; only [`Device::download`], [`Device::landed`] and [`Device::wait`] wait.
 ///
 /// Operations panic where the device fails: there is nothing else that a tick could do.
 pub trait Device: Send + fmt::Debug + 'static {
     /// Its memory.
     type Memory: Memory;
+    /// Host memory for what it sends.
+    type Landing: Send + fmt::Debug;
 
     /// `bytes` of zeros.
     fn allocate(&self, bytes: usize) -> Self::Memory;
@@ -28,6 +30,13 @@ pub trait Device: Send + fmt::Debug + 'static {
     fn upload(&self, from: &[u8], to: &Self::Memory);
     /// Copies the start of `from` to `to`, after everything asked for before.
     fn download(&self, from: &Self::Memory, to: &mut [u8]);
+    /// Host memory for `bytes` that are sent; it grows with what is.
+    fn landing(&self, bytes: usize) -> Self::Landing;
+    /// Begins to copy the first `bytes` of `from` to the host, after everything asked for before. What was sent there before has
+    /// landed.
+    fn send(&self, from: &Self::Memory, bytes: usize, to: &mut Self::Landing);
+    /// What was last sent there. Waits for that, and for nothing asked for later.
+    fn landed<'a>(&self, landing: &'a mut Self::Landing) -> &'a [u8];
     /// Runs a kernel.
     ///
     /// # Safety

@@ -111,6 +111,7 @@ impl Memory for EmulatorMemory {
 
 impl Device for Emulator {
     type Memory = EmulatorMemory;
+    type Landing = Vec<u8>;
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
         let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
@@ -133,6 +134,19 @@ impl Device for Emulator {
         assert!(to.len() <= from.bytes, "{} bytes of {}", to.len(), from.bytes);
         // SAFETY: as above.
         unsafe { to.as_mut_ptr().copy_from_nonoverlapping(from.start(), to.len()) }
+    }
+
+    fn landing(&self, bytes: usize) -> Vec<u8> {
+        Vec::with_capacity(bytes)
+    }
+
+    fn send(&self, from: &EmulatorMemory, bytes: usize, to: &mut Vec<u8>) {
+        to.resize(bytes, 0);
+        self.download(from, to);
+    }
+
+    fn landed<'a>(&self, landing: &'a mut Vec<u8>) -> &'a [u8] {
+        landing
     }
 
     unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {

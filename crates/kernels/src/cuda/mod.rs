@@ -1,8 +1,8 @@
 //! The CUDA backend: own kernels, in `cuda/` beside `src/`, on one device and one stream, alone or as one rank of a group.
 //!
 //! Activations are f32. Weights, and with them keys and values, are f32 or bf16; products of bf16 go through the matrix units with
-//! sums in f32. Nothing is allocated in a tick once launches of its size were seen. What a tick waits for is what the trait
-//! returns: changes, logits, tokens.
+//! sums in f32. Nothing is allocated in a tick once launches of its size were seen. Operations are begun when their calls return;
+//! what they have to say (changes, logits, tokens) is waited for when it is received.
 
 mod buffer;
 mod bytes;
@@ -22,7 +22,7 @@ mod gpu;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use buffer::{CudaBuffer, CudaCache};
+pub use buffer::{CudaBuffer, CudaCache, CudaReport};
 pub use device::{Argument, Device, Grid, Kernel, Memory};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};

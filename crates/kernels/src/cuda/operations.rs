@@ -1,24 +1,26 @@
 //! The backend's operations: shapes are checked here, then kernels are launched.
 
 use super::Cuda;
-use super::buffer::{CudaBuffer, CudaCache};
+use super::buffer::{CudaBuffer, CudaCache, CudaReport};
 use super::bytes::{bytes, bytes_mut};
 use super::device::{Argument, Device, Grid, Kernel};
 use super::matrix::{CudaMatrix, Values};
 use super::product::{Epilogue, Input};
-use crate::backend::{Backend, LargestOutput, LatentChange, Norm, NormWeights, Rows};
+use crate::backend::{
+    Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
+};
 use crate::cpu::Arithmetic;
 use crate::kv::{KvRows, KvShape};
+use crate::report::Reported;
 
 /// Values of a head at most, and a multiple of two: see `attention.cu`.
 const MAX_HEAD_DIM: usize = 256;
-/// Numbers of a latent's change.
-const CHANGE_NUMBERS: usize = 4;
 
 impl<D: Device> Backend for Cuda<D> {
     type Buffer = CudaBuffer<D::Memory>;
     type Matrix = CudaMatrix<D::Memory>;
     type KvCache = CudaCache<D::Memory>;
+    type Report<T: Reported> = CudaReport<D::Landing, T>;
 
     fn arithmetic(&self) -> Arithmetic {
         match self.values {
@@ -79,6 +81,27 @@ impl<D: Device> Backend for Cuda<D> {
         }
     }
 
+    fn new_report<T: Reported>(&self, values: usize) -> Self::Report<T> {
+        CudaReport::new(&self.device, values)
+    }
+
+    fn report(&self, from: &Self::Buffer, rows: usize, to: &mut Self::Report<f32>) {
+        from.check(rows, from.width);
+        to.clear();
+        if rows > 0 {
+            to.send(&self.device, &from.memory, rows * from.width);
+        }
+    }
+
+    fn receive<T: Reported>(&self, report: &mut Self::Report<T>, to: &mut Vec<T>) {
+        to.clear();
+        report.take(&self.device, to);
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        true
+    }
+
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>) {
         from.check(rows.len(), to.width);
         let indices = self.scratch().rows(&self.device, rows, to.capacity);
@@ -104,7 +127,7 @@ impl<D: Device> Backend for Cuda<D> {
         x: &Self::Buffer,
         rows: usize,
         weight: &Self::Matrix,
-        largest: &mut Vec<LargestOutput>,
+        largest: &mut Self::Report<LargestOutput>,
     ) {
         largest.clear();
         if rows == 0 {
@@ -116,11 +139,7 @@ impl<D: Device> Backend for Cuda<D> {
         let out = Argument::start(keys);
         let input = Input { first: x, second: None, rows: Rows::First(rows) };
         self.multiply(&mut scratch, &input, weight, Epilogue::Largest, out);
-        let scratch = &mut *scratch;
-        scratch.keys_read.resize(rows, 0);
-        let keys = scratch.keys.reserve(&self.device, 8 * rows);
-        self.device.download(keys, bytes_mut(&mut scratch.keys_read));
-        largest.extend(scratch.keys_read.iter().map(|&key| largest_of(key)));
+        largest.send(&self.device, scratch.keys.reserve(&self.device, 8 * rows), rows);
     }
 
     fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
@@ -211,24 +230,33 @@ impl<D: Device> Backend for Cuda<D> {
     fn rotate_and_store(
         &self,
         qkv: &mut Self::Buffer,
-        bias: Option<&[f32]>,
-        rotary: &Self::Buffer,
+        Rotation { bias, angles }: Rotation<'_, Self::Buffer>,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, Self::Buffer>>,
         layer: usize,
         cache: &mut Self::KvCache,
     ) {
         let width = cache.width();
         qkv.check(rows.len(), 3 * width);
         let positions = rows.rows.iter().map(|row| row.position as usize + 1).max().unwrap_or(0);
-        rotary.check(positions, cache.shape.head_dim);
+        angles.check(positions, cache.shape.head_dim);
         assert!(bias.is_none_or(|bias| bias.len() == 2 * width), "a bias is not [2, {width}]");
         let mut scratch = self.scratch();
         let bias =
             bias.map_or(Argument::NULL, |bias| Argument::start(scratch.constants.get(&self.device, bias)));
         let [plan, _] = scratch.plan.get(&self.device, rows, cache.shape);
+        let [flags, latents] = match stopped {
+            Some(Stopped { flags, rows: latents }) => {
+                assert_eq!(latents.len(), rows.len(), "a latent for each row");
+                flags.check(0, 1);
+                [flags.start(), scratch.indices(&self.device, latents, flags.capacity)]
+            }
+            None => [Argument::NULL; 2],
+        };
         let [layers, layer, heads, head_dim] = cache.arguments(layer);
         let values = Argument::start(&cache.memory);
-        let arguments = [qkv.start(), bias, rotary.start(), plan, layers, layer, heads, head_dim, values];
+        let arguments =
+            [qkv.start(), bias, angles.start(), plan, flags, latents, layers, layer, heads, head_dim, values];
         let kernel = match self.values {
             Values::F32 => Kernel::RotateAndStoreF32,
             Values::Bf16 => Kernel::RotateAndStoreBf16,
@@ -265,9 +293,8 @@ impl<D: Device> Backend for Cuda<D> {
         x: &mut Self::Buffer,
         residual: &Self::Buffer,
         Norm { weight, eps }: Norm<'_>,
-        latent: &mut Self::Buffer,
-        rows: Rows<'_>,
-        changes: &mut Vec<LatentChange>,
+        Commit { latents, rows, flags, stops }: Commit<'_, Self::Buffer>,
+        changes: &mut Self::Report<LatentChange>,
     ) {
         changes.clear();
         if rows.is_empty() {
@@ -275,19 +302,26 @@ impl<D: Device> Backend for Cuda<D> {
         }
         x.check(rows.len(), weight.len());
         residual.check(rows.len(), weight.len());
-        latent.check(0, weight.len());
+        latents.check(0, weight.len());
+        flags.check(latents.capacity, 1);
         let scratch = &mut *self.scratch();
-        let indices = scratch.rows(&self.device, rows, latent.capacity);
+        let indices = scratch.indices(&self.device, rows, latents.capacity);
+        let stops = if stops.is_empty() {
+            Argument::NULL
+        } else {
+            assert_eq!(stops.len(), rows.len(), "a stop for each row");
+            scratch.stop_words.clear();
+            scratch.stop_words.extend(stops.iter().flat_map(stop_words));
+            Argument::start(scratch.stops.upload(&self.device, &scratch.stop_words))
+        };
         let constant = Argument::start(scratch.constants.get(&self.device, weight));
-        let numbers = CHANGE_NUMBERS * rows.len();
-        let on_device = scratch.changes.reserve(&self.device, 4 * numbers);
+        let on_device = scratch.changes.reserve(&self.device, LatentChange::BYTES * rows.len());
         let (width, out) = (Argument::count(weight.len()), Argument::start(on_device));
+        let (latents, flags) = (latents.start(), flags.start());
         let arguments =
-            [x.start(), residual.start(), constant, eps.into(), width, latent.start(), indices, out];
+            [x.start(), residual.start(), constant, eps.into(), width, latents, indices, flags, stops, out];
         self.run_rows(Kernel::AddNormCommit, rows.len(), &arguments);
-        scratch.changes_read.resize(numbers, 0.0);
-        self.device.download(on_device, bytes_mut(&mut scratch.changes_read));
-        changes.extend(scratch.changes_read.as_chunks::<CHANGE_NUMBERS>().0.iter().map(change));
+        changes.send(&self.device, on_device, rows.len());
     }
 }
 
@@ -300,19 +334,11 @@ impl<D: Device> Cuda<D> {
     }
 }
 
-/// What a key of `epilogue.cu` says; zero is that of a row without any number.
-fn largest_of(key: u64) -> LargestOutput {
-    const SIGN: u32 = 1 << 31;
-    if key == 0 {
-        return LargestOutput { output: 0, value: f32::NAN };
+/// `Stop` of `norms.cu`.
+fn stop_words(stop: &Stop) -> [u64; 2] {
+    match *stop {
+        Stop::Never => [0, 0],
+        Stop::RelativeDifference(limit) => [limit.to_bits(), 1],
+        Stop::CosineDistance(limit) => [limit.to_bits(), 2],
     }
-    let ordered = (key >> 32) as u32;
-    let bits = if ordered & SIGN == 0 { !ordered } else { ordered ^ SIGN };
-    LargestOutput { output: !(key as u32), value: f32::from_bits(bits) }
-}
-
-/// A change in the order in which the kernel writes it.
-fn change(numbers: &[f32; CHANGE_NUMBERS]) -> LatentChange {
-    let [difference_squared, current_squared, previous_squared, dot] = *numbers;
-    LatentChange { difference_squared, current_squared, previous_squared, dot }
 }

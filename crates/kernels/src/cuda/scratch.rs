@@ -10,17 +10,21 @@ use crate::backend::Rows;
 #[derive(Debug)]
 pub(super) struct Scratch<D: Device> {
     /// Indices of rows, or tokens.
-    pub(super) indices: Growing<D>,
+    indices: Growing<D>,
+    /// The same on the host: operations of a launch come with the same ones.
+    last_indices: Vec<u32>,
     /// Rows on their way to where they belong.
     pub(super) values: Growing<D>,
     /// Inputs of a product as it reads them.
     pub(super) inputs: Growing<D>,
     /// Largest outputs by row.
     pub(super) keys: Growing<D>,
-    pub(super) keys_read: Vec<u64>,
     /// How latents moved.
     pub(super) changes: Growing<D>,
-    pub(super) changes_read: Vec<f32>,
+    /// By what rows stop.
+    pub(super) stops: Growing<D>,
+    /// The same on the host, kept for its memory.
+    pub(super) stop_words: Vec<u64>,
     /// What each rank has of a sum.
     pub(super) parts: Growing<D>,
     pub(super) constants: Constants<D>,
@@ -31,12 +35,13 @@ impl<D: Device> Default for Scratch<D> {
     fn default() -> Self {
         Self {
             indices: Growing::default(),
+            last_indices: Vec::new(),
             values: Growing::default(),
             inputs: Growing::default(),
             keys: Growing::default(),
-            keys_read: Vec::new(),
             changes: Growing::default(),
-            changes_read: Vec::new(),
+            stops: Growing::default(),
+            stop_words: Vec::new(),
             parts: Growing::default(),
             constants: Constants::default(),
             plan: Plan::default(),
@@ -63,6 +68,11 @@ impl<D: Device> Scratch<D> {
     pub(super) fn indices(&mut self, device: &D, indices: &[u32], limit: usize) -> Argument {
         let largest = indices.iter().max().map_or(0, |&index| index as usize);
         assert!(largest < limit, "index {largest} of {limit}");
-        Argument::start(self.indices.upload(device, indices))
+        if self.last_indices != indices {
+            self.indices.upload(device, indices);
+            self.last_indices.clear();
+            self.last_indices.extend_from_slice(indices);
+        }
+        Argument::start(self.indices.reserve(device, size_of_val(indices)))
     }
 }

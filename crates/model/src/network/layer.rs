@@ -1,6 +1,6 @@
 //! One sandwich block: attention and MLP, each with a norm before it and one after its residual.
 
-use windlass_kernels::{Backend, KvRows, LatentChange, Norm, NormWeights, Rows};
+use windlass_kernels::{Backend, Commit, KvRows, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped};
 
 use super::Network;
 use crate::config::ModelConfig;
@@ -24,8 +24,18 @@ pub(super) struct Layer<B: Backend> {
 pub(super) enum Finish<'a, B: Backend> {
     /// They stay in `x`.
     Keep,
-    /// Into their latents; `changes` is replaced by how far each moved.
-    Commit { latents: &'a mut B::Buffer, rows: Rows<'a>, changes: &'a mut Vec<LatentChange> },
+    /// Into their latents, but for those that have stopped; reports how far each moved.
+    Commit { commit: Commit<'a, B::Buffer>, changes: &'a mut B::Report<LatentChange> },
+}
+
+impl<B: Backend> Finish<'_, B> {
+    /// Who has stopped, where that matters.
+    fn stopped(&self) -> Option<Stopped<'_, B::Buffer>> {
+        match self {
+            Self::Keep => None,
+            Self::Commit { commit, .. } => Some(Stopped { flags: commit.flags, rows: commit.rows }),
+        }
+    }
 }
 
 /// What comes after a layer.
@@ -107,35 +117,49 @@ impl<B: Backend> Layer<B> {
         let (first, last) = (&layers[0], layers.len() - 1);
         backend.rms_norm(x, Rows::First(rows.len()), &first.norm_1, eps, &mut scratch.normed);
         for (i, layer) in layers[..last].iter().enumerate() {
-            let after = After::Layer(&layers[i + 1].norm_1);
-            layer.forward(network, x, scratch, cache, rows, kv_layer + i, after);
+            layer.attend(network, x, scratch, cache, rows, finish.stopped(), kv_layer + i);
+            layer.feed_forward(network, x, scratch, rows.len(), After::Layer(&layers[i + 1].norm_1));
         }
-        layers[last].forward(network, x, scratch, cache, rows, kv_layer + last, After::Finish(finish));
+        layers[last].attend(network, x, scratch, cache, rows, finish.stopped(), kv_layer + last);
+        layers[last].feed_forward(network, x, scratch, rows.len(), After::Finish(finish));
     }
 
-    /// `x`, whose first norm is in `scratch`, through the layer, in place. Leaves the next layer's first norm in `scratch`,
-    /// where there is one.
+    /// `x`, whose first norm is in `scratch`, through the attention, in place. Leaves the norm behind it in `scratch`.
     #[expect(clippy::too_many_arguments, reason = "what all layers share, and what this one has of its own")]
-    fn forward(
+    fn attend(
         &self,
         network: &Network<B>,
         x: &mut B::Buffer,
         scratch: &mut Scratch<B>,
         cache: &mut B::KvCache,
         rows: KvRows<'_>,
+        stopped: Option<Stopped<'_, B::Buffer>>,
         kv_layer: usize,
-        after: After<'_, '_, B>,
     ) {
         let (backend, eps, count) = (&network.backend, network.config.norm_eps as f32, rows.len());
-        let Scratch { normed, projected, qkv, attended, gated } = scratch;
+        let Scratch { normed, projected, qkv, attended, .. } = scratch;
+        let rotation = Rotation { bias: self.qk_bias.as_deref(), angles: &network.rotary };
 
         backend.matmul(normed, count, &self.wqkv, qkv);
-        backend.rotate_and_store(qkv, self.qk_bias.as_deref(), &network.rotary, rows, kv_layer, cache);
+        backend.rotate_and_store(qkv, rotation, rows, stopped, kv_layer, cache);
         backend.attention(qkv, rows, kv_layer, cache, attended);
         backend.matmul(attended, count, &self.proj, projected);
         backend.all_reduce(projected, count);
         let weights = NormWeights { first: &self.norm_2, next: &self.norm_3, eps };
         backend.add_norm_norm(x, projected, count, weights, normed);
+    }
+
+    /// The same through the feed-forward. Leaves the next layer's first norm in `scratch`, where there is one.
+    fn feed_forward(
+        &self,
+        network: &Network<B>,
+        x: &mut B::Buffer,
+        scratch: &mut Scratch<B>,
+        count: usize,
+        after: After<'_, '_, B>,
+    ) {
+        let (backend, eps) = (&network.backend, network.config.norm_eps as f32);
+        let Scratch { normed, projected, gated, .. } = scratch;
 
         backend.gated(normed, count, &self.fc, gated);
         backend.matmul(gated, count, &self.mlp_proj, projected);
@@ -146,9 +170,9 @@ impl<B: Backend> Layer<B> {
                 backend.add_norm_norm(x, projected, count, weights, normed);
             }
             After::Finish(Finish::Keep) => backend.add_rms_norm(x, projected, count, &self.norm_4, eps),
-            After::Finish(Finish::Commit { latents, rows, changes }) => {
+            After::Finish(Finish::Commit { commit, changes }) => {
                 let norm = Norm { weight: &self.norm_4, eps };
-                backend.add_norm_commit(x, projected, norm, latents, rows, changes);
+                backend.add_norm_commit(x, projected, norm, commit, changes);
             }
         }
     }

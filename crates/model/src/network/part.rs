@@ -127,18 +127,18 @@ impl<B: Backend> Network<B> {
     }
 
     /// This part's layers of one core iteration. `input`, `[rows, hidden]`, is what the part before left; `output` is replaced by
-    /// what the one behind goes on with: behind the last, where `changes` is replaced by how far latents moved, that is the
-    /// new latents. The whole in one part has neither.
+    /// what the one behind goes on with: behind the last, which reports how far latents moved, that is the new latents. The whole
+    /// in one part has neither.
     pub(crate) fn core_part(
         &self,
         workspace: &mut Workspace<B>,
         launch: Launch<'_>,
         input: &[f32],
         output: &mut Vec<f32>,
-        changes: &mut Vec<LatentChange>,
+        changes: &mut B::Report<LatentChange>,
     ) {
         if self.is_first() && self.is_last() {
-            return self.core(workspace, launch, changes);
+            return self.core(workspace, launch, &[], changes);
         }
         let count = launch.kv.len();
         if self.is_first() {
@@ -146,15 +146,14 @@ impl<B: Backend> Network<B> {
         } else {
             self.backend.upload(input, &mut workspace.x, Rows::First(count));
         }
-        let Workspace { latents, cache, x: on_device, scratch, .. } = workspace;
         if self.is_last() {
-            let finish = Finish::Commit { latents, rows: launch.rows(), changes };
-            Layer::forward_all(&self.core, self, on_device, scratch, cache, launch.kv, 0, finish);
+            self.finish_core(workspace, launch, &[], changes);
             // Rows of a table, times one: the same bits.
-            self.backend.embed(latents, launch.latents, 1.0, on_device);
+            self.backend.embed(&workspace.latents, launch.latents, 1.0, &mut workspace.x);
         } else {
-            Layer::forward_all(&self.core, self, on_device, scratch, cache, launch.kv, 0, Finish::Keep);
+            let Workspace { cache, x, scratch, .. } = workspace;
+            Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
         }
-        self.backend.download(on_device, count, output);
+        self.backend.download(&workspace.x, count, output);
     }
 }

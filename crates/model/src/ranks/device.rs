@@ -5,6 +5,8 @@ use windlass_kernels::{Backend, KvRow, KvRows, KvTable, LatentChange};
 use super::follower::HeadPart;
 use super::order::{Order, Step};
 use crate::network::{Capacity, Launch, Network, Workspace};
+use crate::reports::Reports;
+use crate::runner::Wanted;
 
 /// What a device made of its last order of a kind.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,6 +35,7 @@ pub struct Device<B: Backend> {
     tables: Vec<KvTable>,
     latents: Vec<u32>,
     rows: Vec<KvRow>,
+    reports: Reports<B>,
     /// Of the last core and the last coda.
     pub(crate) outcome: Outcome,
 }
@@ -42,6 +45,7 @@ impl<B: Backend> Device<B> {
     pub fn new(network: Network<B>) -> Self {
         Self {
             workspace: network.workspace(Capacity::NOTHING),
+            reports: Reports::new(network.backend(), Capacity::NOTHING),
             network,
             tables: Vec::new(),
             latents: Vec::new(),
@@ -62,13 +66,14 @@ impl<B: Backend> Device<B> {
     /// Does as told, together with all ranks that have the same layers.
     pub fn obey(&mut self, order: &Order) {
         self.note(order);
-        let Self { network, workspace, tables, latents, rows, outcome } = self;
+        let Self { network, workspace, tables, latents, rows, reports, outcome } = self;
         let Outcome { values, changes, head } = outcome;
         let launch = Launch { latents, kv: KvRows { rows, tables } };
         match order.step {
             Step::Allocate(capacity) => {
                 *workspace = network.workspace(Capacity::NOTHING);
                 *workspace = network.workspace(capacity);
+                *reports = Reports::new(network.backend(), capacity);
                 latents.reserve(capacity.rows);
                 rows.reserve(capacity.rows);
                 self.outcome.reserve(capacity.rows, network.config().hidden);
@@ -79,10 +84,14 @@ impl<B: Backend> Device<B> {
             // The last stage compares the new latents with them.
             Step::Prelude if !network.is_last() => {}
             Step::Prelude | Step::Latents => network.set_latents(workspace, &order.values, latents),
-            Step::Core => network.core_part(workspace, launch, &order.values, values, changes),
+            Step::Core => {
+                network.core_part(workspace, launch, &order.values, values, &mut reports.changes);
+                network.receive_changes(reports, changes);
+            }
             Step::Coda => {
-                network.coda(workspace, launch, &order.logits, &mut head.logits);
-                network.most_likely(workspace, &order.most_likely, &mut head.most_likely);
+                let wanted = Wanted { logits: &order.logits, most_likely: &order.most_likely };
+                network.coda_and_head(workspace, launch, wanted, reports);
+                network.receive_head(reports, head);
             }
         }
     }

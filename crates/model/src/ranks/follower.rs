@@ -23,6 +23,13 @@ impl HeadPart {
     pub(crate) fn reserve(&mut self, rows: usize) {
         self.most_likely.reserve(rows);
     }
+
+    /// Replaces `logits` and `most_likely` by what is here.
+    pub(crate) fn hand_over(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
+        std::mem::swap(logits, &mut self.logits);
+        most_likely.clear();
+        most_likely.extend(self.most_likely.iter().map(|token| token.output));
+    }
 }
 
 /// A rank's network, or its part of a stage.

@@ -64,13 +64,20 @@ impl Costs {
         let tables = [table];
         let launch = |rows| Launch { latents: &latents, kv: KvRows { rows, tables: &tables } };
         let (tokens, initial) = (vec![0; rows], vec![0.5; rows * network.config().hidden]);
-        let (mut changes, mut logits) = (Vec::new(), Vec::new());
+        let backend = network.backend();
+        let (mut changes, mut logits) = (backend.new_report(rows), backend.new_report(0));
         let prelude = median_time(|| {
             network.prelude(&mut workspace, &tokens, &initial, launch(&ends));
-            network.wait();
+            backend.wait();
         });
-        let iteration = median_time(|| network.core(&mut workspace, launch(&core), &mut changes));
-        let coda = median_time(|| network.coda(&mut workspace, launch(&ends), &latents, &mut logits));
+        let iteration = median_time(|| {
+            network.core(&mut workspace, launch(&core), &[], &mut changes);
+            backend.wait();
+        });
+        let coda = median_time(|| {
+            network.coda(&mut workspace, launch(&ends), &latents, &mut logits);
+            backend.wait();
+        });
         Self {
             layer: prelude,
             adapter: iteration.saturating_sub(prelude),

@@ -5,6 +5,7 @@
 
 mod compiler;
 mod driver;
+mod landing;
 mod nccl;
 mod pinned;
 mod survey;
@@ -15,8 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, thread};
 
-use cudarc::driver::result::{self, DriverError, ctx, module, primary_ctx, stream};
-use cudarc::driver::sys::{CUcontext, CUdevice, CUfunction, CUmodule, CUresult, CUstream, cuStreamQuery};
+use cudarc::driver::result::{self, DriverError, ctx, event, module, primary_ctx, stream};
+use cudarc::driver::sys::{
+    CUcontext, CUdevice, CUevent, CUfunction, CUmodule, CUresult, CUstream, cuEventQuery, cuStreamQuery,
+};
 
 use super::device::{Argument, Device, Grid, Kernel, Memory};
 use crate::cuda_error::CudaError;
@@ -24,6 +27,7 @@ use crate::gpu_config::GpuConfig;
 use crate::group::Loss;
 pub use compiler::compile;
 use driver::{ok, to};
+use landing::GpuLanding;
 use nccl::Communicator;
 pub use nccl::GroupId;
 use pinned::Pinned;
@@ -127,6 +131,16 @@ impl Gpu {
         &self.info
     }
 
+    fn pinned(&self) -> MutexGuard<'_, Pinned> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the device has done everything, which has then read all that was put for it.
+    fn finish(&self, pinned: &mut Pinned) {
+        self.context.synchronize();
+        pinned.has_read(pinned.put_so_far());
+    }
+
     /// Bytes of its memory that are free.
     pub fn free_bytes(&self) -> u64 {
         self.context.bind();
@@ -162,16 +176,35 @@ impl Context {
         self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the stream has done everything. Where it waits for a rank that is lost, ends that.
+    /// Waits until the stream has done everything.
     fn finish(&self) -> Result<(), Unfinished> {
+        let stream = self.stream;
+        // SAFETY: the stream is this context's.
+        self.wait(|| unsafe { stream::synchronize(stream) }, || unsafe { cuStreamQuery(stream) })
+    }
+
+    /// Waits until the stream has done everything before this event.
+    ///
+    /// # Safety
+    /// It was recorded on the stream.
+    unsafe fn reach(&self, event: CUevent) -> Result<(), Unfinished> {
+        // SAFETY: the caller vouches for the event.
+        self.wait(|| unsafe { event::synchronize(event) }, || unsafe { cuEventQuery(event) })
+    }
+
+    /// Waits by `synchronize`, or where others could be waited for in vain by asking again and again; what waits for a rank that is
+    /// lost is ended.
+    fn wait(
+        &self,
+        synchronize: impl FnOnce() -> Result<(), DriverError>,
+        query: impl Fn() -> CUresult,
+    ) -> Result<(), Unfinished> {
         let mut communicator = self.communicator();
         let Some(place) = communicator.as_ref() else {
-            // SAFETY: the stream is this context's.
-            return unsafe { stream::synchronize(self.stream) }.map_err(Unfinished::Failed);
+            return synchronize().map_err(Unfinished::Failed);
         };
         loop {
-            // SAFETY: as above.
-            match unsafe { cuStreamQuery(self.stream) } {
+            match query() {
                 CUresult::CUDA_ERROR_NOT_READY if place.is_lost() => {
                     communicator.take();
                     return Err(Unfinished::Lost);
@@ -182,15 +215,20 @@ impl Context {
         }
     }
 
-    /// The same.
+    /// Waits until the stream has done everything.
     ///
     /// # Panics
     /// If it cannot.
     fn synchronize(&self) {
-        match self.finish() {
-            Ok(()) => {}
-            Err(Unfinished::Lost) => panic!("a rank is lost, and with it the group"),
-            Err(Unfinished::Failed(error)) => ok("finish its work", Err(error)),
+        self.finish().unwrap_or_else(Unfinished::panic);
+    }
+}
+
+impl Unfinished {
+    fn panic(self) {
+        match self {
+            Self::Lost => panic!("a rank is lost, and with it the group"),
+            Self::Failed(error) => ok("finish its work", Err(error)),
         }
     }
 }
@@ -251,6 +289,7 @@ impl Drop for GpuMemory {
 
 impl Device for Gpu {
     type Memory = GpuMemory;
+    type Landing = GpuLanding;
 
     fn allocate(&self, bytes: usize) -> GpuMemory {
         self.context.bind();
@@ -273,18 +312,16 @@ impl Device for Gpu {
     fn upload(&self, from: &[u8], to: &GpuMemory) {
         assert!(from.len() <= to.bytes, "{} bytes to {}", from.len(), to.bytes);
         self.context.bind();
-        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pinned = self.pinned();
         if from.len() > Pinned::BYTES {
             // SAFETY: the memory has as many bytes, and `from` is borrowed until the stream was waited for.
             ok("copy to the device", unsafe {
                 result::memcpy_htod_async(to.address, from, self.context.stream)
             });
-            self.context.synchronize();
-            return pinned.reset();
+            return self.finish(&mut pinned);
         }
         if !pinned.has_room(from.len()) {
-            self.context.synchronize();
-            pinned.reset();
+            self.finish(&mut pinned);
         }
         let place = pinned.put(from);
         // SAFETY: the memory has as many bytes, and the place is not written again before the stream was waited for.
@@ -300,8 +337,33 @@ impl Device for Gpu {
         ok("copy from the device", unsafe {
             result::memcpy_dtoh_async(to, from.address, self.context.stream)
         });
-        self.context.synchronize();
-        self.pinned.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        self.finish(&mut self.pinned());
+    }
+
+    fn landing(&self, bytes: usize) -> GpuLanding {
+        self.context.bind();
+        ok("pin memory", GpuLanding::new(&self.context, bytes))
+    }
+
+    fn send(&self, from: &GpuMemory, bytes: usize, to: &mut GpuLanding) {
+        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
+        self.context.bind();
+        to.begin(bytes);
+        to.put = self.pinned().put_so_far();
+        let (stream, arrival) = (self.context.stream, to.arrival);
+        // SAFETY: the memory has as many bytes, and the place is not read, written or freed before the event was reached.
+        ok("copy from the device", unsafe {
+            result::memcpy_dtoh_async(to.bytes(), from.address, stream)
+                .and_then(|()| event::record(arrival, stream))
+        });
+    }
+
+    fn landed<'a>(&self, landing: &'a mut GpuLanding) -> &'a [u8] {
+        self.context.bind();
+        // SAFETY: it was recorded when this was sent.
+        unsafe { self.context.reach(landing.arrival) }.unwrap_or_else(Unfinished::panic);
+        self.pinned().has_read(landing.put);
+        landing.bytes()
     }
 
     unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {

@@ -1,0 +1,53 @@
+//! What launches report, from their start until it is wanted.
+
+use windlass_kernels::{Backend, LargestOutput, LatentChange};
+
+use crate::network::{Capacity, Launch, Network, Workspace};
+use crate::ranks::HeadPart;
+use crate::runner::Wanted;
+
+/// What a core and a coda report; used again and again, for its memory.
+pub(crate) struct Reports<B: Backend> {
+    pub(crate) changes: B::Report<LatentChange>,
+    logits: B::Report<f32>,
+    most_likely: B::Report<LargestOutput>,
+}
+
+impl<B: Backend> Reports<B> {
+    /// With room for launches of that capacity. Rows of logits are long, and seldom wanted: they grow.
+    pub(crate) fn new(backend: &B, capacity: Capacity) -> Self {
+        Self {
+            changes: backend.new_report(capacity.rows),
+            logits: backend.new_report(0),
+            most_likely: backend.new_report(capacity.rows),
+        }
+    }
+}
+
+impl<B: Backend> Network<B> {
+    /// Runs the coda, and the head where it is wanted.
+    pub(crate) fn coda_and_head(
+        &self,
+        workspace: &mut Workspace<B>,
+        launch: Launch<'_>,
+        wanted: Wanted<'_>,
+        reports: &mut Reports<B>,
+    ) {
+        self.coda(workspace, launch, wanted.logits, &mut reports.logits);
+        self.most_likely(workspace, wanted.most_likely, &mut reports.most_likely);
+    }
+
+    /// Replaces `changes` by what a core reported. Waits for it.
+    pub(crate) fn receive_changes(&self, reports: &mut Reports<B>, changes: &mut Vec<LatentChange>) {
+        self.backend().receive(&mut reports.changes, changes);
+    }
+
+    /// Replaces `head` by what a coda reported. Waits for it.
+    pub(crate) fn receive_head(&self, reports: &mut Reports<B>, head: &mut HeadPart) {
+        self.backend().receive(&mut reports.logits, &mut head.logits);
+        self.backend().receive(&mut reports.most_likely, &mut head.most_likely);
+        for token in &mut head.most_likely {
+            token.output += self.shard().vocabulary.start as u32;
+        }
+    }
+}
