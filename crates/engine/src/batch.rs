@@ -8,7 +8,7 @@ mod under_way;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use windlass_kernels::{KvTable, Stop};
+use windlass_kernels::{Draw, Draws, KvTable, LogitChange, Stop};
 use windlass_model::latent::fill_initial_latent;
 use windlass_model::{Part, Runner, Wanted};
 
@@ -52,6 +52,12 @@ pub(crate) struct Batch {
     wanted: Vec<u32>,
     /// Rows of the coda launch that need the most likely token alone.
     greedy: Vec<u32>,
+    /// Rows of the coda launch that need a drawn token, how each is drawn, and what that changes of their logits.
+    drawn: Vec<u32>,
+    draws: Vec<Draw>,
+    changes: Vec<LogitChange>,
+    /// Whether tokens can be drawn where the logits are.
+    can_draw: bool,
     rows: LaunchRows,
 }
 
@@ -79,20 +85,29 @@ enum Wants {
     Nothing,
     /// The most likely token: its request looks at nothing else.
     MostLikely,
+    /// A token drawn where the logits are.
+    Drawn,
     Logits,
 }
 
 impl Wants {
-    /// What the next token of a request is drawn from.
-    fn for_token(request: &Request) -> Self {
-        let looks_at_logits = request.logprobs.is_some() || request.report_logits;
-        if request.sampling.is_plainly_greedy() && !looks_at_logits { Self::MostLikely } else { Self::Logits }
+    /// What the next token of a request comes from; `draws`: one can be drawn where the logits are.
+    fn for_token(request: &Request, draws: bool) -> Self {
+        if request.logprobs.is_some() || request.report_logits {
+            Self::Logits
+        } else if request.sampling.is_plainly_greedy() {
+            Self::MostLikely
+        } else if draws {
+            Self::Drawn
+        } else {
+            Self::Logits
+        }
     }
 }
 
 impl Batch {
     /// With room for launches of so many rows, so that none allocates.
-    pub(crate) fn new(config: &EngineConfig, rows: usize, runs_ahead: bool) -> Self {
+    pub(crate) fn new<R: Runner>(config: &EngineConfig, rows: usize, runs_ahead: bool, runner: &R) -> Self {
         /// A core and a coda of this tick and of the last.
         const MOST_UNDER_WAY: usize = 4;
         let lanes = config.max_lanes;
@@ -109,6 +124,10 @@ impl Batch {
             departures: Vec::with_capacity(lanes),
             wanted: Vec::with_capacity(lanes),
             greedy: Vec::with_capacity(lanes),
+            drawn: Vec::with_capacity(lanes),
+            draws: Vec::with_capacity(lanes),
+            changes: Vec::new(),
+            can_draw: runner.draws(),
             rows: LaunchRows::new(rows),
         }
     }
@@ -244,13 +263,13 @@ impl Batch {
 
     /// Counts the iteration that was started, and notes who goes through the coda behind it, as far as that is known.
     fn advance(&mut self, flights: &mut Vec<Flight>) {
-        let Self { lanes, plan, departures, .. } = self;
+        let Self { lanes, plan, departures, can_draw, .. } = self;
         flights.clear();
         for &span in &*plan {
             let lane = &mut lanes[span.lane];
             let rows = lane.iterating(span).count();
             let generated = lane.sequence.generated();
-            let token_from = Wants::for_token(&lane.sequence.request);
+            let token_from = Wants::for_token(&lane.sequence.request, *can_draw);
             let (from, count) = (span.from, span.count);
             let mut depart = |wants| departures.push(Departure { lane: Some(span.lane), from, count, wants });
             let depth = match &mut lane.progress {
@@ -316,10 +335,11 @@ impl Batch {
 
     /// Adds the rows that waited to leave to the departures, if they wait no longer.
     fn leave<R: Runner>(&mut self, shared: &Shared<R>) {
-        let Self { lanes, scheduler, departures, .. } = self;
+        let Self { lanes, scheduler, departures, can_draw, .. } = self;
         let leave = scheduler.leave(lanes, !departures.is_empty(), &shared.costs);
         for (index, lane) in lanes.iter_mut().enumerate() {
-            let (from, wants) = (lane.sequence.settled(), Wants::for_token(&lane.sequence.request));
+            let (from, wants) =
+                (lane.sequence.settled(), Wants::for_token(&lane.sequence.request, *can_draw));
             if let Progress::Decode { row, .. } = &mut lane.progress
                 && let DecodingRow::Waiting(waited) = row
             {
@@ -334,22 +354,35 @@ impl Batch {
 
     /// Starts the coda for the departing rows.
     fn start_coda<R: Runner>(&mut self, shared: &mut Shared<R>) {
-        let Self { lanes, departures, wanted, greedy, rows, .. } = self;
+        let Self { lanes, departures, wanted, greedy, drawn, draws, changes, rows, .. } = self;
         let start = shared.clock.now();
-        wanted.clear();
-        greedy.clear();
+        for list in [&mut *wanted, greedy, drawn] {
+            list.clear();
+        }
+        draws.clear();
+        changes.clear();
+        let draws_any = departures.iter().any(|departure| departure.wants == Wants::Drawn);
         let mut count = 0;
-        for departure in &*departures {
+        for departure in &mut *departures {
             count += departure.count as u32;
-            match departure.wants {
-                Wants::Nothing => {}
-                Wants::MostLikely => greedy.push(count - 1),
-                Wants::Logits => wanted.push(count - 1),
+            // The most likely tokens are drawn along with others, where there are some, so that the head runs once.
+            if departure.wants == Wants::MostLikely && draws_any {
+                departure.wants = Wants::Drawn;
+            }
+            match (departure.wants, departure.lane) {
+                (Wants::MostLikely, _) => greedy.push(count - 1),
+                (Wants::Logits, _) => wanted.push(count - 1),
+                (Wants::Drawn, Some(lane)) => {
+                    drawn.push(count - 1);
+                    draws.push(lanes[lane].sequence.next_draw(changes));
+                }
+                (Wants::Nothing, _) | (Wants::Drawn, None) => {}
             }
         }
         rows.ends(lanes, departures.iter().filter_map(Departure::span));
         shared.counters.coda_rows_total += rows.len() as u64;
-        let head = Wanted { logits: wanted, most_likely: greedy };
+        let draws = Draws { rows: draws, changes };
+        let head = Wanted { logits: wanted, most_likely: greedy, drawn, draws };
         shared.runner.start_coda(rows.launch(&shared.memory.tables), head);
         let mut launch = self.spare.pop().expect("memory for every launch there can be");
         launch.flights.clear();

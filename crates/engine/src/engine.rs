@@ -92,7 +92,7 @@ impl<R: Runner> Engine<R> {
         Self {
             waiting: Waiting::default(),
             complete: Vec::new(),
-            batches: (0..batches).map(|_| Batch::new(&config, capacity.rows, runs_ahead)).collect(),
+            batches: (0..batches).map(|_| Batch::new(&config, capacity.rows, runs_ahead, &runner)).collect(),
             order: (0..batches).collect(),
             runs_ahead,
             lacks_blocks: false,

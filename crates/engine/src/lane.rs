@@ -242,6 +242,12 @@ impl Lane {
         leaves
     }
 
+    /// Takes a token that was drawn elsewhere.
+    pub(crate) fn take(&mut self, token: u32) -> TokenOutput {
+        self.sequence.sampler.note(token);
+        TokenOutput { token, ..TokenOutput::default() }
+    }
+
     /// Draws the next token from the row's `logits`, and reports of them what was asked for.
     pub(crate) fn draw(&mut self, logits: &[f32], scratch: &mut SamplerScratch) -> TokenOutput {
         let Sequence { sampler, tokens, request, .. } = &mut self.sequence;

@@ -1,10 +1,9 @@
-//! From logits to a token.
+//! What a sequence's tokens are drawn by.
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use windlass_model::exit::argmax;
-use windlass_model::random::{Stream, draw, uniform};
+use windlass_kernels::{Draw, DrawScratch, LogitChange, draw};
+use windlass_model::random::{Stream, draw as random};
 
 use crate::request::Sampling;
 
@@ -21,15 +20,8 @@ pub(crate) struct Sampler {
 pub(crate) struct SamplerScratch {
     /// After bias and penalties, `[vocabulary]`.
     logits: Vec<f32>,
-    candidates: Vec<Candidate>,
-}
-
-/// A token that may be drawn.
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    token: u32,
-    /// Its logit, then its probability over that of the most likely token.
-    weight: f64,
+    changes: Vec<LogitChange>,
+    draw: DrawScratch,
 }
 
 impl Sampler {
@@ -38,22 +30,34 @@ impl Sampler {
         Self { sampling, seen: seen.iter().map(|&token| (token, 0)).collect() }
     }
 
+    /// What the token at `position` is drawn by; appends to `changes` how logits change before.
+    pub(crate) fn draw(&self, position: u32, changes: &mut Vec<LogitChange>) -> Draw {
+        let Sampling { logit_bias, temperature, top_k, top_p, min_p, seed, .. } = &self.sampling;
+        let first_change = changes.len();
+        changes
+            .extend(logit_bias.iter().map(|(&token, &bias)| LogitChange { bias, ..self.penalties(token) }));
+        let others = self.seen.keys().filter(|token| !logit_bias.contains_key(token));
+        changes.extend(others.map(|&token| self.penalties(token)));
+        let [high, low, ..] = random(*seed, Stream::Sampling, position, 0);
+        Draw {
+            at: u64::from(high) << 32 | u64::from(low),
+            temperature: *temperature,
+            top_k: top_k.map_or(u32::MAX, |top_k| u32::try_from(top_k).unwrap_or(u32::MAX)),
+            top_p: *top_p,
+            min_p: *min_p,
+            first_change: first_change as u32,
+            changes: (changes.len() - first_change) as u32,
+        }
+    }
+
     /// The token at `position`, given its `logits`, `[vocabulary]`.
     pub(crate) fn sample(&mut self, logits: &[f32], position: u32, scratch: &mut SamplerScratch) -> u32 {
-        let SamplerScratch { logits: adjusted, candidates } = scratch;
-        let logits = if self.sampling.takes_logits_as_they_are() {
-            logits
-        } else {
-            adjusted.clear();
-            adjusted.extend_from_slice(logits);
-            self.adjust(adjusted);
-            adjusted
-        };
-        let token = if self.sampling.temperature == 0.0 {
-            argmax(logits) as u32
-        } else {
-            self.draw(logits, position, candidates)
-        };
+        let SamplerScratch { logits: adjusted, changes, draw: scratch } = scratch;
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        changes.clear();
+        let by = self.draw(position, changes);
+        let token = draw(adjusted, &by, changes, scratch);
         self.note(token);
         token
     }
@@ -65,96 +69,20 @@ impl Sampler {
         }
     }
 
-    /// Applies bias and penalties.
-    fn adjust(&self, logits: &mut [f32]) {
+    /// How a token's logit changes for what was seen of it.
+    fn penalties(&self, token: u32) -> LogitChange {
         let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.sampling;
-        for (&token, bias) in &self.sampling.logit_bias {
-            logits[token as usize] += bias;
-        }
-        for (&token, &count) in &self.seen {
-            let logit = &mut logits[token as usize];
-            *logit = if *logit > 0.0 { *logit / repetition_penalty } else { *logit * repetition_penalty };
-            if count > 0 {
-                *logit -= presence_penalty + frequency_penalty * count as f32;
-            }
-        }
-    }
-
-    fn draw(&self, logits: &[f32], position: u32, candidates: &mut Vec<Candidate>) -> u32 {
-        self.choose(logits, candidates);
-        let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
-        let [high, low, ..] = draw(self.sampling.seed, Stream::Sampling, position, 0);
-        let mut left = uniform(high, low) * total;
-        for candidate in &*candidates {
-            left -= candidate.weight;
-            if left < 0.0 {
-                return candidate.token;
-            }
-        }
-        candidates.last().expect("the most likely token always stays").token
-    }
-
-    /// Fills `candidates` with what top-k, top-p and min-p leave: by id where they leave all, else the most likely first,
-    /// equals by id.
-    fn choose(&self, logits: &[f32], candidates: &mut Vec<Candidate>) {
-        let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
-        candidates.clear();
-        candidates.extend((0..).zip(logits).map(|(token, &logit)| {
-            let weight = f64::from(logit) / f64::from(temperature);
-            Candidate { token, weight }
-        }));
-        if let Some(top_k) = top_k.filter(|top_k| *top_k < candidates.len()) {
-            candidates.select_nth_unstable_by(top_k - 1, Candidate::by_likelihood);
-            candidates.truncate(top_k);
-        }
-        let largest = candidates.iter().map(|candidate| candidate.weight).fold(f64::NEG_INFINITY, f64::max);
-        for candidate in candidates.iter_mut() {
-            candidate.weight = (candidate.weight - largest).exp();
-        }
-        if top_p < 1.0 || min_p > 0.0 {
-            self.truncate(candidates);
-        } else if top_k.is_some() {
-            candidates.sort_unstable_by(Candidate::by_likelihood);
+        let unseen = LogitChange { output: token, bias: 0.0, repetition: 1.0, penalty: 0.0 };
+        match self.seen.get(&token) {
+            None => unseen,
+            Some(0) => LogitChange { repetition: repetition_penalty, ..unseen },
+            Some(&count) => LogitChange {
+                repetition: repetition_penalty,
+                penalty: presence_penalty + frequency_penalty * count as f32,
+                ..unseen
+            },
         }
     }
-
-    /// Keeps what top-p and min-p leave. Sorts no more than it has to look at.
-    fn truncate(&self, candidates: &mut Vec<Candidate>) {
-        let Sampling { top_p, min_p, .. } = self.sampling;
-        let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
-        let (mut before, mut kept, mut sorted) = (0.0, 0, 0);
-        while kept < candidates.len() {
-            if kept == sorted {
-                sorted = sort_more(candidates, sorted);
-            }
-            // The most likely token has weight 1, so min-p compares with weights as they are.
-            let weight = candidates[kept].weight;
-            if kept > 0 && (before >= f64::from(top_p) * total || weight < f64::from(min_p)) {
-                break;
-            }
-            before += weight;
-            kept += 1;
-        }
-        candidates.truncate(kept);
-    }
-}
-
-impl Candidate {
-    fn by_likelihood(a: &Self, b: &Self) -> Ordering {
-        b.weight.total_cmp(&a.weight).then(a.token.cmp(&b.token))
-    }
-}
-
-/// Sorts on from the first `sorted` candidates, which are in their place; returns how many are then.
-fn sort_more(candidates: &mut [Candidate], sorted: usize) -> usize {
-    let until = (4 * sorted).max(64).min(candidates.len());
-    let rest = &mut candidates[sorted..];
-    let next = until - sorted;
-    if next < rest.len() {
-        rest.select_nth_unstable_by(next - 1, Candidate::by_likelihood);
-    }
-    rest[..next].sort_unstable_by(Candidate::by_likelihood);
-    until
 }
 
 #[cfg(test)]
@@ -208,28 +136,6 @@ mod tests {
         assert_eq!(left(Sampling { top_p: 0.7, ..plain() }), [false, true, false, true]);
         assert_eq!(left(Sampling { min_p: 0.3, ..plain() }), [false, true, true, true]);
         assert_eq!(left(Sampling { top_p: 1e-6, min_p: 1.0, ..plain() }), [false, true, false, false]);
-    }
-
-    #[test]
-    fn what_is_left_does_not_depend_on_how_far_it_was_sorted() {
-        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 * 0.01).collect();
-        for top_p in [0.01, 0.3, 0.9, 0.999] {
-            let sampler = sampler(hot(Sampling { top_p, ..Sampling::default() }));
-            let mut candidates = Vec::new();
-            sampler.choose(&logits, &mut candidates);
-            let mut order: Vec<u32> = (0..1000).collect();
-            order.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
-            let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
-            let sum = |kept: usize| {
-                order[..kept].iter().map(|&token| f64::from(logits[token as usize]).exp()).sum::<f64>()
-                    / total
-            };
-            assert!(
-                candidates.iter().map(|candidate| candidate.token).eq(order[..candidates.len()].to_vec())
-            );
-            assert!(sum(candidates.len()) >= f64::from(top_p) - 1e-9);
-            assert!(sum(candidates.len() - 1) < f64::from(top_p) + 1e-9, "more than top_p {top_p} needs");
-        }
     }
 
     #[test]

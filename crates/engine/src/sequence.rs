@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::ops::Range;
 use std::time::Duration;
 
-use windlass_kernels::BLOCK_POSITIONS;
+use windlass_kernels::{BLOCK_POSITIONS, Draw, LogitChange};
 use windlass_model::Depth;
 
 use crate::event::Usage;
@@ -50,6 +50,11 @@ impl Sequence {
             sequence.push(token, depth);
         }
         sequence
+    }
+
+    /// What its next token is drawn by; appends to `changes` how logits change before.
+    pub(crate) fn next_draw(&self, changes: &mut Vec<LogitChange>) -> Draw {
+        self.sampler.draw(self.tokens.len() as u32, changes)
     }
 
     /// When it has its turn among others.

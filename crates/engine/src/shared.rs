@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use windlass_kernels::LatentChange;
-use windlass_model::{Capacity, Runner};
+use windlass_model::{Capacity, Found, Runner};
 
 use crate::clock::Clock;
 use crate::config::EngineConfig;
@@ -33,8 +33,7 @@ pub(crate) struct Buffers {
     pub(crate) tokens: Vec<u32>,
     pub(crate) initial: Vec<f32>,
     pub(crate) changes: Vec<LatentChange>,
-    pub(crate) logits: Vec<f32>,
-    pub(crate) most_likely: Vec<u32>,
+    pub(crate) found: Found,
     pub(crate) sampler: SamplerScratch,
 }
 
@@ -45,7 +44,11 @@ impl Buffers {
             tokens: Vec::with_capacity(rows),
             initial: Vec::with_capacity(rows * hidden),
             changes: Vec::with_capacity(rows),
-            most_likely: Vec::with_capacity(rows),
+            found: Found {
+                logits: Vec::new(),
+                most_likely: Vec::with_capacity(rows),
+                drawn: Vec::with_capacity(rows),
+            },
             ..Self::default()
         }
     }

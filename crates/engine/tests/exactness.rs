@@ -20,9 +20,9 @@ use common::{
 };
 #[cfg(feature = "cuda-emulator")]
 use common::{emulated_group, request, tiny_group};
-#[cfg(feature = "cuda-emulator")]
-use windlass_engine::TokenOutput;
 use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
+#[cfg(feature = "cuda-emulator")]
+use windlass_engine::{Sampling, TokenOutput};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 #[cfg(feature = "cuda-emulator")]
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
@@ -131,7 +131,12 @@ fn few_visits() -> Vec<Visit> {
         arrives,
         cancelled: None,
     };
-    requests.into_iter().enumerate().map(visit).collect()
+    let mut visits: Vec<_> = requests.into_iter().enumerate().map(visit).collect();
+    // One looks at the most likely token alone, one at a drawn token alone.
+    visits[0].request.report_logits = false;
+    let sampling = Sampling { temperature: 1.5, top_p: 0.95, frequency_penalty: 0.5, ..Sampling::default() };
+    visits[1].request = Request { sampling, report_logits: false, ..visits[1].request.clone() };
+    visits
 }
 
 /// What each of these requests gets alone.

@@ -1,6 +1,7 @@
 //! The operations a device must offer.
 
 use crate::cpu::Arithmetic;
+use crate::draw::Draws;
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
 
@@ -219,6 +220,8 @@ pub trait Backend: Send + 'static {
         weight: &Self::Matrix,
         largest: &mut Self::Report<LargestOutput>,
     );
+    /// Reports an output for each of `draws`, drawn from that row of `logits`, which is changed as it says.
+    fn draw(&self, logits: &mut Self::Buffer, draws: Draws<'_>, drawn: &mut Self::Report<u32>);
     /// Replaces the first `rows` rows of `x` by their sum over all ranks of the group that this device is one of, added up in
     /// the order of ranks. All of them call it alike. A device that is alone has nothing to add.
     fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {

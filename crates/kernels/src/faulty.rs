@@ -9,6 +9,7 @@ use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
 };
 use crate::cpu::{Arithmetic, Cpu};
+use crate::draw::Draws;
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
 
@@ -93,6 +94,10 @@ impl Backend for Faulty {
 
     fn largest_outputs(&self, x: &Buffer, rows: usize, weight: &Matrix, largest: &mut Vec<LargestOutput>) {
         self.cpu.largest_outputs(x, rows, weight, largest);
+    }
+
+    fn draw(&self, logits: &mut Buffer, draws: Draws<'_>, drawn: &mut Vec<u32>) {
+        self.cpu.draw(logits, draws, drawn);
     }
 
     fn all_reduce(&self, x: &mut Buffer, rows: usize) {

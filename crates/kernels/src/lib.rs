@@ -12,6 +12,7 @@ mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 mod cuda_error;
+mod draw;
 #[cfg(feature = "test-support")]
 mod faulty;
 mod gpu_config;
@@ -25,8 +26,9 @@ pub mod selftest;
 pub use backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
 };
-pub use cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
+pub use cpu::{Arithmetic, Cpu, CpuConfig, DrawScratch, Isa, WeightFormat, draw};
 pub use cuda_error::CudaError;
+pub use draw::{Draw, Draws, LogitChange};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
 pub use gpu_config::GpuConfig;

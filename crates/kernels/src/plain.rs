@@ -1,9 +1,12 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
+use std::cmp::Reverse;
+
 use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
 };
 use crate::cpu::Arithmetic;
+use crate::draw::{Draw, Draws, Weights, key};
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 use crate::report::Reported;
 
@@ -113,6 +116,37 @@ impl Backend for Plain {
             outputs.reduce(LargestOutput::or_later).expect("a weight with outputs")
         };
         *largest = x[..rows].iter().map(largest_of).collect();
+    }
+
+    fn draw(&self, logits: &mut PlainMatrix, draws: Draws<'_>, drawn: &mut Vec<u32>) {
+        let draw = |(row, draw): (usize, &Draw)| {
+            let logits = &mut logits[row];
+            draws.changes_of(row).iter().for_each(|change| change.apply(logits));
+            let mut order: Vec<usize> = (0..logits.len()).collect();
+            order.sort_by_key(|&output| (Reverse(key(logits[output])), output));
+            if draw.temperature == 0.0 || logits[order[0]].is_nan() {
+                return order[0] as u32;
+            }
+            let weights = Weights::new(logits[order[0]], draw.temperature);
+            let weight = |&output: &usize| weights.of(logits[output]);
+            order.truncate(draw.top_k as usize);
+            let mass = draw.mass(order.iter().map(weight).sum());
+            let mut before = 0;
+            order.retain(|output| {
+                let is_kept = before < mass && weight(output) >= draw.least_weight();
+                before += weight(output);
+                is_kept
+            });
+            order.sort_unstable();
+            let target = draw.target(order.iter().map(weight).sum());
+            let mut sum = 0;
+            let is_drawn = |output: &&usize| {
+                sum += weight(output);
+                sum > target
+            };
+            *order.iter().find(is_drawn).expect("a target below the sum") as u32
+        };
+        *drawn = draws.rows.iter().enumerate().map(draw).collect();
     }
 
     fn adapter(

@@ -19,6 +19,14 @@ impl Reported for f32 {
     }
 }
 
+impl Reported for u32 {
+    const BYTES: usize = 4;
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        word(bytes, 0)
+    }
+}
+
 impl Reported for LatentChange {
     const BYTES: usize = 16;
 

@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::backend::{Backend, Commit, Norm, NormWeights, Rotation, Rows, Stop, Stopped};
 use crate::cpu::Arithmetic;
+use crate::draw::{Draw, Draws, LogitChange};
 use crate::group::add_up;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 use crate::plain::Plain;
@@ -50,6 +51,7 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
         against_twin!("gated products", exact, gated),
         against_twin!("adapter", exact, adapted),
         against_twin!("largest outputs", exact, largest),
+        against_twin!("drawn outputs", 0.0, drawn),
         against_twin!("norms", exact, normed),
         against_twin!("latent changes", exact, committed),
         against_twin!("attention", attention, attended),
@@ -195,6 +197,57 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
         backend.largest_outputs(&x, rows, &head, &mut report);
         backend.receive(&mut report, &mut found);
         all.push(found[0].output as f32);
+    }
+    all
+}
+
+/// Draws of rows with equal logits, infinite ones, and some that are no number.
+fn drawn<B: Backend>(backend: &B) -> Vec<f32> {
+    let changes = [(3, 2.0, 1.0, 0.0), (200, 0.0, 1.3, 0.5), (7, -1.5, 1.3, 0.0), (3, 0.0, 0.7, 0.25)];
+    let changes =
+        changes.map(|(output, bias, repetition, penalty)| LogitChange { output, bias, repetition, penalty });
+    let plain = Draw {
+        at: 0,
+        temperature: 0.7,
+        top_k: u32::MAX,
+        top_p: 1.0,
+        min_p: 0.0,
+        first_change: 0,
+        changes: 0,
+    };
+    let ways = [
+        plain,
+        Draw { temperature: 0.0, ..plain },
+        Draw { temperature: 0.0, changes: 3, ..plain },
+        Draw { first_change: 3, changes: 1, ..plain },
+        Draw { top_k: 1, ..plain },
+        Draw { top_k: 40, temperature: 3.0, ..plain },
+        Draw { top_p: 0.9, changes: 3, ..plain },
+        Draw { top_p: 1e-9, ..plain },
+        Draw { min_p: 0.2, ..plain },
+        Draw { top_k: 60, top_p: 0.8, min_p: 0.01, temperature: 2.0, changes: 2, ..plain },
+        Draw { top_p: 0.999, temperature: 0.05, ..plain },
+    ];
+    let mut all = Vec::new();
+    let (mut report, mut found) = (backend.new_report(0), Vec::new());
+    for (outputs, at_step) in [(300, 1 << 59), (1000, 1 << 61)] {
+        for at in (0..u64::MAX / at_step).map(|step| step * at_step + step) {
+            let rows = ways.map(|way| Draw { at, ..way });
+            // Eighths, so that many are equal.
+            let logits = |row: usize| {
+                values(outputs, row as u64).into_iter().map(|value| (value * 40.0).round() / 8.0)
+            };
+            let mut logits: Vec<f32> = (0..rows.len()).flat_map(logits).collect();
+            logits[5] = f32::NAN;
+            logits[outputs + 9] = f32::INFINITY;
+            logits[7 * outputs + 11] = f32::NEG_INFINITY;
+            logits[10 * outputs..].fill(f32::NAN);
+            let mut buffer = backend.buffer(rows.len(), outputs);
+            backend.upload(&logits, &mut buffer, Rows::First(rows.len()));
+            backend.draw(&mut buffer, Draws { rows: &rows, changes: &changes }, &mut report);
+            backend.receive(&mut report, &mut found);
+            all.extend(found.iter().map(|&output| output as f32));
+        }
     }
     all
 }

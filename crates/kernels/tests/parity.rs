@@ -2,8 +2,8 @@
 //! instruction set.
 
 use windlass_kernels::{
-    BLOCK_POSITIONS, Backend, Commit, Cpu, CpuConfig, Isa, KvRow, KvRows, KvShape, KvTable, Norm,
-    NormWeights, Plain, Rotation, Rows, Stop, Stopped,
+    BLOCK_POSITIONS, Backend, Commit, Cpu, CpuConfig, Draw, Draws, Isa, KvRow, KvRows, KvShape, KvTable,
+    LogitChange, Norm, NormWeights, Plain, Rotation, Rows, Stop, Stopped,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -158,6 +158,27 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
     found[..8].iter().flat_map(|found| [found.output as f32, found.value]).collect()
 }
 parity!(largest_outputs_match_the_twin, largest);
+
+fn drawn<B: Backend>(backend: &B) -> Vec<f32> {
+    let (rows, outputs) = (40, 2000);
+    let mut logits = filled(backend, rows, outputs, 3);
+    let draw = |row: usize| Draw {
+        at: (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        temperature: [1.0, 0.3, 0.05, 0.0][row % 4],
+        top_k: [u32::MAX, 50][row / 4 % 2],
+        top_p: [1.0, 0.7, 0.99][row % 3],
+        min_p: [0.0, 0.1][row / 8 % 2],
+        first_change: row as u32 % 2,
+        changes: row as u32 % 3,
+    };
+    let change = |output| LogitChange { output, bias: 0.3, repetition: 1.2, penalty: 0.1 };
+    let draws: Vec<_> = (0..rows).map(draw).collect();
+    let (mut report, mut found) = (backend.new_report(rows), Vec::new());
+    backend.draw(&mut logits, Draws { rows: &draws, changes: &[17, 1999, 4].map(change) }, &mut report);
+    backend.receive(&mut report, &mut found);
+    found.into_iter().map(|output| output as f32).collect()
+}
+parity!(draws_match_the_twin, drawn);
 
 const SLOTS: u32 = 4;
 

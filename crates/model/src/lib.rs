@@ -38,7 +38,7 @@ pub use kv::KvPolicy;
 pub use network::{Capacity, Launch, Network, Workspace};
 pub use oracle::{Oracle, OracleRequest, OracleToken};
 pub use ranks::Ranks;
-pub use runner::{Busy, Local, Part, Runner, Wanted};
+pub use runner::{Busy, Found, Local, Part, Runner, Wanted};
 pub use shard::{RanksError, Shard};
 pub use split::Split;
 pub use stages::Ring;

@@ -9,7 +9,7 @@ mod part;
 use std::ops::Range;
 
 use windlass_kernels::{
-    Arithmetic, Backend, Commit, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop,
+    Arithmetic, Backend, Commit, Draws, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop,
 };
 
 use crate::checkpoint::Checkpoint;
@@ -308,6 +308,23 @@ impl<B: Backend> Network<B> {
 
     pub(crate) fn shard(&self) -> &Shard {
         &self.shard
+    }
+
+    /// Reports a token for each of the rows listed in `wanted`, of the last [`Network::coda`] launch, drawn as `draws` say. Of a whole
+    /// vocabulary.
+    pub(crate) fn draw(
+        &self,
+        workspace: &mut Workspace<B>,
+        wanted: &[u32],
+        draws: Draws<'_>,
+        tokens: &mut B::Report<u32>,
+    ) {
+        let Exit { final_norm, head, .. } = self.exit();
+        let Workspace { x, scratch, logits, .. } = workspace;
+        let normed = scratch.normed();
+        self.backend.rms_norm(x, Rows::At(wanted), final_norm, self.config.norm_eps as f32, normed);
+        self.backend.matmul(normed, wanted.len(), head, logits);
+        self.backend.draw(logits, draws, tokens);
     }
 
     /// All latents, `[latents, hidden]`, for inspection.

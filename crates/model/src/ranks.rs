@@ -18,7 +18,7 @@ use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
-use crate::runner::{Local, Part, Runner, Wanted};
+use crate::runner::{Found, Local, Part, Runner, Wanted};
 pub use device::{Device, Outcome};
 pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
@@ -143,12 +143,12 @@ impl<B: Backend> Runner for Ranks<B> {
         self.wants_head = !wanted.is_empty();
     }
 
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
+    fn finish_coda(&mut self, found: &mut Found) {
         let Self { first, others, head, .. } = self;
         first.finish_head(head);
         if self.wants_head {
             others.join(head, first.config().vocabulary);
         }
-        head.hand_over(logits, most_likely);
+        head.hand_over(found);
     }
 }

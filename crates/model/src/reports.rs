@@ -11,6 +11,7 @@ pub(crate) struct Reports<B: Backend> {
     pub(crate) changes: B::Report<LatentChange>,
     logits: B::Report<f32>,
     most_likely: B::Report<LargestOutput>,
+    drawn: B::Report<u32>,
 }
 
 impl<B: Backend> Reports<B> {
@@ -20,6 +21,7 @@ impl<B: Backend> Reports<B> {
             changes: backend.new_report(capacity.rows),
             logits: backend.new_report(0),
             most_likely: backend.new_report(capacity.rows),
+            drawn: backend.new_report(capacity.rows),
         }
     }
 }
@@ -35,6 +37,9 @@ impl<B: Backend> Network<B> {
     ) {
         self.coda(workspace, launch, wanted.logits, &mut reports.logits);
         self.most_likely(workspace, wanted.most_likely, &mut reports.most_likely);
+        if !wanted.drawn.is_empty() {
+            self.draw(workspace, wanted.drawn, wanted.draws, &mut reports.drawn);
+        }
     }
 
     /// Replaces `changes` by what a core reported. Waits for it.
@@ -42,7 +47,12 @@ impl<B: Backend> Network<B> {
         self.backend().receive(&mut reports.changes, changes);
     }
 
-    /// Replaces `head` by what a coda reported. Waits for it.
+    /// Replaces `drawn` by the tokens that a coda reported. Waits for it.
+    pub(crate) fn receive_drawn(&self, reports: &mut Reports<B>, drawn: &mut Vec<u32>) {
+        self.backend().receive(&mut reports.drawn, drawn);
+    }
+
+    /// Replaces `head` by what else a coda reported. Waits for it.
     pub(crate) fn receive_head(&self, reports: &mut Reports<B>, head: &mut HeadPart) {
         self.backend().receive(&mut reports.logits, &mut head.logits);
         self.backend().receive(&mut reports.most_likely, &mut head.most_likely);

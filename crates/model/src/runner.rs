@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
+use windlass_kernels::{Arithmetic, Backend, Draws, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network, Workspace};
@@ -36,6 +36,11 @@ pub trait Runner: Send + 'static {
         false
     }
 
+    /// Whether tokens can be drawn where the logits are.
+    fn draws(&self) -> bool {
+        false
+    }
+
     /// From now on `table` holds `contents`, which a lane begins with. Later changes are those that launches show: a row's own
     /// block, and the highest slot of its position.
     fn open(&mut self, table: u32, contents: &KvTable) {
@@ -54,9 +59,8 @@ pub trait Runner: Send + 'static {
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>);
     /// Starts the coda on the rows' latents, and the head on some of them.
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>);
-    /// Collects a coda launch that is done. Replaces `logits` by those of the rows that wanted them,
-    /// `[rows, vocabulary]`, and `most_likely` by the tokens of those that wanted these.
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>);
+    /// Collects a coda launch that is done. Replaces `found` by what it found.
+    fn finish_coda(&mut self, found: &mut Found);
     /// How long the launch that was collected last kept devices busy; none where that is the time from its start to its end,
     /// since nothing else was under way.
     fn busy(&self) -> Option<Busy> {
@@ -89,13 +93,28 @@ pub struct Wanted<'a> {
     pub logits: &'a [u32],
     /// Rows that need the most likely token alone.
     pub most_likely: &'a [u32],
+    /// Rows that need a drawn token alone, where the runner [draws](Runner::draws).
+    pub drawn: &'a [u32],
+    /// How each of these is drawn.
+    pub draws: Draws<'a>,
 }
 
 impl Wanted<'_> {
     /// Whether the head has nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.logits.is_empty() && self.most_likely.is_empty()
+        self.logits.is_empty() && self.most_likely.is_empty() && self.drawn.is_empty()
     }
+}
+
+/// What the head has of what rows wanted, in their order.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// `[rows, vocabulary]`.
+    pub logits: Vec<f32>,
+    /// The most likely tokens.
+    pub most_likely: Vec<u32>,
+    /// The drawn ones.
+    pub drawn: Vec<u32>,
 }
 
 /// A whole network on one device.
@@ -151,7 +170,7 @@ impl<B: Backend> Local<B> {
         self.spare.push(reports);
     }
 
-    /// Collects a coda launch into `head`.
+    /// Collects a coda launch that drew nothing into `head`.
     pub(crate) fn finish_head(&mut self, head: &mut HeadPart) {
         self.finish(|network, reports| network.receive_head(reports, head));
     }
@@ -183,6 +202,10 @@ impl<B: Backend> Runner for Local<B> {
         self.runs_ahead
     }
 
+    fn draws(&self) -> bool {
+        true
+    }
+
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         self.network.prelude(&mut self.workspace, tokens, initial, launch);
     }
@@ -207,10 +230,13 @@ impl<B: Backend> Runner for Local<B> {
         });
     }
 
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
+    fn finish_coda(&mut self, found: &mut Found) {
         let mut head = std::mem::take(&mut self.head);
-        self.finish_head(&mut head);
-        head.hand_over(logits, most_likely);
+        self.finish(|network, reports| {
+            network.receive_drawn(reports, &mut found.drawn);
+            network.receive_head(reports, &mut head);
+        });
+        head.hand_over(found);
         self.head = head;
     }
 }
@@ -238,6 +264,10 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
 
     fn runs_ahead(&self) -> bool {
         (**self).runs_ahead()
+    }
+
+    fn draws(&self) -> bool {
+        (**self).draws()
     }
 
     fn open(&mut self, table: u32, contents: &KvTable) {
@@ -268,7 +298,7 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
         (**self).start_coda(launch, wanted);
     }
 
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        (**self).finish_coda(logits, most_likely);
+    fn finish_coda(&mut self, found: &mut Found) {
+        (**self).finish_coda(found);
     }
 }

@@ -26,7 +26,7 @@ use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
 use crate::ranks::{OpenedTable, Step, threads};
-use crate::runner::{Busy, Part, Runner, Wanted};
+use crate::runner::{Busy, Found, Part, Runner, Wanted};
 pub use cut::{Costs, TooManyStages, check, cut};
 use parcel::Parcel;
 use stage::{Answer, Message, Stage};
@@ -258,9 +258,9 @@ impl Runner for Ring {
         self.send(self.stages.len() - 1, Message::Launch(parcel));
     }
 
-    fn finish_coda(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
+    fn finish_coda(&mut self, found: &mut Found) {
         let mut parcel = self.collect();
-        parcel.outcome.head.hand_over(logits, most_likely);
+        parcel.outcome.head.hand_over(found);
         self.spare.push(parcel);
     }
 

@@ -15,8 +15,7 @@ impl Batch {
     /// them. Settles probes, draws tokens, ends what is done.
     pub(crate) fn collect_coda<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
         let launch = self.under_way.pop_front().expect("a coda launch is under way");
-        let Buffers { logits, most_likely, .. } = &mut shared.buffers;
-        shared.runner.finish_coda(logits, most_likely);
+        shared.runner.finish_coda(&mut shared.buffers.found);
         let busy = shared.runner.busy().map(|busy| busy.launch);
         let rows = launch.departures.iter().map(|departure| departure.count).sum();
         shared.record(Phase::Coda, rows, launch.start.max(self.collected), busy);
@@ -36,23 +35,27 @@ impl Batch {
     ) {
         // Out of `shared` for a while, since tokens are drawn from them while memory changes.
         let mut buffers = std::mem::take(&mut shared.buffers);
-        let Buffers { logits, most_likely, sampler, .. } = &mut buffers;
-        let mut logits = logits.chunks_exact(shared.runner.config().vocabulary);
-        let mut most_likely = most_likely.iter();
+        let Buffers { found, sampler, .. } = &mut buffers;
+        let mut logits = found.logits.chunks_exact(shared.runner.config().vocabulary);
+        let (mut most_likely, mut drawn) = (found.most_likely.iter(), found.drawn.iter());
         for departure in departures {
-            let token = (departure.wants == Wants::MostLikely)
-                .then(|| *most_likely.next().expect("a token per row that wants it"));
-            let logits = (departure.wants == Wants::Logits)
-                .then(|| logits.next().expect("a row of logits per row that wants them"));
+            let (token, logits) = match departure.wants {
+                Wants::Nothing => (None, None),
+                Wants::MostLikely => (most_likely.next().copied(), None),
+                Wants::Drawn => (drawn.next().copied(), None),
+                Wants::Logits => (None, logits.next()),
+            };
+            let has_found = departure.wants == Wants::Nothing || token.is_some() || logits.is_some();
+            assert!(has_found, "the head found nothing for a row that wants something");
             let Some(index) = departure.lane else { continue };
             let lane = &mut self.lanes[index];
-            let drawn =
-                logits.and_then(|logits| lane.settle_probe(logits).then(|| lane.draw(logits, sampler)));
             if lane.is_over {
                 continue;
             }
-            let token = token.map(|token| TokenOutput { token, ..TokenOutput::default() });
-            if let Some(output) = token.or(drawn) {
+            let taken = token.map(|token| lane.take(token));
+            let from_logits =
+                logits.and_then(|logits| lane.settle_probe(logits).then(|| lane.draw(logits, sampler)));
+            if let Some(output) = taken.or(from_logits) {
                 self.emit(index, output, shared, events);
             }
             self.finish_group(index, departure.from + departure.count, shared);

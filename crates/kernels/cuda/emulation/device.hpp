@@ -221,6 +221,25 @@ inline float __uint_as_float(std::uint32_t bits) {
 }
 
 inline void atomicMax(u64* to, u64 value) { *to = value > *to ? value : *to; }
+inline void atomicAdd(u64* to, u64 value) { *to += value; }
+
+// Operations that nothing is fused with.
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline double __dsub_rn(double a, double b) { return a - b; }
+
+inline u64 __umul64hi(u64 a, u64 b) { return static_cast<u64>(static_cast<unsigned __int128>(a) * b >> 64); }
+
+inline long long __double_as_longlong(double value) {
+    long long bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+inline double __longlong_as_double(long long bits) {
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 inline u64 shuffle(u64 value, int lane) { return emulation::exchange(value, lane); }
 inline float shuffle(float value, int lane) {

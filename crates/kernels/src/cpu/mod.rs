@@ -5,6 +5,7 @@ mod attention;
 mod buffer;
 mod cache;
 mod disjoint;
+mod draw;
 mod format;
 mod isa;
 mod math;
@@ -14,11 +15,14 @@ mod rowwise;
 mod simd;
 mod team;
 
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use buffer::{CpuBuffer, RowsOf};
 use cache::KvCache;
 use disjoint::Disjoint;
+use draw::draw_on;
+pub use draw::{DrawScratch, draw};
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
 use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
@@ -27,6 +31,7 @@ use team::Team;
 use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
 };
+use crate::draw::Draws;
 use crate::group::{Exchange, seats};
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
@@ -222,6 +227,21 @@ impl Backend for Cpu {
         self.multiply(input, weight, &found.of(weight));
         largest.clear();
         largest.extend((0..rows).map(|row| found.of_row(row)));
+    }
+
+    fn draw(&self, logits: &mut CpuBuffer, draws: Draws<'_>, drawn: &mut Vec<u32>) {
+        thread_local! {
+            static SCRATCH: RefCell<DrawScratch> = RefCell::default();
+        }
+        drawn.clear();
+        drawn.resize(draws.rows.len(), 0);
+        let (width, logits, drawn) = (logits.width(), RowsOf::new(logits), Disjoint::new(drawn));
+        // A weight takes many times what a number does that is only moved.
+        self.each_row(draws.rows.len(), 8 * width, &|i| {
+            let (row, changes) = (&draws.rows[i], draws.changes_of(i));
+            drawn.range(i, 1)[0] =
+                SCRATCH.with_borrow_mut(|scratch| draw_on(self.isa, logits.row(i), row, changes, scratch));
+        });
     }
 
     fn all_reduce(&self, x: &mut CpuBuffer, rows: usize) {

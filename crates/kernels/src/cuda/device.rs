@@ -157,4 +157,5 @@ kernels! {
     AttentionF32 "attention_f32" 128,
     AttentionBf16 "attention_bf16" 128,
     AddRanks "add_ranks" 256,
+    Draw "draw" 256,
 }

@@ -10,6 +10,7 @@ use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
 };
 use crate::cpu::Arithmetic;
+use crate::draw::{Draw, Draws, LogitChange, MOST_OUTPUTS};
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
 
@@ -140,6 +141,29 @@ impl<D: Device> Backend for Cuda<D> {
         let input = Input { first: x, second: None, rows: Rows::First(rows) };
         self.multiply(&mut scratch, &input, weight, Epilogue::Largest, out);
         largest.send(&self.device, scratch.keys.reserve(&self.device, 8 * rows), rows);
+    }
+
+    fn draw(&self, logits: &mut Self::Buffer, draws: Draws<'_>, drawn: &mut Self::Report<u32>) {
+        let (rows, outputs) = (draws.rows.len(), logits.width);
+        drawn.clear();
+        if rows == 0 {
+            return;
+        }
+        logits.check(rows, outputs);
+        assert!((1..=MOST_OUTPUTS).contains(&outputs), "a draw from {outputs} logits");
+        let changes = (0..rows).flat_map(|row| draws.changes_of(row));
+        assert!(changes.clone().all(|change| (change.output as usize) < outputs), "a change of no logit");
+        let scratch = &mut *self.scratch();
+        scratch.change_words.clear();
+        scratch.change_words.extend(draws.changes.iter().flat_map(change_words));
+        scratch.draw_words.clear();
+        scratch.draw_words.extend(draws.rows.iter().flat_map(draw_words));
+        let changes = Argument::start(scratch.logit_changes.upload(&self.device, &scratch.change_words));
+        let how = Argument::start(scratch.draws.upload(&self.device, &scratch.draw_words));
+        let on_device = scratch.drawn.reserve(&self.device, u32::BYTES * rows);
+        let arguments = [logits.start(), Argument::count(outputs), how, changes, Argument::start(on_device)];
+        self.run_rows(Kernel::Draw, rows, &arguments);
+        drawn.send(&self.device, on_device, rows);
     }
 
     fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
@@ -332,6 +356,25 @@ impl<D: Device> Cuda<D> {
             self.run(kernel, Grid::of(rows), arguments);
         }
     }
+}
+
+/// `Draw` of `draw.cu`.
+fn draw_words(draw: &Draw) -> [u64; 5] {
+    let Draw { at, temperature, top_k, first_change, changes, .. } = *draw;
+    let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+    [
+        at,
+        draw.top_p_units(),
+        draw.least_weight(),
+        pair(temperature.to_bits(), top_k),
+        pair(first_change, changes),
+    ]
+}
+
+/// `LogitChange` of `draw.cu`.
+fn change_words(change: &LogitChange) -> [u32; 4] {
+    let LogitChange { output, bias, repetition, penalty } = *change;
+    [output, bias.to_bits(), repetition.to_bits(), penalty.to_bits()]
 }
 
 /// `Stop` of `norms.cu`.

@@ -25,6 +25,12 @@ pub(super) struct Scratch<D: Device> {
     pub(super) stops: Growing<D>,
     /// The same on the host, kept for its memory.
     pub(super) stop_words: Vec<u64>,
+    /// How outputs are drawn, changes of logits, and what was drawn.
+    pub(super) draws: Growing<D>,
+    pub(super) draw_words: Vec<u64>,
+    pub(super) logit_changes: Growing<D>,
+    pub(super) change_words: Vec<u32>,
+    pub(super) drawn: Growing<D>,
     /// What each rank has of a sum.
     pub(super) parts: Growing<D>,
     pub(super) constants: Constants<D>,
@@ -42,6 +48,11 @@ impl<D: Device> Default for Scratch<D> {
             changes: Growing::default(),
             stops: Growing::default(),
             stop_words: Vec::new(),
+            draws: Growing::default(),
+            draw_words: Vec::new(),
+            logit_changes: Growing::default(),
+            change_words: Vec::new(),
+            drawn: Growing::default(),
             parts: Growing::default(),
             constants: Constants::default(),
             plan: Plan::default(),

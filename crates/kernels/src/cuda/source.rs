@@ -9,7 +9,7 @@ macro_rules! files {
 
 const TYPES: [(&str, &str); 1] = files!["types.cuh"];
 const DEVICE: [(&str, &str); 1] = files!["device.cuh"];
-const KERNELS: [(&str, &str); 11] = files![
+const KERNELS: [(&str, &str); 12] = files![
     "base.cuh",
     "rows.cu",
     "norms.cu",
@@ -21,6 +21,7 @@ const KERNELS: [(&str, &str); 11] = files![
     "rotate.cu",
     "attention.cu",
     "ranks.cu",
+    "draw.cu",
 ];
 
 /// For a GPU's compiler.

@@ -1,6 +1,6 @@
 //! A device of a split model: its part of the network, which does what orders say.
 
-use windlass_kernels::{Backend, KvRow, KvRows, KvTable, LatentChange};
+use windlass_kernels::{Backend, Draws, KvRow, KvRows, KvTable, LatentChange};
 
 use super::follower::HeadPart;
 use super::order::{Order, Step};
@@ -89,7 +89,9 @@ impl<B: Backend> Device<B> {
                 network.receive_changes(reports, changes);
             }
             Step::Coda => {
-                let wanted = Wanted { logits: &order.logits, most_likely: &order.most_likely };
+                let draws = Draws { rows: &[], changes: &[] };
+                let (logits, most_likely) = (&order.logits, &order.most_likely);
+                let wanted = Wanted { logits, most_likely, drawn: &[], draws };
                 network.coda_and_head(workspace, launch, wanted, reports);
                 network.receive_head(reports, head);
             }

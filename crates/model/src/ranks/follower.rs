@@ -8,6 +8,7 @@ use super::device::Device;
 use super::order::{Order, Step};
 use super::turns::Turns;
 use crate::network::Network;
+use crate::runner::Found;
 
 /// What a rank has of the head's outputs.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,11 +25,11 @@ impl HeadPart {
         self.most_likely.reserve(rows);
     }
 
-    /// Replaces `logits` and `most_likely` by what is here.
-    pub(crate) fn hand_over(&mut self, logits: &mut Vec<f32>, most_likely: &mut Vec<u32>) {
-        std::mem::swap(logits, &mut self.logits);
-        most_likely.clear();
-        most_likely.extend(self.most_likely.iter().map(|token| token.output));
+    /// Replaces what `found` has of logits and most likely tokens by what is here.
+    pub(crate) fn hand_over(&mut self, found: &mut Found) {
+        std::mem::swap(&mut found.logits, &mut self.logits);
+        found.most_likely.clear();
+        found.most_likely.extend(self.most_likely.iter().map(|token| token.output));
     }
 }
 

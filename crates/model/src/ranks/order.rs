@@ -110,6 +110,7 @@ impl Order {
     }
 
     pub(crate) fn set_wanted(&mut self, wanted: Wanted<'_>) {
+        assert!(wanted.drawn.is_empty(), "no device of a split model has all logits to draw from");
         self.logits.extend_from_slice(wanted.logits);
         self.most_likely.extend_from_slice(wanted.most_likely);
     }

@@ -7,6 +7,7 @@ use super::geometry::{PANEL, Sums};
 use super::packed::PackedMatrix;
 use crate::backend::LargestOutput;
 use crate::cpu::isa::Isa;
+use crate::draw::key;
 
 /// By row: the largest value so far as [`key`] makes it in the upper half, and in the lower what is left of `u32::MAX`
 /// when its output is taken off, so that of equal values the lowest output is the larger number. Threads may come in
@@ -37,14 +38,6 @@ impl Largest {
         let found = self.rows[row].load(Ordering::Relaxed);
         LargestOutput { output: u32::MAX - found as u32, value: value((found >> 32) as u32) }
     }
-}
-
-/// A number that is larger for a larger value, least for NaN, and the same for both zeros.
-#[inline(always)]
-fn key(value: f32) -> u32 {
-    let bits = (value + 0.0).to_bits();
-    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
-    if value.is_nan() { 0 } else { ordered }
 }
 
 /// The value that [`key`] made a number of; of a NaN any.
