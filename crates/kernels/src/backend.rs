@@ -186,6 +186,10 @@ pub trait Backend: Send + 'static {
     /// A zeroed K/V cache.
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
 
+    /// Begins all that was asked for, where operations may wait to be begun together. Work of several ranks needs it: one must not
+    /// keep the others waiting for what it has only noted.
+    fn flush(&self) {}
+
     /// Waits until the device has done all that it was asked for, where operations do not: for measurements.
     fn wait(&self) {}
 

@@ -235,6 +235,7 @@ impl<B: Backend> Network<B> {
         self.backend.embed(embedding, tokens, scale, x);
         Layer::forward_all(prelude, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
         self.backend.scatter(x, embeddings, launch.rows());
+        self.backend.flush();
     }
 
     /// One core iteration of every row, at whatever depth each is; of one that has stopped nothing changes. `stops` say by what

@@ -40,6 +40,7 @@ impl<B: Backend> Network<B> {
         if !wanted.drawn.is_empty() {
             self.draw(workspace, wanted.drawn, wanted.draws, &mut reports.drawn);
         }
+        self.backend().flush();
     }
 
     /// Replaces `changes` by what a core reported. Waits for it.

@@ -2,37 +2,38 @@
 
 use std::marker::PhantomData;
 
-use super::device::{Argument, Device, Memory};
+use super::device::{Argument, Device};
+use super::queue::{Kept, Queue};
 use crate::kv::KvShape;
 use crate::report::Reported;
 
 /// Activations on a device, f32 `[capacity, width]`.
 #[derive(Debug)]
-pub struct CudaBuffer<M> {
-    pub(super) memory: M,
+pub struct CudaBuffer<D: Device> {
+    pub(super) memory: Kept<D>,
     pub(super) capacity: usize,
     pub(super) width: usize,
 }
 
 /// Keys and values on a device, `[blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]`.
 #[derive(Debug)]
-pub struct CudaCache<M> {
-    pub(super) memory: M,
+pub struct CudaCache<D: Device> {
+    pub(super) memory: Kept<D>,
     pub(super) shape: KvShape,
 }
 
 /// What operations have to say, on its way to the host.
 #[derive(Debug)]
-pub struct CudaReport<L, T> {
-    landing: L,
+pub struct CudaReport<D: Device, T> {
+    landing: D::Landing,
     /// Of how many values it is; without any nothing is on its way.
     values: usize,
     of: PhantomData<T>,
 }
 
-impl<L, T: Reported> CudaReport<L, T> {
+impl<D: Device, T: Reported> CudaReport<D, T> {
     /// One that says nothing, with room for so many values.
-    pub(super) fn new<D: Device<Landing = L>>(device: &D, values: usize) -> Self {
+    pub(super) fn new(device: &Queue<D>, values: usize) -> Self {
         Self { landing: device.landing(T::BYTES * values), values: 0, of: PhantomData }
     }
 
@@ -42,20 +43,20 @@ impl<L, T: Reported> CudaReport<L, T> {
     }
 
     /// Has the device send so many values.
-    pub(super) fn send<D: Device<Landing = L>>(&mut self, device: &D, from: &D::Memory, values: usize) {
+    pub(super) fn send(&mut self, device: &Queue<D>, from: &Kept<D>, values: usize) {
         self.values = values;
         device.send(from, T::BYTES * values, &mut self.landing);
     }
 
     /// Puts what was sent behind what is in `to`, and says nothing more.
-    pub(super) fn take<D: Device<Landing = L>>(&mut self, device: &D, to: &mut Vec<T>) {
+    pub(super) fn take(&mut self, device: &Queue<D>, to: &mut Vec<T>) {
         if std::mem::take(&mut self.values) > 0 {
             to.extend(device.landed(&mut self.landing).chunks_exact(T::BYTES).map(T::from_bytes));
         }
     }
 }
 
-impl<M: Memory> CudaBuffer<M> {
+impl<D: Device> CudaBuffer<D> {
     pub(super) fn start(&self) -> Argument {
         Argument::start(&self.memory)
     }
@@ -67,7 +68,7 @@ impl<M: Memory> CudaBuffer<M> {
     }
 }
 
-impl<M: Memory> CudaCache<M> {
+impl<D: Device> CudaCache<D> {
     pub(super) fn width(&self) -> usize {
         self.shape.heads * self.shape.head_dim
     }

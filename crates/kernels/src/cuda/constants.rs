@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::bytes::bytes;
 use super::device::Device;
+use super::queue::{Kept, Queue};
 
 /// Copies on the device, by where the host has them. A host may put other numbers at the same place later, so they are compared
 /// with what was copied: that costs a microsecond, an upload more.
@@ -15,7 +16,7 @@ pub(super) struct Constants<D: Device> {
 #[derive(Debug)]
 struct Copy<D: Device> {
     host: Vec<f32>,
-    device: D::Memory,
+    device: Kept<D>,
 }
 
 impl<D: Device> Default for Constants<D> {
@@ -26,7 +27,7 @@ impl<D: Device> Default for Constants<D> {
 
 impl<D: Device> Constants<D> {
     /// `values` on the device.
-    pub(super) fn get(&mut self, device: &D, values: &[f32]) -> &D::Memory {
+    pub(super) fn get(&mut self, device: &Queue<D>, values: &[f32]) -> &Kept<D> {
         let place = values.as_ptr().addr();
         if self.copies.get(&place).is_some_and(|copy| bytes(&copy.host) != bytes(values)) {
             self.copies.remove(&place);

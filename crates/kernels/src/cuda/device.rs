@@ -1,5 +1,4 @@
-//! What the backend asks of a device: memory, copies, launches, and what other devices of its group have, in the order they are
-//! asked for.
+//! What the backend asks of a device: memory, copies, and work, in the order it is asked for.
 //!
 //! A GPU is one; in tests an emulator is another, so that all but the driver's own calls is the same code in both.
 
@@ -16,16 +15,16 @@ pub trait Memory: Send + fmt::Debug {
 /// A device. Everything runs in the order of the calls; only [`Device::download`], [`Device::landed`] and [`Device::wait`] wait.
 ///
 /// Operations panic where the device fails: there is nothing else that a tick could do.
-pub trait Device: Send + fmt::Debug + 'static {
+pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Its memory.
     type Memory: Memory;
     /// Host memory for what it sends.
     type Landing: Send + fmt::Debug;
+    /// Work that was put together, to be run in one piece again and again.
+    type Graph: Send + fmt::Debug;
 
     /// `bytes` of zeros.
     fn allocate(&self, bytes: usize) -> Self::Memory;
-    /// Sets the first `bytes` of `memory` to zero.
-    fn clear(&self, memory: &Self::Memory, bytes: usize);
     /// Copies `from` to the start of `to`. `from` may be reused when this returns.
     fn upload(&self, from: &[u8], to: &Self::Memory);
     /// Copies the start of `from` to `to`, after everything asked for before.
@@ -37,25 +36,98 @@ pub trait Device: Send + fmt::Debug + 'static {
     fn send(&self, from: &Self::Memory, bytes: usize, to: &mut Self::Landing);
     /// What was last sent there. Waits for that, and for nothing asked for later.
     fn landed<'a>(&self, landing: &'a mut Self::Landing) -> &'a [u8];
-    /// Runs a kernel.
+    /// Runs `work`.
     ///
     /// # Safety
-    /// `arguments` are as many, and of the types, that the kernel's source declares, and every address among them leads to as
-    /// much memory of this device as the kernel touches in this grid.
-    #[expect(unsafe_code, reason = "a kernel believes the addresses it is given")]
-    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]);
+    /// Every address in it leads to as much memory of this device as it touches there. The arguments of a kernel are as many, and of
+    /// the types, that its source declares.
+    #[expect(unsafe_code, reason = "work believes the addresses it is given")]
+    unsafe fn run(&self, work: &Work);
+    /// Puts work together, without running it.
+    ///
+    /// # Safety
+    /// As for [`Device::run`], where it is replayed.
+    #[expect(unsafe_code, reason = "as above")]
+    unsafe fn graph(&self, work: &[Work]) -> Self::Graph;
+    /// Runs work that was put together.
+    ///
+    /// # Safety
+    /// As for [`Device::run`].
+    #[expect(unsafe_code, reason = "as above")]
+    unsafe fn replay(&self, graph: &Self::Graph);
     /// Waits for everything asked for before.
     fn wait(&self);
-
     /// How many devices the group has that it is in, one for each rank; none if it is in none.
     fn ranks(&self) -> Option<usize>;
-    /// Puts the first `bytes` of every rank's `from` side by side into `to`, by rank. All ranks call it alike; `bytes` is a
-    /// multiple of four.
-    fn all_gather(&self, from: &Self::Memory, bytes: usize, to: &Self::Memory);
+}
+
+/// Something to do on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Work {
+    /// Run a kernel.
+    Launch(Launch),
+    /// Set memory to zero.
+    Clear {
+        /// Where.
+        address: u64,
+        /// How much of it.
+        bytes: usize,
+    },
+    /// Put what every rank of the group has side by side, by rank. All ranks do it alike.
+    Gather {
+        /// Where this rank's part is.
+        from: u64,
+        /// Its length, a multiple of four.
+        bytes: usize,
+        /// Where they all go.
+        to: u64,
+    },
+}
+
+/// A kernel's launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Launch {
+    /// Which kernel.
+    pub kernel: Kernel,
+    /// Its blocks.
+    pub grid: Grid,
+    /// Its arguments, then zeros.
+    arguments: [Argument; Self::MOST_ARGUMENTS],
+    /// How many arguments there are.
+    count: usize,
+}
+
+impl Launch {
+    /// More than any kernel has.
+    pub const MOST_ARGUMENTS: usize = 12;
+
+    /// Of so many blocks, with these arguments.
+    pub(super) fn new(kernel: Kernel, grid: Grid, given: &[Argument]) -> Self {
+        let mut arguments = [Argument::NULL; Self::MOST_ARGUMENTS];
+        arguments[..given.len()].copy_from_slice(given);
+        Self { kernel, grid, arguments, count: given.len() }
+    }
+
+    /// What the kernel is given.
+    pub fn arguments(&self) -> &[Argument] {
+        &self.arguments[..self.count]
+    }
+}
+
+impl Work {
+    /// Whether it is told of an address from `start` on, before `end`.
+    pub(super) fn touches(&self, start: u64, end: u64) -> bool {
+        let is_there = |address: u64| (start..end).contains(&address);
+        match self {
+            Self::Launch(launch) => launch.arguments().iter().any(|argument| is_there(argument.0)),
+            Self::Clear { address, .. } => is_there(*address),
+            Self::Gather { from, to, .. } => is_there(*from) || is_there(*to),
+        }
+    }
 }
 
 /// Blocks of a launch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// In the first direction.
     pub x: usize,
@@ -71,7 +143,7 @@ impl Grid {
 }
 
 /// An argument of a kernel: an address, or a number in the low bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Argument(u64);
 
@@ -105,7 +177,7 @@ impl From<f32> for Argument {
 macro_rules! kernels {
     ($($kernel:ident $name:literal $threads:literal,)*) => {
         /// A kernel of the sources in `cuda/`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kernel {
             $(#[doc = $name] $kernel,)*
         }

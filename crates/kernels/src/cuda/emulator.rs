@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use libloading::Library;
 
-use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::device::{Device, Launch as KernelLaunch, Memory, Work};
 use super::source;
 use crate::group::{Seat, seats};
 
@@ -59,6 +59,37 @@ impl Emulator {
         seats(ranks).into_iter().map(|seat| Self { seat: Some(Mutex::new(seat)), ..Self::get() }).collect()
     }
 
+    fn launch(&self, launch: &KernelLaunch) {
+        let name = CString::new(launch.kernel.name()).expect("names without zeros");
+        let arguments = launch.arguments().iter();
+        let mut pointers: Vec<*mut c_void> =
+            arguments.map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
+        let [x, y, threads] = [launch.grid.x, launch.grid.y, launch.kernel.threads()]
+            .map(|count| u32::try_from(count).expect("a grid of 32 bits"));
+        // SAFETY: who asked for this vouched for the arguments; each pointer leads to eight bytes, of which the kernel reads as many
+        // as its parameter has.
+        let result = unsafe { (self.program.launch)(name.as_ptr(), x, y, threads, pointers.as_mut_ptr()) };
+        assert_eq!(result, 0, "no kernel {}", launch.kernel.name());
+    }
+
+    fn all_gather(&self, from: u64, bytes: usize, to: u64) {
+        let numbers = bytes / size_of::<f32>();
+        let mut seat = self.seat();
+        // SAFETY: who asked for this asserted that the memory has as many numbers, of which any bits are one, and it is aligned for
+        // more; nobody writes to it while its device reads.
+        seat.put(unsafe { std::slice::from_raw_parts(place(from).cast(), numbers) });
+        seat.take(|rank, of_rank| {
+            assert_eq!(of_rank.len(), numbers, "ranks differ in what they gather");
+            // SAFETY: as above, there is room for each rank, and what ranks put down is memory of its own.
+            unsafe {
+                place(to)
+                    .cast::<f32>()
+                    .add(rank * numbers)
+                    .copy_from_nonoverlapping(of_rank.as_ptr(), numbers)
+            }
+        });
+    }
+
     fn seat(&self) -> MutexGuard<'_, Seat> {
         let seat = self.seat.as_ref().expect("a device of a group");
         seat.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +130,11 @@ impl EmulatorMemory {
     }
 }
 
+/// Memory of which the address was given away.
+fn place(address: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(address as usize)
+}
+
 impl Memory for EmulatorMemory {
     fn address(&self) -> u64 {
         self.start().expose_provenance() as u64
@@ -112,16 +148,11 @@ impl Memory for EmulatorMemory {
 impl Device for Emulator {
     type Memory = EmulatorMemory;
     type Landing = Vec<u8>;
+    type Graph = Vec<Work>;
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
         let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
         EmulatorMemory { data, bytes }
-    }
-
-    fn clear(&self, memory: &EmulatorMemory, bytes: usize) {
-        assert!(bytes <= memory.bytes, "{bytes} bytes of {}", memory.bytes);
-        // SAFETY: the memory has as many bytes, and nobody else uses it while its only owner's device does.
-        unsafe { memory.start().write_bytes(0, bytes) }
     }
 
     fn upload(&self, from: &[u8], to: &EmulatorMemory) {
@@ -149,41 +180,27 @@ impl Device for Emulator {
         landing
     }
 
-    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
-        let name = CString::new(kernel.name()).expect("names without zeros");
-        let mut pointers: Vec<*mut c_void> =
-            arguments.iter().map(|argument| std::ptr::from_ref(argument).cast_mut().cast()).collect();
-        let [x, y, threads] =
-            [grid.x, grid.y, kernel.threads()].map(|count| u32::try_from(count).expect("a grid of 32 bits"));
-        // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
-        // its parameter has.
-        let result = unsafe { (self.program.launch)(name.as_ptr(), x, y, threads, pointers.as_mut_ptr()) };
-        assert_eq!(result, 0, "no kernel {}", kernel.name());
+    unsafe fn run(&self, work: &Work) {
+        match work {
+            Work::Launch(launch) => self.launch(launch),
+            // SAFETY: the caller vouches for the address.
+            Work::Clear { address, bytes } => unsafe { place(*address).write_bytes(0, *bytes) },
+            Work::Gather { from, bytes, to } => self.all_gather(*from, *bytes, *to),
+        }
+    }
+
+    unsafe fn graph(&self, work: &[Work]) -> Vec<Work> {
+        work.to_vec()
+    }
+
+    unsafe fn replay(&self, graph: &Vec<Work>) {
+        // SAFETY: the caller vouches for it.
+        graph.iter().for_each(|work| unsafe { self.run(work) });
     }
 
     fn wait(&self) {}
 
     fn ranks(&self) -> Option<usize> {
         self.seat.as_ref().map(|_| self.seat().ranks())
-    }
-
-    fn all_gather(&self, from: &EmulatorMemory, bytes: usize, to: &EmulatorMemory) {
-        let numbers = bytes / size_of::<f32>();
-        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
-        let mut seat = self.seat();
-        assert!(bytes * seat.ranks() <= to.bytes, "{} times {bytes} bytes to {}", seat.ranks(), to.bytes);
-        // SAFETY: the memory has as many numbers, of which any bits are one, and is aligned for more; nobody writes to it while
-        // its only owner's device reads.
-        seat.put(unsafe { std::slice::from_raw_parts(from.start().cast(), numbers) });
-        seat.take(|rank, of_rank| {
-            assert_eq!(of_rank.len(), numbers, "ranks differ in what they gather");
-            // SAFETY: there is room for each rank, and what ranks put down is memory of its own.
-            unsafe {
-                to.start()
-                    .cast::<f32>()
-                    .add(rank * numbers)
-                    .copy_from_nonoverlapping(of_rank.as_ptr(), numbers)
-            }
-        });
     }
 }

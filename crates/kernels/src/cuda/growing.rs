@@ -2,11 +2,12 @@
 
 use super::bytes::{Number, bytes};
 use super::device::{Device, Memory};
+use super::queue::{Kept, Queue};
 
 /// At least as much as was ever asked for.
 #[derive(Debug)]
 pub(super) struct Growing<D: Device> {
-    memory: Option<D::Memory>,
+    memory: Option<Kept<D>>,
 }
 
 impl<D: Device> Default for Growing<D> {
@@ -17,7 +18,7 @@ impl<D: Device> Default for Growing<D> {
 
 impl<D: Device> Growing<D> {
     /// Memory of `bytes` at least, with whatever is in it.
-    pub(super) fn reserve(&mut self, device: &D, bytes: usize) -> &D::Memory {
+    pub(super) fn reserve(&mut self, device: &Queue<D>, bytes: usize) -> &Kept<D> {
         if self.memory.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
             // The old one first, so that both need not fit.
             self.memory = None;
@@ -26,7 +27,7 @@ impl<D: Device> Growing<D> {
     }
 
     /// Memory that begins with `numbers`.
-    pub(super) fn upload<T: Number>(&mut self, device: &D, numbers: &[T]) -> &D::Memory {
+    pub(super) fn upload<T: Number>(&mut self, device: &Queue<D>, numbers: &[T]) -> &Kept<D> {
         let memory = self.reserve(device, size_of_val(numbers));
         device.upload(bytes(numbers), memory);
         memory

@@ -1,7 +1,8 @@
 //! Weights in the layouts that the products read.
 
+use super::bytes::bytes;
 use super::device::{Argument, Device};
-use super::{bytes::bytes, device::Memory};
+use super::queue::{Kept, Queue};
 
 /// Outputs of a tile.
 const TILE_OUTPUTS: usize = 8;
@@ -32,17 +33,17 @@ impl Values {
 
 /// A weight on a device.
 #[derive(Debug)]
-pub struct CudaMatrix<M> {
-    memory: M,
+pub struct CudaMatrix<D: Device> {
+    memory: Kept<D>,
     /// Rows of the weight; of a gated one those of both halves, a gate before its up.
     pub(super) rows: usize,
     pub(super) inputs: usize,
 }
 
-impl<M: Memory> CudaMatrix<M> {
+impl<D: Device> CudaMatrix<D> {
     /// Row-major `[rows, inputs]`, of which row i is row `source(i)` of `weight`.
-    pub(super) fn pack<D: Device<Memory = M>>(
-        device: &D,
+    pub(super) fn pack(
+        device: &Queue<D>,
         values: Values,
         weight: &[f32],
         (rows, inputs): (usize, usize),
@@ -77,7 +78,7 @@ impl<M: Memory> CudaMatrix<M> {
     }
 }
 
-fn upload<D: Device>(device: &D, bytes: &[u8]) -> D::Memory {
+fn upload<D: Device>(device: &Queue<D>, bytes: &[u8]) -> Kept<D> {
     let memory = device.allocate(bytes.len());
     device.upload(bytes, &memory);
     memory

@@ -13,6 +13,7 @@ mod matrix;
 mod operations;
 mod plan;
 mod product;
+mod queue;
 mod scratch;
 mod source;
 
@@ -23,12 +24,14 @@ mod gpu;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use buffer::{CudaBuffer, CudaCache, CudaReport};
-pub use device::{Argument, Device, Grid, Kernel, Memory};
+pub use device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};
 pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile};
 pub use matrix::CudaMatrix;
 use matrix::Values;
+pub use queue::Kept;
+use queue::Queue;
 use scratch::Scratch;
 
 use crate::cpu::WeightFormat;
@@ -39,7 +42,7 @@ use crate::group::Loss;
 /// Runs on a CUDA device.
 #[derive(Debug)]
 pub struct Cuda<D: Device> {
-    device: D,
+    device: Queue<D>,
     values: Values,
     scratch: Mutex<Scratch<D>>,
 }
@@ -52,12 +55,12 @@ impl<D: Device> Cuda<D> {
             WeightFormat::Bf16 => Values::Bf16,
             WeightFormat::Int8 => return Err(CudaError::Weights { format }),
         };
-        Ok(Self { device, values, scratch: Mutex::default() })
+        Ok(Self { device: Queue::new(device), values, scratch: Mutex::default() })
     }
 
     /// The device.
     pub fn device(&self) -> &D {
-        &self.device
+        self.device.device()
     }
 
     fn scratch(&self) -> MutexGuard<'_, Scratch<D>> {
@@ -91,7 +94,7 @@ impl Cuda<Gpu> {
         (ranks, rank): (usize, usize),
         loss: &Loss,
     ) -> Result<Self, CudaError> {
-        Gpu::join(&[&self.device], id, (ranks, rank), loss)?;
+        Gpu::join(&[self.device()], id, (ranks, rank), loss)?;
         Ok(self)
     }
 }

@@ -18,10 +18,10 @@ use crate::report::Reported;
 const MAX_HEAD_DIM: usize = 256;
 
 impl<D: Device> Backend for Cuda<D> {
-    type Buffer = CudaBuffer<D::Memory>;
-    type Matrix = CudaMatrix<D::Memory>;
-    type KvCache = CudaCache<D::Memory>;
-    type Report<T: Reported> = CudaReport<D::Landing, T>;
+    type Buffer = CudaBuffer<D>;
+    type Matrix = CudaMatrix<D>;
+    type KvCache = CudaCache<D>;
+    type Report<T: Reported> = CudaReport<D, T>;
 
     fn arithmetic(&self) -> Arithmetic {
         match self.values {
@@ -179,6 +179,10 @@ impl<D: Device> Backend for Cuda<D> {
         let grid = Grid::of(numbers.div_ceil(Kernel::AddRanks.threads()));
         let [ranks, count] = [ranks, numbers].map(Argument::count);
         self.run(Kernel::AddRanks, grid, &[Argument::start(parts), ranks, count, x.start()]);
+    }
+
+    fn flush(&self) {
+        self.device.flush();
     }
 
     fn wait(&self) {

@@ -2,6 +2,7 @@
 
 use super::device::{Argument, Device, Memory};
 use super::growing::Growing;
+use super::queue::Queue;
 use crate::kv::{KvRow, KvRows, KvShape};
 
 /// Words of a row: `KvRow` in `kv.cuh`.
@@ -38,7 +39,7 @@ impl<D: Device> Plan<D> {
     ///
     /// # Panics
     /// If a block is not in a cache of `shape`.
-    pub(super) fn get(&mut self, device: &D, rows: KvRows<'_>, shape: KvShape) -> [Argument; 2] {
+    pub(super) fn get(&mut self, device: &Queue<D>, rows: KvRows<'_>, shape: KvShape) -> [Argument; 2] {
         if !self.is_current(rows) {
             self.build(rows, shape);
             self.memory.upload(device, &self.words);

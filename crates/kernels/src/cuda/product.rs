@@ -10,13 +10,13 @@ use crate::backend::Rows;
 const PREPARE_THREADS: usize = 256;
 
 /// What a product reads: rows of one buffer, or of two side by side.
-pub(super) struct Input<'a, M> {
-    pub(super) first: &'a CudaBuffer<M>,
-    pub(super) second: Option<&'a CudaBuffer<M>>,
+pub(super) struct Input<'a, D: Device> {
+    pub(super) first: &'a CudaBuffer<D>,
+    pub(super) second: Option<&'a CudaBuffer<D>>,
     pub(super) rows: Rows<'a>,
 }
 
-impl<M> Input<'_, M> {
+impl<D: Device> Input<'_, D> {
     fn width(&self) -> usize {
         self.first.width + self.second.map_or(0, |second| second.width)
     }
@@ -74,8 +74,8 @@ impl<D: Device> Cuda<D> {
     pub(super) fn multiply(
         &self,
         scratch: &mut Scratch<D>,
-        input: &Input<'_, D::Memory>,
-        weight: &CudaMatrix<D::Memory>,
+        input: &Input<'_, D>,
+        weight: &CudaMatrix<D>,
         epilogue: Epilogue,
         out: Argument,
     ) {
@@ -102,7 +102,7 @@ impl<D: Device> Cuda<D> {
     }
 
     /// Lays the rows out as the products read them.
-    fn prepare(&self, scratch: &mut Scratch<D>, input: &Input<'_, D::Memory>) -> Argument {
+    fn prepare(&self, scratch: &mut Scratch<D>, input: &Input<'_, D>) -> Argument {
         let (rows, inputs) = (input.rows.len(), input.width());
         let indices = scratch.rows(&self.device, input.rows, input.capacity());
         let (kernel, threads, bytes) = match self.values {

@@ -4,6 +4,7 @@ use super::constants::Constants;
 use super::device::{Argument, Device};
 use super::growing::Growing;
 use super::plan::Plan;
+use super::queue::Queue;
 use crate::backend::Rows;
 
 /// What operations need beside their operands. Operations run in order, so each may use all of it.
@@ -65,7 +66,7 @@ impl<D: Device> Scratch<D> {
     ///
     /// # Panics
     /// If one of them is not among `capacity` rows.
-    pub(super) fn rows(&mut self, device: &D, rows: Rows<'_>, capacity: usize) -> Argument {
+    pub(super) fn rows(&mut self, device: &Queue<D>, rows: Rows<'_>, capacity: usize) -> Argument {
         match rows {
             Rows::First(count) => {
                 assert!(count <= capacity, "{count} rows of {capacity}");
@@ -76,7 +77,7 @@ impl<D: Device> Scratch<D> {
     }
 
     /// Indices below `limit`, such as tokens.
-    pub(super) fn indices(&mut self, device: &D, indices: &[u32], limit: usize) -> Argument {
+    pub(super) fn indices(&mut self, device: &Queue<D>, indices: &[u32], limit: usize) -> Argument {
         let largest = indices.iter().max().map_or(0, |&index| index as usize);
         assert!(largest < limit, "index {largest} of {limit}");
         if self.last_indices != indices {

@@ -5,6 +5,7 @@
 
 mod compiler;
 mod driver;
+mod graph;
 mod landing;
 mod nccl;
 mod pinned;
@@ -18,15 +19,17 @@ use std::{fmt, thread};
 
 use cudarc::driver::result::{self, DriverError, ctx, event, module, primary_ctx, stream};
 use cudarc::driver::sys::{
-    CUcontext, CUdevice, CUevent, CUfunction, CUmodule, CUresult, CUstream, cuEventQuery, cuStreamQuery,
+    CUcontext, CUdevice, CUevent, CUfunction, CUmodule, CUresult, CUstream, CUstreamCaptureMode,
+    cuEventQuery, cuStreamQuery,
 };
 
-use super::device::{Argument, Device, Grid, Kernel, Memory};
+use super::device::{Device, Kernel, Launch, Memory, Work};
 use crate::cuda_error::CudaError;
 use crate::gpu_config::GpuConfig;
 use crate::group::Loss;
 pub use compiler::compile;
 use driver::{ok, to};
+use graph::GpuGraph;
 use landing::GpuLanding;
 use nccl::Communicator;
 pub use nccl::GroupId;
@@ -70,6 +73,8 @@ unsafe impl Send for Context {}
 unsafe impl Sync for Context {}
 // SAFETY: functions belong to the context's module, which lives as long.
 unsafe impl Send for Gpu {}
+// SAFETY: as above; what several threads could change is locked.
+unsafe impl Sync for Gpu {}
 
 impl Gpu {
     /// Opens a GPU and loads the kernels for it, which are compiled if nobody has yet.
@@ -139,6 +144,25 @@ impl Gpu {
     fn finish(&self, pinned: &mut Pinned) {
         self.context.synchronize();
         pinned.has_read(pinned.put_so_far());
+    }
+
+    /// # Safety
+    /// As for [`Device::run`].
+    unsafe fn launch(&self, launch: &Launch) {
+        let mut pointers = [std::ptr::null_mut::<c_void>(); Launch::MOST_ARGUMENTS];
+        let arguments = launch.arguments();
+        for (pointer, argument) in pointers.iter_mut().zip(arguments) {
+            *pointer = std::ptr::from_ref(argument).cast_mut().cast();
+        }
+        let [x, y, threads] = [launch.grid.x, launch.grid.y, launch.kernel.threads()]
+            .map(|count| u32::try_from(count).expect("a grid of 32 bits"));
+        let function = self.functions[launch.kernel as usize];
+        // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
+        // its parameter has.
+        ok("launch a kernel", unsafe {
+            let (stream, pointers) = (self.context.stream, &mut pointers[..arguments.len()]);
+            result::launch_kernel(function, (x, y, 1), (threads, 1, 1), 0, stream, pointers)
+        });
     }
 
     /// Bytes of its memory that are free.
@@ -290,6 +314,7 @@ impl Drop for GpuMemory {
 impl Device for Gpu {
     type Memory = GpuMemory;
     type Landing = GpuLanding;
+    type Graph = GpuGraph;
 
     fn allocate(&self, bytes: usize) -> GpuMemory {
         self.context.bind();
@@ -298,15 +323,9 @@ impl Device for Gpu {
         // SAFETY: what is not initialised yet is set to zero before anybody gets it.
         let address = ok("allocate memory", unsafe { result::malloc_sync(bytes) });
         let memory = GpuMemory { context: Arc::clone(&self.context), address, bytes };
-        self.clear(&memory, bytes);
-        memory
-    }
-
-    fn clear(&self, memory: &GpuMemory, bytes: usize) {
-        assert!(bytes <= memory.bytes, "{bytes} bytes of {}", memory.bytes);
-        self.context.bind();
         // SAFETY: the memory has as many bytes.
-        ok("clear memory", unsafe { result::memset_d8_async(memory.address, 0, bytes, self.context.stream) });
+        ok("clear memory", unsafe { result::memset_d8_async(address, 0, bytes, self.context.stream) });
+        memory
     }
 
     fn upload(&self, from: &[u8], to: &GpuMemory) {
@@ -366,23 +385,43 @@ impl Device for Gpu {
         landing.bytes()
     }
 
-    unsafe fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
-        /// More than any kernel has.
-        const MOST_ARGUMENTS: usize = 16;
+    unsafe fn run(&self, work: &Work) {
         self.context.bind();
-        let mut pointers = [std::ptr::null_mut::<c_void>(); MOST_ARGUMENTS];
-        for (pointer, argument) in pointers.iter_mut().zip(arguments) {
-            *pointer = std::ptr::from_ref(argument).cast_mut().cast();
+        let stream = self.context.stream;
+        match *work {
+            // SAFETY: the caller vouches for it.
+            Work::Launch(ref launch) => unsafe { self.launch(launch) },
+            Work::Clear { address, bytes } => {
+                // SAFETY: the caller vouches for the address.
+                ok("clear memory", unsafe { result::memset_d8_async(address, 0, bytes, stream) });
+            }
+            Work::Gather { from, bytes, to } => {
+                let communicator = self.context.communicator();
+                let place = communicator.as_ref().expect("a device of a group");
+                // SAFETY: as above.
+                unsafe { place.all_gather(from, bytes, to, stream) }
+            }
         }
-        let [x, y, threads] =
-            [grid.x, grid.y, kernel.threads()].map(|count| u32::try_from(count).expect("a grid of 32 bits"));
-        let function = self.functions[kernel as usize];
-        // SAFETY: the caller vouches for the arguments; each pointer leads to eight bytes, of which the kernel reads as many as
-        // its parameter has.
-        ok("launch a kernel", unsafe {
-            let (stream, pointers) = (self.context.stream, &mut pointers[..arguments.len()]);
-            result::launch_kernel(function, (x, y, 1), (threads, 1, 1), 0, stream, pointers)
-        });
+    }
+
+    unsafe fn graph(&self, work: &[Work]) -> GpuGraph {
+        self.context.bind();
+        let stream = self.context.stream;
+        // Whatever other threads do with the driver meanwhile is none of this stream's business.
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the stream is this context's.
+        ok("record work", unsafe { stream::begin_capture(stream, mode) });
+        // SAFETY: the caller vouches for it where it is replayed; here nothing runs.
+        work.iter().for_each(|work| unsafe { self.run(work) });
+        // SAFETY: begun above.
+        let recorded = ok("record work", unsafe { stream::end_capture(stream) });
+        GpuGraph::new(&self.context, recorded)
+    }
+
+    unsafe fn replay(&self, graph: &GpuGraph) {
+        self.context.bind();
+        // SAFETY: the caller vouches for what it does; the stream is this context's.
+        unsafe { graph.launch(self.context.stream) }
     }
 
     fn wait(&self) {
@@ -392,15 +431,5 @@ impl Device for Gpu {
 
     fn ranks(&self) -> Option<usize> {
         self.context.communicator().as_ref().map(Communicator::ranks)
-    }
-
-    fn all_gather(&self, from: &GpuMemory, bytes: usize, to: &GpuMemory) {
-        let communicator = self.context.communicator();
-        let place = communicator.as_ref().expect("a device of a group");
-        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
-        assert!(bytes * place.ranks() <= to.bytes, "{} times {bytes} bytes to {}", place.ranks(), to.bytes);
-        self.context.bind();
-        // SAFETY: both have as many bytes.
-        unsafe { place.all_gather(from.address, bytes, to.address, self.context.stream) }
     }
 }
