@@ -167,9 +167,7 @@ impl Etcd {
     /// Sends a signal to a member, such as `-STOP`.
     pub fn signal(&self, index: usize, signal: &str) -> Result<()> {
         let process = self.members[index].process.as_ref().context("the member was killed")?;
-        let status = Command::new("kill").args([signal, &process.id().to_string()]).status()?;
-        ensure!(status.success(), "cannot send {signal}");
-        Ok(())
+        crate::signal(process.id(), signal)
     }
 
     /// Runs `etcdctl` on the cluster.

@@ -5,6 +5,7 @@ pub mod etcd;
 mod namespace;
 mod python;
 pub mod ranks;
+mod signals;
 pub mod streams;
 
 use std::fs::File;
@@ -22,6 +23,7 @@ use windlass_transport::install_crypto_provider;
 
 pub use namespace::Namespace;
 pub use python::python;
+pub use signals::signal;
 
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -99,8 +101,7 @@ impl Server {
 
     /// Asks the process to end, and returns whether it exited with 0.
     pub fn terminate(&mut self) -> Result<bool> {
-        let pid = self.child.id().to_string();
-        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "cannot signal {pid}");
+        signal(self.id(), "-TERM")?;
         self.wait()
     }
 

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::{Server, binary};
 
@@ -20,9 +20,7 @@ impl Rank {
 
     /// Sends it a signal, such as `-KILL`.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        let status = Command::new("kill").args([signal, &self.0.id().to_string()]).status()?;
-        ensure!(status.success(), "cannot send {signal}");
-        Ok(())
+        crate::signal(self.0.id(), signal)
     }
 
     /// Waits for its end; returns whether it exited with 0, and what it said.

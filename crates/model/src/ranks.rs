@@ -12,6 +12,7 @@ mod others;
 mod thread;
 mod turns;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
@@ -34,15 +35,15 @@ pub trait RankLink: Send {
     fn receive(&mut self) -> Arc<HeadPart>;
 }
 
-/// A network over all ranks of a group: every launch is over when it has started.
+/// A network over all ranks of a group. It runs ahead where its devices do.
 pub struct Ranks<B: Backend> {
     /// Before the others, so that its end frees those that wait for it before it waits for theirs.
     first: Local<B>,
     others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
-    /// Whether the others have something to add to the coda that is under way.
-    wants_head: bool,
+    /// Whether the others have something to add to each coda that is under way.
+    wants_head: VecDeque<bool>,
     /// Of the coda that was collected last.
     head: HeadPart,
 }
@@ -51,10 +52,10 @@ impl<B: Backend> Ranks<B> {
     /// Rank 0's network, and the way to the others.
     pub fn new(first: Network<B>, others: Others) -> Self {
         Self {
-            first: Local::in_step(first),
+            first: Local::new(first),
             others,
             opened: Vec::new(),
-            wants_head: false,
+            wants_head: VecDeque::new(),
             head: HeadPart::default(),
         }
     }
@@ -110,6 +111,10 @@ impl<B: Backend> Runner for Ranks<B> {
         1
     }
 
+    fn runs_ahead(&self) -> bool {
+        self.first.runs_ahead()
+    }
+
     fn open(&mut self, table: u32, contents: &KvTable) {
         if self.others.count() > 0 {
             self.opened.push(OpenedTable::new(table, contents));
@@ -122,7 +127,10 @@ impl<B: Backend> Runner for Ranks<B> {
     }
 
     fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
-        self.tell(Step::Core, |order| order.set_rows(launch));
+        self.tell(Step::Core, |order| {
+            order.set_rows(launch);
+            order.stops.extend_from_slice(stops);
+        });
         self.first.start_core(launch, stops);
     }
 
@@ -140,13 +148,13 @@ impl<B: Backend> Runner for Ranks<B> {
             order.set_wanted(wanted);
         });
         self.first.start_coda(launch, wanted);
-        self.wants_head = !wanted.is_empty();
+        self.wants_head.push_back(!wanted.is_empty());
     }
 
     fn finish_coda(&mut self, found: &mut Found) {
-        let Self { first, others, head, .. } = self;
+        let Self { first, others, head, wants_head, .. } = self;
         first.finish_head(head);
-        if self.wants_head {
+        if wants_head.pop_front().expect("a coda is under way") {
             others.join(head, first.config().vocabulary);
         }
         head.hand_over(found);

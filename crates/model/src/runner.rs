@@ -142,11 +142,6 @@ impl<B: Backend> Local<B> {
         Self::with(network, true)
     }
 
-    /// The same, a launch at a time.
-    pub(crate) fn in_step(network: Network<B>) -> Self {
-        Self::with(network, false)
-    }
-
     fn with(network: Network<B>, runs_ahead: bool) -> Self {
         Self {
             workspace: network.workspace(Capacity::NOTHING),

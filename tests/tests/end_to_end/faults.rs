@@ -1,6 +1,5 @@
 //! Workers that are killed, frozen or cut off under 64 streams: every client gets what it would have got, each token once.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, bail, ensure};
@@ -53,9 +52,7 @@ pub(super) async fn same_answers_of(
 }
 
 fn signal(server: &Server, signal: &str) -> Result<()> {
-    let status = Command::new("kill").args([signal, &server.id().to_string()]).status()?;
-    ensure!(status.success(), "cannot send {signal}");
-    Ok(())
+    windlass_tests::signal(server.id(), signal)
 }
 
 #[tokio::test]
@@ -96,13 +93,7 @@ async fn a_worker_that_is_cut_off_changes_no_answer_and_is_back_when_joined_agai
 async fn a_worker_that_is_told_to_end_hands_its_streams_over_and_exits_with_0() -> Result<()> {
     let mut cluster = Cluster::start(3, &["--drain-deadline-s", "0"]).await?;
     let mut leaving = cluster.workers.remove(0);
-    let pid = leaving.id().to_string();
-    let all = [0, 1];
-    same_answers_under(&cluster, &all, || {
-        ensure!(Command::new("kill").args(["-TERM", &pid]).status()?.success(), "cannot end {pid}");
-        Ok(())
-    })
-    .await?;
+    same_answers_under(&cluster, &[0, 1], || signal(&leaving, "-TERM")).await?;
     ensure!(leaving.wait()?, "it did not exit with 0");
     Ok(())
 }

@@ -84,7 +84,7 @@ async fn a_killed_workers_stream_goes_on_at_the_other_with_the_same_tokens() -> 
         running = running => running?,
     }
     let (killed, other) = if busy(0).await? { (0, 1) } else { (1, 0) };
-    kill(cluster.workers[killed].id())?;
+    windlass_tests::signal(cluster.workers[killed].id(), "-KILL")?;
     let events = stream.await?;
     ensure!(token_ids(&events)? == undisturbed, "the tokens differ from those of an undisturbed stream");
     ensure!(busy(other).await?, "the other worker did nothing");
@@ -94,11 +94,5 @@ async fn a_killed_workers_stream_goes_on_at_the_other_with_the_same_tokens() -> 
         ensure!(status == 200, "{answer}");
     }
     ensure!(is_ready(&cluster).await?, "one worker is left and /ready is red");
-    Ok(())
-}
-
-fn kill(pid: u32) -> Result<()> {
-    let status = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status()?;
-    ensure!(status.success(), "cannot kill {pid}");
     Ok(())
 }

@@ -32,7 +32,7 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Host memory for `bytes` that are sent; it grows with what is.
     fn landing(&self, bytes: usize) -> Self::Landing;
     /// Begins to copy the first `bytes` of `from` to the host, after everything asked for before. What was sent there before has
-    /// landed.
+    /// landed, or nobody looks at it.
     fn send(&self, from: &Self::Memory, bytes: usize, to: &mut Self::Landing);
     /// What was last sent there. Waits for that, and for nothing asked for later.
     fn landed<'a>(&self, landing: &'a mut Self::Landing) -> &'a [u8];

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_kernels::{Backend, LatentChange, Rows};
+use windlass_kernels::{Backend, LatentChange, Rows, Stop};
 
 use super::layer::{Finish, Layer};
 use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
@@ -126,19 +126,19 @@ impl<B: Backend> Network<B> {
         self.backend.adapter(latents, embeddings, launch.rows(), &self.entrance().adapter, x);
     }
 
-    /// This part's layers of one core iteration. `input`, `[rows, hidden]`, is what the part before left; `output` is replaced by
-    /// what the one behind goes on with: behind the last, which reports how far latents moved, that is the new latents. The whole
+    /// This part's layers of one core iteration. The first of `values`, `[rows, hidden]`, is what the part before left; the second is
+    /// replaced by what the one behind goes on with: behind the last, which reports how far latents moved, that is the new latents. The whole
     /// in one part has neither.
     pub(crate) fn core_part(
         &self,
         workspace: &mut Workspace<B>,
         launch: Launch<'_>,
-        input: &[f32],
-        output: &mut Vec<f32>,
+        (input, output): (&[f32], &mut Vec<f32>),
+        stops: &[Stop],
         changes: &mut B::Report<LatentChange>,
     ) {
         if self.is_first() && self.is_last() {
-            return self.core(workspace, launch, &[], changes);
+            return self.core(workspace, launch, stops, changes);
         }
         let count = launch.kv.len();
         if self.is_first() {
@@ -147,7 +147,7 @@ impl<B: Backend> Network<B> {
             self.backend.upload(input, &mut workspace.x, Rows::First(count));
         }
         if self.is_last() {
-            self.finish_core(workspace, launch, &[], changes);
+            self.finish_core(workspace, launch, stops, changes);
             // Rows of a table, times one: the same bits.
             self.backend.embed(&workspace.latents, launch.latents, 1.0, &mut workspace.x);
         } else {

@@ -36,8 +36,9 @@ pub struct Device<B: Backend> {
     latents: Vec<u32>,
     rows: Vec<KvRow>,
     reports: Reports<B>,
-    /// Of the last core and the last coda.
-    pub(crate) outcome: Outcome,
+    /// The last core or coda, while what it reports is not asked for.
+    unread: Option<Step>,
+    outcome: Outcome,
 }
 
 impl<B: Backend> Device<B> {
@@ -46,6 +47,7 @@ impl<B: Backend> Device<B> {
         Self {
             workspace: network.workspace(Capacity::NOTHING),
             reports: Reports::new(network.backend(), Capacity::NOTHING),
+            unread: None,
             network,
             tables: Vec::new(),
             latents: Vec::new(),
@@ -58,16 +60,21 @@ impl<B: Backend> Device<B> {
         &self.network
     }
 
-    /// What it made of the last core and the last coda.
-    pub fn outcome(&self) -> &Outcome {
-        &self.outcome
+    /// What it made of the last core and the last coda. Waits for that.
+    pub fn outcome(&mut self) -> &mut Outcome {
+        let Self { network, reports, outcome, .. } = self;
+        match self.unread.take() {
+            Some(Step::Core) => network.receive_changes(reports, &mut outcome.changes),
+            Some(Step::Coda) => network.receive_head(reports, &mut outcome.head),
+            _ => {}
+        }
+        outcome
     }
 
     /// Does as told, together with all ranks that have the same layers.
     pub fn obey(&mut self, order: &Order) {
         self.note(order);
-        let Self { network, workspace, tables, latents, rows, reports, outcome } = self;
-        let Outcome { values, changes, head } = outcome;
+        let Self { network, workspace, tables, latents, rows, reports, unread, outcome } = self;
         let launch = Launch { latents, kv: KvRows { rows, tables } };
         match order.step {
             Step::Allocate(capacity) => {
@@ -76,7 +83,7 @@ impl<B: Backend> Device<B> {
                 *reports = Reports::new(network.backend(), capacity);
                 latents.reserve(capacity.rows);
                 rows.reserve(capacity.rows);
-                self.outcome.reserve(capacity.rows, network.config().hidden);
+                outcome.reserve(capacity.rows, network.config().hidden);
             }
             Step::Prelude if network.is_first() => {
                 network.prelude(workspace, &order.tokens, &order.values, launch);
@@ -85,15 +92,16 @@ impl<B: Backend> Device<B> {
             Step::Prelude if !network.is_last() => {}
             Step::Prelude | Step::Latents => network.set_latents(workspace, &order.values, latents),
             Step::Core => {
-                network.core_part(workspace, launch, &order.values, values, &mut reports.changes);
-                network.receive_changes(reports, changes);
+                let (input, output) = (&order.values, &mut outcome.values);
+                network.core_part(workspace, launch, (input, output), &order.stops, &mut reports.changes);
+                *unread = Some(Step::Core);
             }
             Step::Coda => {
                 let draws = Draws { rows: &[], changes: &[] };
                 let (logits, most_likely) = (&order.logits, &order.most_likely);
                 let wanted = Wanted { logits, most_likely, drawn: &[], draws };
                 network.coda_and_head(workspace, launch, wanted, reports);
-                network.receive_head(reports, head);
+                *unread = Some(Step::Coda);
             }
         }
     }

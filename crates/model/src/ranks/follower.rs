@@ -52,7 +52,7 @@ impl<B: Backend> Follower<B> {
         if let Step::Allocate(capacity) = order.step {
             parts.each(|part| part.reserve(capacity.rows));
         }
-        let part = || Arc::clone(parts.fill(|part| std::mem::swap(part, &mut device.outcome.head)));
+        let part = || Arc::clone(parts.fill(|part| std::mem::swap(part, &mut device.outcome().head)));
         (order.step == Step::Coda && order.wants_head()).then(part)
     }
 }

@@ -1,6 +1,6 @@
 //! What a device of a split model is asked to do, complete in itself.
 
-use windlass_kernels::{BLOCK_POSITIONS, BlockId, KvRow, KvTable};
+use windlass_kernels::{BLOCK_POSITIONS, BlockId, KvRow, KvTable, Stop};
 
 use crate::network::{Capacity, Launch};
 use crate::runner::Wanted;
@@ -19,6 +19,8 @@ pub struct Order {
     /// `[rows, hidden]`: of a prelude and of latents what latents become; of a core behind the first stage, what the stage before
     /// left.
     pub values: Vec<f32>,
+    /// Of a core, by what each row stops; without any none does.
+    pub stops: Vec<Stop>,
     /// Of a coda, the rows that need their logits.
     pub logits: Vec<u32>,
     /// Of a coda, the rows that need the most likely token alone.
@@ -76,6 +78,7 @@ impl Order {
         self.rows.reserve(rows);
         self.tokens.reserve(rows);
         self.values.reserve(rows * hidden);
+        self.stops.reserve(rows);
         self.logits.reserve(rows);
         self.most_likely.reserve(rows);
     }
@@ -87,18 +90,20 @@ impl Order {
         self.rows.clear();
         self.tokens.clear();
         self.values.clear();
+        self.stops.clear();
         self.logits.clear();
         self.most_likely.clear();
     }
 
     /// Becomes the same as `other`, in the memory that it has.
     pub fn copy(&mut self, other: &Self) {
-        let Self { step, opened, rows, tokens, values, logits, most_likely } = other;
+        let Self { step, opened, rows, tokens, values, stops, logits, most_likely } = other;
         self.begin(*step);
         self.opened.extend_from_slice(opened);
         self.rows.extend_from_slice(rows);
         self.tokens.extend_from_slice(tokens);
         self.values.extend_from_slice(values);
+        self.stops.extend_from_slice(stops);
         self.logits.extend_from_slice(logits);
         self.most_likely.extend_from_slice(most_likely);
     }

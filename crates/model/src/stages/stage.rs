@@ -74,9 +74,9 @@ impl<B: Backend> StageRanks for LocalRanks<B> {
         let Self { first, others } = self;
         if order.step == Step::Coda && order.wants_head() {
             let vocabulary = first.network().config().vocabulary;
-            others.join(&mut first.outcome.head, vocabulary);
+            others.join(&mut first.outcome().head, vocabulary);
         }
-        std::mem::swap(outcome, &mut first.outcome);
+        std::mem::swap(outcome, first.outcome());
     }
 }
 

@@ -1,11 +1,12 @@
 //! Orders and values as messages, and back. Ranks of a group run the same program, so a message that makes no sense is a fault.
 
-use windlass_kernels::{KvRow, LargestOutput, LatentChange};
+use windlass_kernels::{KvRow, LargestOutput, LatentChange, Stop};
 use windlass_model::Capacity;
 use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Outcome, Step};
 use windlass_proto::v1::rank_order::Step as StepMessage;
+use windlass_proto::v1::rank_stop::By;
 use windlass_proto::v1::{
-    RankCapacity, RankHeadPart, RankOrder, RankOutcome, RankRow, RankSlot, RankTable, RankValues,
+    RankCapacity, RankHeadPart, RankOrder, RankOutcome, RankRow, RankSlot, RankStop, RankTable, RankValues,
 };
 
 /// A message that ranks of the same program do not send.
@@ -45,6 +46,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
         rows: order.rows.iter().map(row_message).collect(),
         tokens: order.tokens.clone(),
         values: Some(values_message(&order.values)),
+        stops: order.stops.iter().map(stop_message).collect(),
         logits: order.logits.clone(),
         most_likely: order.most_likely.clone(),
     }
@@ -73,6 +75,7 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         rows: message.rows.iter().map(row).collect(),
         tokens: message.tokens.clone(),
         values: values(rows_values)?.collect(),
+        stops: message.stops.iter().map(stop).collect(),
         logits: message.logits.clone(),
         most_likely: message.most_likely.clone(),
     })
@@ -106,6 +109,23 @@ fn row_message(row: &OrderRow) -> RankRow {
 fn row(message: &RankRow) -> OrderRow {
     let RankRow { latent, table, position, slot, block, top_slot } = *message;
     OrderRow { latent, kv: KvRow { table, position, slot }, block, top_slot }
+}
+
+fn stop_message(stop: &Stop) -> RankStop {
+    let by = match *stop {
+        Stop::Never => None,
+        Stop::RelativeDifference(limit) => Some(By::RelativeDifference(limit)),
+        Stop::CosineDistance(limit) => Some(By::CosineDistance(limit)),
+    };
+    RankStop { by }
+}
+
+fn stop(message: &RankStop) -> Stop {
+    match message.by {
+        None => Stop::Never,
+        Some(By::RelativeDifference(limit)) => Stop::RelativeDifference(limit),
+        Some(By::CosineDistance(limit)) => Stop::CosineDistance(limit),
+    }
 }
 
 pub(super) fn head_part_message(part: &HeadPart) -> RankHeadPart {
@@ -187,6 +207,7 @@ mod tests {
             }],
             tokens: vec![9],
             values: vec![0.5, f32::MIN_POSITIVE, -0.0],
+            stops: vec![Stop::Never, Stop::RelativeDifference(0.03), Stop::CosineDistance(1e-3)],
             logits: vec![0],
             most_likely: vec![1, 2],
         };
