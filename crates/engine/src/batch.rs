@@ -6,7 +6,6 @@ mod apply;
 mod under_way;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use windlass_kernels::{Draw, Draws, KvTable, LogitChange, Stop};
 use windlass_model::latent::fill_initial_latent;
@@ -38,8 +37,6 @@ pub(crate) struct Batch {
     under_way: VecDeque<UnderWay>,
     /// Launches that were collected, for their memory.
     spare: Vec<UnderWay>,
-    /// When the last of them was.
-    collected: Duration,
     /// Rows of the core launch.
     plan: Vec<Span>,
     /// Those of them that go through the prelude first.
@@ -74,8 +71,10 @@ struct Departure {
 }
 
 impl Departure {
-    fn span(&self) -> Option<Span> {
-        self.lane.map(|lane| Span { lane, from: self.from, count: self.count })
+    /// Its rows, before it is under way.
+    fn span(&self) -> Span {
+        let lane = self.lane.expect("who is gone does not depart");
+        Span { lane, from: self.from, count: self.count }
     }
 }
 
@@ -108,8 +107,8 @@ impl Wants {
 impl Batch {
     /// With room for launches of so many rows, so that none allocates.
     pub(crate) fn new<R: Runner>(config: &EngineConfig, rows: usize, runs_ahead: bool, runner: &R) -> Self {
-        /// A core and a coda of this tick and of the last.
-        const MOST_UNDER_WAY: usize = 4;
+        /// A core and a coda of the last tick, and this one's core.
+        const MOST_UNDER_WAY: usize = 3;
         let lanes = config.max_lanes;
         Self {
             lanes: Vec::with_capacity(lanes),
@@ -117,7 +116,6 @@ impl Batch {
             runs_ahead,
             under_way: VecDeque::with_capacity(MOST_UNDER_WAY),
             spare: (0..MOST_UNDER_WAY).map(|_| UnderWay::new(lanes)).collect(),
-            collected: Duration::ZERO,
             plan: Vec::with_capacity(lanes),
             entering: Vec::with_capacity(lanes),
             stops: Vec::with_capacity(rows),
@@ -191,8 +189,8 @@ impl Batch {
         self.plan.iter().map(missing).sum()
     }
 
-    /// Starts what is planned: prelude for the rows that enter, one core iteration for all that take another. Returns whether a
-    /// core launch is under way then.
+    /// Starts what is planned: prelude for the rows that enter, one core iteration for all that take another. Returns whether there
+    /// are any, and so a core launch was started.
     pub(crate) fn start<R: Runner>(&mut self, shared: &mut Shared<R>) -> bool {
         let Memory { tables, blocks, .. } = &mut shared.memory;
         for span in &self.plan {
@@ -308,9 +306,8 @@ impl Batch {
         if let Some(Entered { rows, start, end }) = launch.entered {
             shared.record(Phase::Prelude, rows, start, Some(busy.map_or(end - start, |busy| busy.prelude)));
         }
-        let start = launch.start.max(self.collected);
-        shared.record(Phase::Core, shared.buffers.changes.len(), start, busy.map(|busy| busy.launch));
-        self.collected = shared.clock.now();
+        let rows = launch.flights.iter().map(|flight| flight.rows).sum();
+        shared.record(Phase::Core, rows, launch.start, busy.map(|busy| busy.launch));
         let mut changes = shared.buffers.changes.iter();
         for flight in &launch.flights {
             let change = changes.by_ref().take(flight.rows).last();
@@ -369,17 +366,17 @@ impl Batch {
             if departure.wants == Wants::MostLikely && draws_any {
                 departure.wants = Wants::Drawn;
             }
-            match (departure.wants, departure.lane) {
-                (Wants::MostLikely, _) => greedy.push(count - 1),
-                (Wants::Logits, _) => wanted.push(count - 1),
-                (Wants::Drawn, Some(lane)) => {
+            match departure.wants {
+                Wants::Nothing => {}
+                Wants::MostLikely => greedy.push(count - 1),
+                Wants::Logits => wanted.push(count - 1),
+                Wants::Drawn => {
                     drawn.push(count - 1);
-                    draws.push(lanes[lane].sequence.next_draw(changes));
+                    draws.push(lanes[departure.span().lane].sequence.next_draw(changes));
                 }
-                (Wants::Nothing, _) | (Wants::Drawn, None) => {}
             }
         }
-        rows.ends(lanes, departures.iter().filter_map(Departure::span));
+        rows.ends(lanes, departures.iter().map(Departure::span));
         shared.counters.coda_rows_total += rows.len() as u64;
         let draws = Draws { rows: draws, changes };
         let head = Wanted { logits: wanted, most_likely: greedy, drawn, draws };

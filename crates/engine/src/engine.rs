@@ -135,8 +135,8 @@ impl<R: Runner> Engine<R> {
         Ok(())
     }
 
-    /// Forgets a request and frees all it holds: at once, or where a launch with it is under way once that is done. One that is
-    /// unknown or over is left alone.
+    /// Forgets a request and frees all it holds: at once, or where a launch with it is under way, and launches do not run ahead, once
+    /// that is done. One that is unknown or over is left alone.
     pub fn cancel(&mut self, id: RequestId) {
         self.waiting.remove(id);
         self.complete.retain(|(complete, ..)| *complete != id);
@@ -147,9 +147,10 @@ impl<R: Runner> Engine<R> {
         }
     }
 
-    /// Whether nothing runs and nothing waits.
+    /// Whether nothing runs, nothing waits, and no launch is under way.
     pub fn is_idle(&self) -> bool {
-        self.lanes() == 0 && self.waiting.is_empty() && self.complete.is_empty()
+        let is_done = self.batches.iter().all(|batch| batch.lanes.is_empty() && batch.under_way() == 0);
+        is_done && self.waiting.is_empty() && self.complete.is_empty()
     }
 
     /// Advances rows by one core iteration and appends what came of them to `events`.

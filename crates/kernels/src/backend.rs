@@ -1,5 +1,7 @@
 //! The operations a device must offer.
 
+use std::time::Duration;
+
 use crate::cpu::Arithmetic;
 use crate::draw::Draws;
 use crate::kv::{KvRows, KvShape};
@@ -174,6 +176,8 @@ pub trait Backend: Send + 'static {
     type KvCache: Send;
     /// What operations have to say, on its way to the host. Used again and again, for its memory.
     type Report<T: Reported>: Send;
+    /// A moment in the order of operations.
+    type Mark: Default + Send;
 
     /// What decides the bits of products beside their inputs.
     fn arithmetic(&self) -> Arithmetic;
@@ -186,6 +190,10 @@ pub trait Backend: Send + 'static {
     /// A zeroed K/V cache.
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
 
+    /// Makes `mark` the moment between the operations before and those to come.
+    fn mark(&self, mark: &mut Self::Mark);
+    /// How long the device took from one moment to another, both of which were marked. Waits for the second.
+    fn between(&self, from: &Self::Mark, to: &Self::Mark) -> Duration;
     /// Begins all that was asked for, where operations may wait to be begun together. Work of several ranks needs it: one must not
     /// keep the others waiting for what it has only noted.
     fn flush(&self) {}

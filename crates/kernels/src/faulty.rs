@@ -34,6 +34,7 @@ impl Backend for Faulty {
     type Matrix = Matrix;
     type KvCache = KvCache;
     type Report<T: Reported> = <Cpu as Backend>::Report<T>;
+    type Mark = <Cpu as Backend>::Mark;
 
     fn arithmetic(&self) -> Arithmetic {
         self.cpu.arithmetic()
@@ -70,6 +71,14 @@ impl Backend for Faulty {
 
     fn download(&self, from: &Buffer, rows: usize, to: &mut Vec<f32>) {
         self.cpu.download(from, rows, to);
+    }
+
+    fn mark(&self, mark: &mut Self::Mark) {
+        self.cpu.mark(mark);
+    }
+
+    fn between(&self, from: &Self::Mark, to: &Self::Mark) -> Duration {
+        self.cpu.between(from, to)
     }
 
     fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {

@@ -1,6 +1,7 @@
 //! The plain twin of every backend: one obvious loop per operation, no threads, no packing, no vectors.
 
 use std::cmp::Reverse;
+use std::time::{Duration, Instant};
 
 use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stopped,
@@ -39,6 +40,7 @@ impl Backend for Plain {
     type Matrix = PlainMatrix;
     type KvCache = PlainCache;
     type Report<T: Reported> = Vec<T>;
+    type Mark = Option<Instant>;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::F32
@@ -71,6 +73,14 @@ impl Backend for Plain {
 
     fn download(&self, from: &PlainMatrix, rows: usize, to: &mut Vec<f32>) {
         *to = from[..rows].concat();
+    }
+
+    fn mark(&self, mark: &mut Option<Instant>) {
+        *mark = Some(Instant::now());
+    }
+
+    fn between(&self, from: &Option<Instant>, to: &Option<Instant>) -> Duration {
+        from.zip(*to).map_or(Duration::ZERO, |(from, to)| to - from)
     }
 
     fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {

@@ -19,7 +19,7 @@ use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
-use crate::runner::{Found, Local, Part, Runner, Wanted};
+use crate::runner::{Busy, Found, Local, Part, Runner, Wanted};
 pub use device::{Device, Outcome};
 pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
@@ -158,5 +158,9 @@ impl<B: Backend> Runner for Ranks<B> {
             others.join(head, first.config().vocabulary);
         }
         head.hand_over(found);
+    }
+
+    fn busy(&self) -> Option<Busy> {
+        self.first.busy()
     }
 }

@@ -12,6 +12,9 @@ pub(crate) struct Reports<B: Backend> {
     logits: B::Report<f32>,
     most_likely: B::Report<LargestOutput>,
     drawn: B::Report<u32>,
+    /// Before the prelude, if one came with the launch, before the launch and behind it.
+    pub(crate) moments: [B::Mark; 3],
+    pub(crate) has_prelude: bool,
 }
 
 impl<B: Backend> Reports<B> {
@@ -22,6 +25,8 @@ impl<B: Backend> Reports<B> {
             logits: backend.new_report(0),
             most_likely: backend.new_report(capacity.rows),
             drawn: backend.new_report(capacity.rows),
+            moments: Default::default(),
+            has_prelude: false,
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::reports::Reports;
 /// core and coda may be started and not collected. Rows of a launch that is under way take no part in another, but what a
 /// prelude reads in goes on with the next core launch.
 ///
-/// One that [runs ahead](Runner::runs_ahead) takes each tick's launches before those of the last are collected.
+/// One that [runs ahead](Runner::runs_ahead) takes a tick's core before the core and the coda of the last are collected.
 pub trait Runner: Send + 'static {
     /// The model's sizes.
     fn config(&self) -> &ModelConfig;
@@ -59,7 +59,7 @@ pub trait Runner: Send + 'static {
     fn finish_core(&mut self, changes: &mut Vec<LatentChange>);
     /// Starts the coda on the rows' latents, and the head on some of them.
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>);
-    /// Collects a coda launch that is done. Replaces `found` by what it found.
+    /// Collects a coda launch that is done. Replaces what `found` has of what was wanted by what it found.
     fn finish_coda(&mut self, found: &mut Found);
     /// How long the launch that was collected last kept devices busy; none where that is the time from its start to its end,
     /// since nothing else was under way.
@@ -86,7 +86,7 @@ pub struct Busy {
     pub launch: Duration,
 }
 
-/// What rows of a coda launch want of the head, as indices into the launch; a row that is in neither list only leaves K/V behind.
+/// What rows of a coda launch want of the head, as indices into the launch; a row that is in no list only leaves K/V behind.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Rows that need their logits.
@@ -126,6 +126,10 @@ pub struct Local<B: Backend> {
     started: VecDeque<(Part, Reports<B>)>,
     /// For launches to come.
     spare: Vec<Reports<B>>,
+    /// Of the core launch that comes with the prelude that was started last.
+    entering: Option<Reports<B>>,
+    /// Of the launch that was collected last, where others were under way.
+    busy: Option<Busy>,
     /// Of the coda that was collected last.
     head: HeadPart,
 }
@@ -149,19 +153,37 @@ impl<B: Backend> Local<B> {
             runs_ahead,
             started: VecDeque::new(),
             spare: Vec::new(),
+            entering: None,
+            busy: None,
             head: HeadPart::default(),
         }
     }
 
-    fn start(&mut self, part: Part, launch: impl FnOnce(&Network<B>, &mut Workspace<B>, &mut Reports<B>)) {
+    /// Reports for the next launch.
+    fn reports(&mut self) -> Reports<B> {
         let mut reports = self.spare.pop().expect("reports for every launch there can be");
+        reports.has_prelude = false;
+        reports
+    }
+
+    fn start(&mut self, part: Part, launch: impl FnOnce(&Network<B>, &mut Workspace<B>, &mut Reports<B>)) {
+        let mut reports = self.entering.take().unwrap_or_else(|| self.reports());
+        let backend = self.network.backend();
+        backend.mark(&mut reports.moments[1]);
         launch(&self.network, &mut self.workspace, &mut reports);
+        backend.mark(&mut reports.moments[2]);
         self.started.push_back((part, reports));
     }
 
     fn finish(&mut self, receive: impl FnOnce(&Network<B>, &mut Reports<B>)) {
         let (_, mut reports) = self.started.pop_front().expect("a launch is collected after its start");
         receive(&self.network, &mut reports);
+        if self.runs_ahead {
+            let [entered, began, ended] = &reports.moments;
+            let between = |from, to| self.network.backend().between(from, to);
+            let prelude = if reports.has_prelude { between(entered, began) } else { Duration::ZERO };
+            self.busy = Some(Busy { prelude, launch: between(began, ended) });
+        }
         self.spare.push(reports);
     }
 
@@ -184,8 +206,8 @@ impl<B: Backend> Runner for Local<B> {
         self.workspace = self.network.workspace(Capacity::NOTHING);
         self.workspace = self.network.workspace(capacity);
         let reports = || Reports::new(self.network.backend(), capacity);
-        // Ahead there are a core and a coda of this tick and of the last.
-        self.spare = std::iter::repeat_with(reports).take(if self.runs_ahead { 4 } else { 1 }).collect();
+        // Ahead there are a core and a coda of the last tick, and this one's core.
+        self.spare = std::iter::repeat_with(reports).take(if self.runs_ahead { 3 } else { 1 }).collect();
         self.head.reserve(capacity.rows);
     }
 
@@ -202,7 +224,11 @@ impl<B: Backend> Runner for Local<B> {
     }
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
+        let mut reports = self.reports();
+        reports.has_prelude = true;
+        self.network.backend().mark(&mut reports.moments[0]);
         self.network.prelude(&mut self.workspace, tokens, initial, launch);
+        self.entering = Some(reports);
     }
 
     fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
@@ -233,6 +259,10 @@ impl<B: Backend> Runner for Local<B> {
         });
         head.hand_over(found);
         self.head = head;
+    }
+
+    fn busy(&self) -> Option<Busy> {
+        self.busy
     }
 }
 

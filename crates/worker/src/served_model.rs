@@ -12,8 +12,11 @@ use crate::config::WorkerConfig;
 use crate::error::WorkerError;
 use crate::tokenizer::tokenizer_files;
 
-/// The fingerprint of a model that is computed: of weights, config, arithmetic, number of ranks, latent seed and prefill segment.
-/// Where the ranks are does not matter.
+/// How tokens are drawn from logits; another number wherever the same logits and seed may give another token.
+const DRAWING: u32 = 2;
+
+/// The fingerprint of a model that is computed: of weights, config, arithmetic, number of ranks, latent seed, prefill segment and the
+/// way of drawing. Where the ranks are does not matter.
 pub(crate) fn fingerprint(
     config: &WorkerConfig,
     arithmetic: Arithmetic,
@@ -22,7 +25,7 @@ pub(crate) fn fingerprint(
     let WorkerConfig { model: folder, engine, latent_seed, .. } = config;
     let (model, weights) = (folder.config()?, folder.checkpoint()?.fingerprint());
     let segment = engine.prefill_segment;
-    let identity = format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {ranks}");
+    let identity = format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {ranks} {DRAWING}");
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }
 

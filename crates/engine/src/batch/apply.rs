@@ -1,4 +1,4 @@
-//! Behind the coda: probes are settled, tokens drawn, and what is done ends.
+//! Behind the coda: probes are settled, tokens taken, and what is done ends.
 
 use windlass_model::Runner;
 
@@ -11,19 +11,18 @@ use crate::sequence::Sequence;
 use crate::shared::{Buffers, Shared};
 
 impl Batch {
-    /// Collects the coda launch that was started first, which is done: logits, `[rows, vocabulary]`, or the most likely token for the rows that want
-    /// them. Settles probes, draws tokens, ends what is done.
+    /// Collects the coda launch that was started first, which is done. Settles probes, takes tokens, ends what is done.
     pub(crate) fn collect_coda<R: Runner>(&mut self, shared: &mut Shared<R>, events: &mut Vec<Event>) {
         let launch = self.under_way.pop_front().expect("a coda launch is under way");
         shared.runner.finish_coda(&mut shared.buffers.found);
         let busy = shared.runner.busy().map(|busy| busy.launch);
         let rows = launch.departures.iter().map(|departure| departure.count).sum();
-        shared.record(Phase::Coda, rows, launch.start.max(self.collected), busy);
-        self.collected = shared.clock.now();
+        shared.record(Phase::Coda, rows, launch.start, busy);
+        let start = shared.clock.now();
         self.apply(&launch.departures, shared, events);
         self.close_ended(&mut shared.memory);
         let sampled = launch.departures.iter().filter(|departure| departure.wants != Wants::Nothing).count();
-        shared.record(Phase::Sample, sampled, self.collected, None);
+        shared.record(Phase::Sample, sampled, start, None);
         self.spare.push(launch);
     }
 
@@ -33,7 +32,7 @@ impl Batch {
         shared: &mut Shared<R>,
         events: &mut Vec<Event>,
     ) {
-        // Out of `shared` for a while, since tokens are drawn from them while memory changes.
+        // Out of `shared` for a while, since tokens are taken from them while memory changes.
         let mut buffers = std::mem::take(&mut shared.buffers);
         let Buffers { found, sampler, .. } = &mut buffers;
         let mut logits = found.logits.chunks_exact(shared.runner.config().vocabulary);

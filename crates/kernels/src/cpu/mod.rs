@@ -17,6 +17,7 @@ mod team;
 
 use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use buffer::{CpuBuffer, RowsOf};
 use cache::KvCache;
@@ -149,6 +150,7 @@ impl Backend for Cpu {
     type Matrix = PackedMatrix;
     type KvCache = KvCache;
     type Report<T: Reported> = Vec<T>;
+    type Mark = Option<Instant>;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::of(self.weights, self.isa)
@@ -181,6 +183,14 @@ impl Backend for Cpu {
     fn download(&self, from: &CpuBuffer, rows: usize, to: &mut Vec<f32>) {
         to.clear();
         to.extend_from_slice(&from.data()[..rows * from.width()]);
+    }
+
+    fn mark(&self, mark: &mut Option<Instant>) {
+        *mark = Some(Instant::now());
+    }
+
+    fn between(&self, from: &Option<Instant>, to: &Option<Instant>) -> Duration {
+        from.zip(*to).map_or(Duration::ZERO, |(from, to)| to - from)
     }
 
     fn new_report<T: Reported>(&self, values: usize) -> Vec<T> {

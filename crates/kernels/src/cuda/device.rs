@@ -3,6 +3,7 @@
 //! A GPU is one; in tests an emulator is another, so that all but the driver's own calls is the same code in both.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Memory of a device, freed when dropped.
 pub trait Memory: Send + fmt::Debug {
@@ -12,7 +13,8 @@ pub trait Memory: Send + fmt::Debug {
     fn bytes(&self) -> usize;
 }
 
-/// A device. Everything runs in the order of the calls; only [`Device::download`], [`Device::landed`] and [`Device::wait`] wait.
+/// A device. Everything runs in the order of the calls; [`Device::download`], [`Device::landed`] and [`Device::wait`] wait, and
+/// [`Device::upload`] where much was uploaded that the device has not read.
 ///
 /// Operations panic where the device fails: there is nothing else that a tick could do.
 pub trait Device: Send + Sync + fmt::Debug + 'static {
@@ -20,7 +22,9 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     type Memory: Memory;
     /// Host memory for what it sends.
     type Landing: Send + fmt::Debug;
-    /// Work that was put together, to be run in one piece again and again.
+    /// A moment in the order of what it is asked for.
+    type Mark: Send + fmt::Debug;
+    /// Launches that were put together, to be run in one piece again and again.
     type Graph: Send + fmt::Debug;
 
     /// `bytes` of zeros.
@@ -43,18 +47,22 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// the types, that its source declares.
     #[expect(unsafe_code, reason = "work believes the addresses it is given")]
     unsafe fn run(&self, work: &Work);
-    /// Puts work together, without running it.
+    /// Puts launches together, without running them; none where the device cannot.
     ///
     /// # Safety
-    /// As for [`Device::run`], where it is replayed.
+    /// As for [`Device::run`], where they are replayed.
     #[expect(unsafe_code, reason = "as above")]
-    unsafe fn graph(&self, work: &[Work]) -> Self::Graph;
-    /// Runs work that was put together.
+    unsafe fn graph(&self, launches: &[Launch]) -> Option<Self::Graph>;
+    /// Runs launches that were put together.
     ///
     /// # Safety
     /// As for [`Device::run`].
     #[expect(unsafe_code, reason = "as above")]
     unsafe fn replay(&self, graph: &Self::Graph);
+    /// Makes `mark` this moment.
+    fn mark(&self, mark: &mut Option<Self::Mark>);
+    /// How long it took from one moment to another. Waits for the second.
+    fn between(&self, from: &Self::Mark, to: &Self::Mark) -> Duration;
     /// Waits for everything asked for before.
     fn wait(&self);
     /// How many devices the group has that it is in, one for each rank; none if it is in none.

@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use libloading::Library;
 
@@ -148,7 +149,8 @@ impl Memory for EmulatorMemory {
 impl Device for Emulator {
     type Memory = EmulatorMemory;
     type Landing = Vec<u8>;
-    type Graph = Vec<Work>;
+    type Mark = Instant;
+    type Graph = Vec<KernelLaunch>;
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
         let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
@@ -189,13 +191,20 @@ impl Device for Emulator {
         }
     }
 
-    unsafe fn graph(&self, work: &[Work]) -> Vec<Work> {
-        work.to_vec()
+    unsafe fn graph(&self, launches: &[KernelLaunch]) -> Option<Vec<KernelLaunch>> {
+        Some(launches.to_vec())
     }
 
-    unsafe fn replay(&self, graph: &Vec<Work>) {
-        // SAFETY: the caller vouches for it.
-        graph.iter().for_each(|work| unsafe { self.run(work) });
+    unsafe fn replay(&self, graph: &Vec<KernelLaunch>) {
+        graph.iter().for_each(|launch| self.launch(launch));
+    }
+
+    fn mark(&self, mark: &mut Option<Instant>) {
+        *mark = Some(Instant::now());
+    }
+
+    fn between(&self, from: &Instant, to: &Instant) -> Duration {
+        *to - *from
     }
 
     fn wait(&self) {}

@@ -1,5 +1,7 @@
 //! The backend's operations: shapes are checked here, then kernels are launched.
 
+use std::time::Duration;
+
 use super::Cuda;
 use super::buffer::{CudaBuffer, CudaCache, CudaReport};
 use super::bytes::{bytes, bytes_mut};
@@ -22,6 +24,7 @@ impl<D: Device> Backend for Cuda<D> {
     type Matrix = CudaMatrix<D>;
     type KvCache = CudaCache<D>;
     type Report<T: Reported> = CudaReport<D, T>;
+    type Mark = Option<D::Mark>;
 
     fn arithmetic(&self) -> Arithmetic {
         match self.values {
@@ -80,6 +83,14 @@ impl<D: Device> Backend for Cuda<D> {
         if !to.is_empty() {
             self.device.download(&from.memory, bytes_mut(to));
         }
+    }
+
+    fn mark(&self, mark: &mut Option<D::Mark>) {
+        self.device.mark(mark);
+    }
+
+    fn between(&self, from: &Option<D::Mark>, to: &Option<D::Mark>) -> Duration {
+        from.as_ref().zip(to.as_ref()).map_or(Duration::ZERO, |(from, to)| self.device.between(from, to))
     }
 
     fn new_report<T: Reported>(&self, values: usize) -> Self::Report<T> {

@@ -1,21 +1,25 @@
-//! Work that waits to be begun together, and what was put together of work that came before.
+//! Work that waits to be begun together, and launches that were put together because they came before.
 //!
-//! A tick asks for the same work again and again: the same kernels in the same grids with the same addresses, for as many rows. What is
-//! asked for waits until something must be known of it; then, if the same list came before, the device runs it in one piece (CUDA calls
-//! it a graph). Lists are compared as they are, so whatever changes an address or a count makes another list.
+//! A tick asks for the same launches again and again: the same kernels in the same grids with the same addresses, for as many rows. What
+//! is asked for waits until something must be known of it; then, if the same launches came before, the device runs them in one piece
+//! (CUDA calls it a graph). Lists are compared as they are, so whatever changes an address or a count makes another list.
+//!
+//! What ranks gather is never part of one. NCCL wants all ranks of a group to record a gather or none, and each rank has lists of its
+//! own; and a group that is lost could not be left while a graph has its gathers.
 #![expect(unsafe_code, reason = "hands work to the device")]
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use super::device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 
 /// Lists shorter than this are begun one by one.
-const FEW: usize = 8;
-/// Lists that are remembered at most: for as many numbers of rows, each in its two or three parts.
-const MOST_LISTS: usize = 2048;
+const FEW: usize = 4;
+/// Lists that are remembered at most: for a few hundred numbers of rows, each in its two or three parts.
+const MOST_LISTS: usize = 1024;
 
 /// A device, and what waits for it.
 #[derive(Debug)]
@@ -30,16 +34,20 @@ struct Shared<D: Device> {
 
 struct State<D: Device> {
     waiting: Vec<Work>,
+    /// Launches of what waits that follow on each other, kept for its memory.
+    launches: Vec<Launch>,
     /// By what they do.
-    lists: HashMap<Box<[Work]>, List<D::Graph>>,
+    lists: HashMap<Box<[Launch]>, List<D::Graph>>,
 }
 
-/// A list of work that came before.
+/// A list of launches that came before.
 enum List<G> {
     /// Once.
     Seen,
     /// More than once.
     Graph(G),
+    /// The device cannot put them together.
+    Apart,
 }
 
 /// Memory of the device. When it is dropped nothing waits that it is needed for.
@@ -50,7 +58,7 @@ pub struct Kept<D: Device> {
 
 impl<D: Device> Queue<D> {
     pub(super) fn new(device: D) -> Self {
-        let state = State { waiting: Vec::new(), lists: HashMap::new() };
+        let state = State { waiting: Vec::new(), launches: Vec::new(), lists: HashMap::new() };
         Self(Arc::new(Shared { state: Mutex::new(state), device }))
     }
 
@@ -120,6 +128,17 @@ impl<D: Device> Queue<D> {
         self.0.state().waiting.push(Work::Launch(Launch::new(kernel, grid, arguments)));
     }
 
+    /// See [`Device::mark`].
+    pub(super) fn mark(&self, mark: &mut Option<D::Mark>) {
+        self.0.begin();
+        self.0.device.mark(mark);
+    }
+
+    /// See [`Device::between`].
+    pub(super) fn between(&self, from: &D::Mark, to: &D::Mark) -> Duration {
+        self.0.device.between(from, to)
+    }
+
     /// Begins what waits.
     pub(super) fn flush(&self) {
         self.0.begin();
@@ -144,41 +163,65 @@ impl<D: Device> Shared<D> {
 
     /// Begins what waits.
     fn begin(&self) {
-        let State { waiting, lists } = &mut *self.state();
-        let device = &self.device;
-        // SAFETY: who asked for work vouched for its arguments, or its memory was asserted to be as long; and no memory is freed while
-        // work with it waits.
-        let run_all = |waiting: &[Work]| waiting.iter().for_each(|work| unsafe { device.run(work) });
-        if waiting.len() < FEW {
-            run_all(waiting);
-            return waiting.clear();
+        let State { waiting, launches, lists } = &mut *self.state();
+        for work in waiting.drain(..) {
+            if let Work::Launch(launch) = work {
+                launches.push(launch);
+                continue;
+            }
+            self.launch(launches, lists);
+            // SAFETY: its memory was asserted to be as long, and is not freed while this waits.
+            unsafe { self.device.run(&work) };
         }
-        match lists.get_mut(waiting.as_slice()) {
+        self.launch(launches, lists);
+    }
+
+    /// Begins launches that follow on each other, and empties the list.
+    fn launch(&self, launches: &mut Vec<Launch>, lists: &mut HashMap<Box<[Launch]>, List<D::Graph>>) {
+        let device = &self.device;
+        let each = |launches: &[Launch]| {
+            // SAFETY: who asked for them vouched for their arguments, of which no memory is freed while they wait.
+            launches.iter().for_each(|launch| unsafe { device.run(&Work::Launch(*launch)) });
+        };
+        if launches.len() < FEW {
+            each(launches);
+            return launches.clear();
+        }
+        let list = lists.get_mut(launches.as_slice());
+        match list {
             // SAFETY: as above; the graph does what this list does.
             Some(List::Graph(graph)) => unsafe { device.replay(graph) },
+            Some(List::Apart) => each(launches),
             Some(list) => {
                 // SAFETY: as above.
-                let graph = unsafe { device.graph(waiting) };
-                // SAFETY: as above.
-                unsafe { device.replay(&graph) };
-                *list = List::Graph(graph);
+                match unsafe { device.graph(launches) } {
+                    Some(graph) => {
+                        // SAFETY: as above.
+                        unsafe { device.replay(&graph) };
+                        *list = List::Graph(graph);
+                    }
+                    None => {
+                        each(launches);
+                        *list = List::Apart;
+                    }
+                }
             }
             None => {
-                run_all(waiting);
+                each(launches);
                 if lists.len() == MOST_LISTS {
                     device.wait();
                     lists.clear();
                 }
-                lists.insert(waiting.as_slice().into(), List::Seen);
+                lists.insert(launches.as_slice().into(), List::Seen);
             }
         }
-        waiting.clear();
+        launches.clear();
     }
 }
 
 impl<D: Device> fmt::Debug for Shared<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { waiting, lists } = &*self.state();
+        let State { waiting, lists, .. } = &*self.state();
         let counts = (waiting.len(), lists.len());
         f.debug_struct("Shared").field("device", &self.device).field("counts", &counts).finish()
     }
@@ -255,6 +298,7 @@ mod tests {
     impl Device for Noting {
         type Memory = Nowhere;
         type Landing = ();
+        type Mark = ();
         type Graph = usize;
 
         fn allocate(&self, _: usize) -> Nowhere {
@@ -289,13 +333,21 @@ mod tests {
             });
         }
 
-        unsafe fn graph(&self, work: &[Work]) -> usize {
-            self.note(format!("put {} together", work.len()));
-            work.len()
+        unsafe fn graph(&self, launches: &[Launch]) -> Option<usize> {
+            self.note(format!("put {} together", launches.len()));
+            (launches[0].kernel != Kernel::Scatter).then_some(launches.len())
         }
 
         unsafe fn replay(&self, graph: &usize) {
             self.note(format!("replay {graph}"));
+        }
+
+        fn mark(&self, _: &mut Option<()>) {
+            self.note("mark");
+        }
+
+        fn between(&self, (): &(), (): &()) -> Duration {
+            Duration::ZERO
         }
 
         fn wait(&self) {
@@ -358,13 +410,45 @@ mod tests {
         let once = [vec!["run Embed"; FEW], vec!["send"]].concat();
         assert_eq!(ask(3), once);
         assert_eq!(ask(5), once, "another number of rows is another list");
-        assert_eq!(ask(3), ["put 8 together", "replay 8", "send"]);
-        assert_eq!(ask(3), ["replay 8", "send"]);
-        assert_eq!(ask(5), ["put 8 together", "replay 8", "send"]);
+        assert_eq!(ask(3), ["put 4 together", "replay 4", "send"]);
+        assert_eq!(ask(3), ["replay 4", "send"]);
+        assert_eq!(ask(5), ["put 4 together", "replay 4", "send"]);
         let other = queue.allocate(64);
         (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &other, 3));
         queue.wait();
         assert_eq!(notes(&queue).len(), FEW + 1, "another address is another list");
+    }
+
+    #[test]
+    fn what_ranks_gather_parts_lists() {
+        let queue = Queue::new(Noting::default());
+        let memory = queue.allocate(64);
+        let ask = || {
+            (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+            queue.all_gather(&memory, 4, &memory);
+            (0..=FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+            queue.flush();
+            notes(&queue)
+        };
+        let gather = "gather 64 to 64";
+        assert_eq!(ask(), [vec!["run Embed"; FEW], vec![gather], vec!["run Embed"; FEW + 1]].concat());
+        assert_eq!(ask(), ["put 4 together", "replay 4", gather, "put 5 together", "replay 5"]);
+        assert_eq!(ask(), ["replay 4", gather, "replay 5"]);
+    }
+
+    #[test]
+    fn what_the_device_cannot_put_together_runs_one_by_one() {
+        let queue = Queue::new(Noting::default());
+        let memory = queue.allocate(64);
+        let ask = || {
+            (0..FEW).for_each(|_| launch(&queue, Kernel::Scatter, &memory, 3));
+            queue.flush();
+            notes(&queue)
+        };
+        let apart = vec!["run Scatter"; FEW];
+        assert_eq!(ask(), apart);
+        assert_eq!(ask(), [vec!["put 4 together"], apart.clone()].concat());
+        assert_eq!(ask(), apart, "and is not asked to again");
     }
 
     #[test]

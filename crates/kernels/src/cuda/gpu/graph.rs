@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use cudarc::driver::result::{ctx, graph};
+use cudarc::driver::result::{DriverError, ctx, graph};
 use cudarc::driver::sys::{CUgraph, CUgraphExec, CUgraphInstantiate_flags, CUstream};
 
 use super::Context;
@@ -26,14 +26,14 @@ impl fmt::Debug for GpuGraph {
 
 impl GpuGraph {
     /// What was recorded, ready to run; in the current context.
-    pub(super) fn new(context: &Arc<Context>, recorded: CUgraph) -> Self {
+    pub(super) fn new(context: &Arc<Context>, recorded: CUgraph) -> Result<Self, DriverError> {
         // SAFETY: the graph was just recorded, and nobody else has it. Once it is made executable it is needed no more.
         let executable = unsafe {
             let executable = graph::instantiate(recorded, CUgraphInstantiate_flags(0));
             let _ = graph::destroy(recorded);
-            ok("make recorded work executable", executable)
+            executable?
         };
-        Self { context: Arc::clone(context), executable }
+        Ok(Self { context: Arc::clone(context), executable })
     }
 
     /// Runs it, in the order of `stream`.

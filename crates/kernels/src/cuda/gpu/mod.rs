@@ -7,8 +7,10 @@ mod compiler;
 mod driver;
 mod graph;
 mod landing;
+mod mark;
 mod nccl;
 mod pinned;
+mod ring;
 mod survey;
 
 use std::ffi::{CString, c_void};
@@ -31,6 +33,7 @@ pub use compiler::compile;
 use driver::{ok, to};
 use graph::GpuGraph;
 use landing::GpuLanding;
+use mark::GpuMark;
 use nccl::Communicator;
 pub use nccl::GroupId;
 use pinned::Pinned;
@@ -314,6 +317,7 @@ impl Drop for GpuMemory {
 impl Device for Gpu {
     type Memory = GpuMemory;
     type Landing = GpuLanding;
+    type Mark = GpuMark;
     type Graph = GpuGraph;
 
     fn allocate(&self, bytes: usize) -> GpuMemory {
@@ -339,11 +343,14 @@ impl Device for Gpu {
             });
             return self.finish(&mut pinned);
         }
-        if !pinned.has_room(from.len()) {
-            self.finish(&mut pinned);
-        }
-        let place = pinned.put(from);
-        // SAFETY: the memory has as many bytes, and the place is not written again before the stream was waited for.
+        let place = match pinned.put(from) {
+            Some(place) => place,
+            None => {
+                self.finish(&mut pinned);
+                pinned.put(from).expect("room for what is shorter, once all is read")
+            }
+        };
+        // SAFETY: the memory has as many bytes, and the place is not written again before the device is known to have read it.
         ok("copy to the device", unsafe {
             result::memcpy_htod_async(to.address, place, self.context.stream)
         });
@@ -404,24 +411,40 @@ impl Device for Gpu {
         }
     }
 
-    unsafe fn graph(&self, work: &[Work]) -> GpuGraph {
+    unsafe fn graph(&self, work: &[Launch]) -> Option<GpuGraph> {
         self.context.bind();
         let stream = self.context.stream;
         // Whatever other threads do with the driver meanwhile is none of this stream's business.
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         // SAFETY: the stream is this context's.
-        ok("record work", unsafe { stream::begin_capture(stream, mode) });
+        unsafe { stream::begin_capture(stream, mode) }.ok()?;
         // SAFETY: the caller vouches for it where it is replayed; here nothing runs.
-        work.iter().for_each(|work| unsafe { self.run(work) });
+        work.iter().for_each(|launch| unsafe { self.launch(launch) });
         // SAFETY: begun above.
-        let recorded = ok("record work", unsafe { stream::end_capture(stream) });
-        GpuGraph::new(&self.context, recorded)
+        let recorded = unsafe { stream::end_capture(stream) }.ok()?;
+        GpuGraph::new(&self.context, recorded).ok()
     }
 
     unsafe fn replay(&self, graph: &GpuGraph) {
         self.context.bind();
         // SAFETY: the caller vouches for what it does; the stream is this context's.
         unsafe { graph.launch(self.context.stream) }
+    }
+
+    fn mark(&self, mark: &mut Option<GpuMark>) {
+        self.context.bind();
+        let mark = mark.get_or_insert_with(|| ok("make an event", GpuMark::new(&self.context)));
+        // SAFETY: the event and the stream are this context's.
+        ok("note a moment", unsafe { event::record(mark.event, self.context.stream) });
+    }
+
+    fn between(&self, from: &GpuMark, to: &GpuMark) -> Duration {
+        self.context.bind();
+        // SAFETY: it was recorded when it was marked.
+        unsafe { self.context.reach(to.event) }.unwrap_or_else(Unfinished::panic);
+        // SAFETY: both were recorded, the first before the second, which is reached.
+        let milliseconds = ok("tell the time", unsafe { event::elapsed(from.event, to.event) });
+        Duration::from_secs_f32(milliseconds.max(0.0) / 1e3)
     }
 
     fn wait(&self) {
