@@ -1,4 +1,4 @@
-//! Lanes that share their launches, and the launch of theirs that is under way.
+//! Lanes that share their launches, and those launches of theirs that are under way.
 //!
 //! Here: what is started, and what becomes of rows after the core. What becomes of them behind the coda is in [`apply`].
 

@@ -22,15 +22,7 @@ fn logits() -> Vec<f32> {
 
 fn main() {
     let logits = logits();
-    let plain = Draw {
-        at: 0,
-        temperature: 1.0,
-        top_k: u32::MAX,
-        top_p: 1.0,
-        min_p: 0.0,
-        first_change: 0,
-        changes: 0,
-    };
+    let plain = Draw::default();
     let ways = [
         ("temperature alone", plain),
         ("top-p 0.95", Draw { top_p: 0.95, ..plain }),

@@ -22,6 +22,14 @@ pub struct Draw {
     pub changes: u32,
 }
 
+impl Default for Draw {
+    /// By the logits as they are, all of them, from the lowest output on.
+    fn default() -> Self {
+        let (at, temperature, top_k, top_p, min_p) = (0, 1.0, u32::MAX, 1.0, 0.0);
+        Self { at, temperature, top_k, top_p, min_p, first_change: 0, changes: 0 }
+    }
+}
+
 /// A change of one logit before the draw: `bias` is added, what is positive then is divided by `repetition` and what is not is
 /// multiplied by it, and `penalty` is subtracted.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -206,15 +206,7 @@ fn drawn<B: Backend>(backend: &B) -> Vec<f32> {
     let changes = [(3, 2.0, 1.0, 0.0), (200, 0.0, 1.3, 0.5), (7, -1.5, 1.3, 0.0), (3, 0.0, 0.7, 0.25)];
     let changes =
         changes.map(|(output, bias, repetition, penalty)| LogitChange { output, bias, repetition, penalty });
-    let plain = Draw {
-        at: 0,
-        temperature: 0.7,
-        top_k: u32::MAX,
-        top_p: 1.0,
-        min_p: 0.0,
-        first_change: 0,
-        changes: 0,
-    };
+    let plain = Draw { temperature: 0.7, ..Draw::default() };
     let ways = [
         plain,
         Draw { temperature: 0.0, ..plain },
