@@ -169,6 +169,11 @@ fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number
         let group = || emulated_group(ranks, weights);
         let mut one_stage = tiny_group(group(), config());
         let alone = each_alone(&mut one_stage, &visits);
+        // Who wants to see logits has the engine draw from them.
+        let by_the_engine = Request { report_logits: true, ..visits[1].request.clone() };
+        let by_the_engine = undisturbed(&mut one_stage, &by_the_engine).tokens.into_iter();
+        let tokens = |answer: &Answer| answer.tokens.iter().map(|token| token.token).collect::<Vec<_>>();
+        assert_eq!(tokens(&alone[&RequestId(1)]), by_the_engine.map(|token| token.token).collect::<Vec<_>>());
         let mut two_stages = tiny_on_stages_of_ranks(vec![group(), group()], config());
         for got in [together(&mut one_stage, &visits), together(&mut two_stages, &visits)] {
             assert_eq!(got, alone, "{ranks} ranks, {weights}");

@@ -6,6 +6,7 @@ use crate::cpu::Arithmetic;
 use crate::draw::Draws;
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
+use crate::weight::Weight;
 
 /// Which rows of a buffer an operation reads or writes.
 #[derive(Debug, Clone, Copy)]
@@ -183,10 +184,10 @@ pub trait Backend: Send + 'static {
     fn arithmetic(&self) -> Arithmetic;
     /// A zeroed buffer `[capacity, width]`.
     fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer;
-    /// A weight from row-major `[outputs, inputs]`.
-    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Self::Matrix;
-    /// The weights of a gated product, row-major `[2, outputs, inputs]`: gate, then up.
-    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Self::Matrix;
+    /// A weight `[outputs, inputs]`.
+    fn matrix(&self, weight: &Weight<'_>) -> Self::Matrix;
+    /// The weights of a gated product, `[2 · outputs, inputs]`: gate, then up.
+    fn gate_matrix(&self, weights: &Weight<'_>) -> Self::Matrix;
     /// A zeroed K/V cache.
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache;
 
@@ -238,6 +239,23 @@ pub trait Backend: Send + 'static {
     /// the order of ranks. All of them call it alike. A device that is alone has nothing to add.
     fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
         let _ = (x, rows);
+    }
+    /// Over how many ranks [`Backend::join_outputs`] goes: 1 where it is not to be called.
+    fn ranks_joined(&self) -> usize {
+        1
+    }
+    /// Puts the outputs of all ranks side by side: row i of `whole` becomes row i of `part` of rank 0, then that of rank 1, and so on,
+    /// for the first `rows` rows. Those of a rank begin at its place of `starts`, `[ranks + 1]`, which ends with all of them. All
+    /// ranks call it alike, but for `whole`: only some may want it.
+    fn join_outputs(
+        &self,
+        part: &Self::Buffer,
+        rows: usize,
+        starts: &[u32],
+        whole: Option<&mut Self::Buffer>,
+    ) {
+        let _ = (part, rows, starts, whole);
+        unreachable!("outputs that are not joined here");
     }
     /// `out[i] = weight · (latent[rows[i]], embedding[rows[i]])`: a product with the concatenation of the two, without
     /// building it.

@@ -12,6 +12,7 @@ use crate::cpu::{Arithmetic, Cpu};
 use crate::draw::Draws;
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
+use crate::weight::Weight;
 
 type Buffer = <Cpu as Backend>::Buffer;
 type Matrix = <Cpu as Backend>::Matrix;
@@ -53,12 +54,12 @@ impl Backend for Faulty {
         self.cpu.buffer(capacity, width)
     }
 
-    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Matrix {
-        self.cpu.matrix(weight, outputs, inputs)
+    fn matrix(&self, weight: &Weight<'_>) -> Matrix {
+        self.cpu.matrix(weight)
     }
 
-    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Matrix {
-        self.cpu.gate_matrix(weights, outputs, inputs)
+    fn gate_matrix(&self, weights: &Weight<'_>) -> Matrix {
+        self.cpu.gate_matrix(weights)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {

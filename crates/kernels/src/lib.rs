@@ -8,6 +8,7 @@
 //! any number of threads, and on any instruction set that gives the same [`Arithmetic`].
 
 mod backend;
+mod bytes;
 mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -22,6 +23,7 @@ pub mod mapped;
 mod plain;
 mod report;
 pub mod selftest;
+mod weight;
 
 pub use backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
@@ -35,3 +37,4 @@ pub use gpu_config::GpuConfig;
 pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};
 pub use plain::Plain;
 pub use report::Reported;
+pub use weight::{Stored, Weight};

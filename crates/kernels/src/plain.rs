@@ -10,6 +10,7 @@ use crate::cpu::Arithmetic;
 use crate::draw::{Draw, Draws, Weights, key};
 use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 use crate::report::Reported;
+use crate::weight::Weight;
 
 /// What the other backends are tested against. Slow.
 #[derive(Debug)]
@@ -50,13 +51,12 @@ impl Backend for Plain {
         vec![vec![0.0; width]; capacity]
     }
 
-    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PlainMatrix {
-        assert_eq!(weight.len(), outputs * inputs, "weight is not [{outputs}, {inputs}]");
-        weight.chunks_exact(inputs).map(<[f32]>::to_vec).collect()
+    fn matrix(&self, weight: &Weight<'_>) -> PlainMatrix {
+        weight.to_vec().chunks_exact(weight.width()).map(<[f32]>::to_vec).collect()
     }
 
-    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> PlainMatrix {
-        self.matrix(weights, 2 * outputs, inputs)
+    fn gate_matrix(&self, weights: &Weight<'_>) -> PlainMatrix {
+        self.matrix(weights)
     }
 
     fn kv_cache(&self, shape: KvShape) -> PlainCache {

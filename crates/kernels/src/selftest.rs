@@ -4,12 +4,15 @@
 
 use std::thread;
 
+use half::{bf16, f16};
+
 use crate::backend::{Backend, Commit, Norm, NormWeights, Rotation, Rows, Stop, Stopped};
 use crate::cpu::Arithmetic;
 use crate::draw::{Draw, Draws, LogitChange};
 use crate::group::add_up;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 use crate::plain::Plain;
+use crate::weight::{Stored, Weight};
 
 /// What one operation did.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,7 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
         against_twin!("rows", 0.0, moved),
         against_twin!("products", exact, multiplied),
         against_twin!("gated products", exact, gated),
+        against_twin!("stored weights", exact, stored),
         against_twin!("adapter", exact, adapted),
         against_twin!("largest outputs", exact, largest),
         against_twin!("drawn outputs", 0.0, drawn),
@@ -59,8 +63,18 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
     ]
 }
 
-/// Sums over the ranks of a group, all of them by rank, against sums in their order.
-pub fn run_group<B: Backend>(ranks: Vec<B>) -> Check {
+/// Sums over the ranks of a group, all of them by rank, against sums in their order; and outputs side by side, where the backend
+/// joins them.
+pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let ranks = summed(ranks, &mut checks);
+    if ranks.iter().all(|backend| backend.ranks_joined() == ranks.len()) {
+        joined(ranks, &mut checks);
+    }
+    checks
+}
+
+fn summed<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) -> Vec<B> {
     let (width, counts) = (100, [1, 3, 20]);
     // Of magnitudes that make the order of a sum count.
     let summand = |rank: usize, rows: usize| {
@@ -83,13 +97,59 @@ pub fn run_group<B: Backend>(ranks: Vec<B>) -> Check {
         }
         (backend, all)
     };
-    let results: Vec<_> = thread::scope(|scope| {
-        let threads: Vec<_> =
-            ranks.into_iter().enumerate().map(|rank| scope.spawn(move || of_rank(rank))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("a rank that adds up")).collect()
+    let (ranks, results): (Vec<B>, Vec<Vec<f32>>) = at_once(ranks, of_rank).into_iter().unzip();
+    let errors = results.iter().map(|result| largest_error(&twin, result));
+    let error = errors.fold(0.0, f32::max);
+    checks.push(Check { operation: "sums over ranks", error, tolerance: 0.0 });
+    ranks
+}
+
+/// Parts of unequal width: rank r has 30 + r of a row's outputs. Every other rank wants all of them.
+fn joined<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) {
+    let counts = [1, 3, 20];
+    let starts: Vec<u32> =
+        (0..=ranks.len() as u32).map(|rank| 30 * rank + rank * rank.saturating_sub(1) / 2).collect();
+    let width = |rank: usize| (starts[rank + 1] - starts[rank]) as usize;
+    let part = |rank: usize, rows: usize| values(rows * width(rank), 7 + rank as u64);
+    let whole = |rows: usize| {
+        let parts: Vec<_> = (0..ranks.len()).map(|rank| part(rank, rows)).collect();
+        let row = |row| {
+            parts.iter().enumerate().flat_map(move |(rank, part)| &part[row * width(rank)..][..width(rank)])
+        };
+        (0..rows).flat_map(row).copied().collect::<Vec<_>>()
+    };
+    let twin: Vec<f32> = counts.into_iter().flat_map(whole).collect();
+    let outputs = starts[ranks.len()] as usize;
+    let of_rank = |(rank, backend): (usize, B)| {
+        let mut buffer = backend.buffer(counts[2], width(rank));
+        let mut whole = (rank % 2 == 0).then(|| backend.buffer(counts[2], outputs));
+        let mut all = Vec::new();
+        for rows in counts {
+            backend.upload(&part(rank, rows), &mut buffer, Rows::First(rows));
+            backend.join_outputs(&buffer, rows, &starts, whole.as_mut());
+            backend.flush();
+            all.extend(whole.iter().flat_map(|whole| download(&backend, whole, rows)));
+        }
+        backend.wait();
+        whole.is_some().then_some(all)
+    };
+    let results = at_once(ranks, of_rank);
+    let errors = results.iter().flatten().map(|result| largest_error(&twin, result));
+    checks.push(Check {
+        operation: "outputs side by side",
+        error: errors.fold(0.0, f32::max),
+        tolerance: 0.0,
     });
-    let errors = results.iter().map(|(_, result)| largest_error(&twin, result));
-    Check { operation: "sums over ranks", error: errors.fold(0.0, f32::max), tolerance: 0.0 }
+}
+
+/// What `each` makes of the ranks, by rank, all at the same time.
+fn at_once<B: Backend, T: Send>(ranks: Vec<B>, each: impl Fn((usize, B)) -> T + Sync) -> Vec<T> {
+    let each = &each;
+    thread::scope(|scope| {
+        let ranks = ranks.into_iter().enumerate();
+        let threads: Vec<_> = ranks.map(|rank| scope.spawn(move || each(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a rank that ends")).collect()
+    })
 }
 
 fn largest_error(twin: &[f32], result: &[f32]) -> f32 {
@@ -146,7 +206,7 @@ const SHAPES: [(usize, usize, usize); 7] =
 
 fn multiplied<B: Backend>(backend: &B) -> Vec<f32> {
     let product = |(rows, outputs, inputs)| {
-        let weight = backend.matrix(&matrix(outputs, inputs, 3), outputs, inputs);
+        let weight = backend.matrix(&Weight::of(&matrix(outputs, inputs, 3), inputs));
         let mut out = backend.buffer(rows, outputs);
         backend.matmul(&filled(backend, rows, inputs, 5), rows, &weight, &mut out);
         download(backend, &out, rows)
@@ -158,7 +218,7 @@ fn gated<B: Backend>(backend: &B) -> Vec<f32> {
     let product = |(rows, outputs, inputs)| {
         // Small, so that gates do not saturate.
         let small: Vec<f32> = matrix(2 * outputs, inputs, 3).iter().map(|value| value / 16.0).collect();
-        let weight = backend.gate_matrix(&small, outputs, inputs);
+        let weight = backend.gate_matrix(&Weight::of(&small, inputs));
         let mut out = backend.buffer(rows, outputs);
         backend.gated(&filled(backend, rows, inputs, 5), rows, &weight, &mut out);
         download(backend, &out, rows)
@@ -166,9 +226,41 @@ fn gated<B: Backend>(backend: &B) -> Vec<f32> {
     SHAPES.into_iter().flat_map(product).collect()
 }
 
+/// Of weights of every stored type, of which some rows and columns are taken, and of one of several megabytes.
+fn stored<B: Backend>(backend: &B) -> Vec<f32> {
+    let (outputs, inputs, width) = (40, 82, 90);
+    // Small, so that gates do not saturate.
+    let wanted: Vec<f32> = matrix(2 * outputs, inputs, 3).iter().map(|value| value / 16.0).collect();
+    // Of two matrices of 60 rows each rows 10 to 49, of each of these columns 3 to 84.
+    let mut all = values(120 * width, 6);
+    for (row, wanted) in (10..50).chain(70..110).zip(wanted.chunks_exact(inputs)) {
+        all[row * width + 3..][..inputs].copy_from_slice(wanted);
+    }
+    let mut out = Vec::new();
+    let mut multiply = |weight: &Weight<'_>| {
+        let x = filled(backend, 2, weight.width(), 5);
+        let mut product = backend.buffer(2, weight.rows());
+        backend.matmul(&x, 2, &backend.matrix(weight), &mut product);
+        out.extend(download(backend, &product, 2));
+        let mut gated = backend.buffer(2, weight.rows() / 2);
+        backend.gated(&x, 2, &backend.gate_matrix(weight), &mut gated);
+        out.extend(download(backend, &gated, 2));
+    };
+    for (stored, bytes) in [
+        (Stored::F32, all.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>()),
+        (Stored::F16, all.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect()),
+        (Stored::Bf16, all.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()),
+    ] {
+        multiply(&Weight::new(&bytes, stored, width).rows_of_each(2, &(10..50)).columns(&(3..85)));
+    }
+    let large: Vec<f32> = matrix(300, 4200, 3).iter().map(|value| value / 16.0).collect();
+    multiply(&Weight::of(&large, 4200));
+    out
+}
+
 fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
     let width = 80;
-    let weight = backend.matrix(&matrix(width, 2 * width, 1), width, 2 * width);
+    let weight = backend.matrix(&Weight::of(&matrix(width, 2 * width, 1), 2 * width));
     let [latent, embedding] = [3, 4].map(|seed| filled(backend, 9, width, seed));
     let rows = [7, 0, 3, 8, 1];
     let mut out = backend.buffer(rows.len(), width);
@@ -187,7 +279,7 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
             weight[equal * inputs..][..inputs].copy_from_slice(&matrix(1, inputs, 5));
         }
         weight[5 * inputs] = f32::NAN;
-        let head = backend.matrix(&weight, outputs, inputs);
+        let head = backend.matrix(&Weight::of(&weight, inputs));
         let mut x = filled(backend, rows, inputs, 7);
         backend.upload(&matrix(1, inputs, 5), &mut x, Rows::At(&[rows as u32 / 2]));
         backend.largest_outputs(&x, rows, &head, &mut report);
@@ -347,8 +439,8 @@ fn products_of<B: Backend>(backend: &B, rows: usize, batch: usize) -> Vec<f32> {
     let (outputs, inputs) = (100, 1100);
     // Not exact in any order, so that another one shows.
     let weight: Vec<f32> = values(outputs * inputs, 3).iter().map(|value| (3.0 * value).sin()).collect();
-    let (matrix, gate) =
-        (backend.matrix(&weight, outputs, inputs), backend.gate_matrix(&weight, outputs / 2, inputs));
+    let weight = Weight::of(&weight, inputs);
+    let (matrix, gate) = (backend.matrix(&weight), backend.gate_matrix(&weight));
     let x: Vec<f32> = values(rows * inputs, 4).iter().map(|value| (5.0 * value).sin()).collect();
     let product = |rows: &[f32]| {
         let count = rows.len() / inputs;

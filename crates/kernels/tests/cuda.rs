@@ -29,12 +29,13 @@ fn every_operation_in_bf16_matches_its_twin_in_every_batch() {
 }
 
 #[test]
-fn sums_over_ranks_are_in_their_order() {
+fn sums_over_ranks_are_in_their_order_and_outputs_side_by_side() {
     for ranks in [1, 2, 3, 5] {
         let group = Emulator::group(ranks).into_iter();
         let group = group.map(|device| Cuda::new(device, WeightFormat::F32).unwrap()).collect();
-        let check = selftest::run_group(group);
-        assert!(check.is_passed(), "{ranks} ranks: {check:?}");
+        let checks = selftest::run_group(group);
+        assert_eq!(checks.len(), 2);
+        assert!(checks.iter().all(selftest::Check::is_passed), "{ranks} ranks: {checks:?}");
     }
 }
 

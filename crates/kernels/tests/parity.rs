@@ -3,7 +3,7 @@
 
 use windlass_kernels::{
     BLOCK_POSITIONS, Backend, Commit, Cpu, CpuConfig, Draw, Draws, Isa, KvRow, KvRows, KvShape, KvTable,
-    LogitChange, Norm, NormWeights, Plain, Rotation, Rows, Stop, Stopped,
+    LogitChange, Norm, NormWeights, Plain, Rotation, Rows, Stop, Stopped, Weight,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -65,7 +65,7 @@ fn products<B: Backend>(backend: &B) -> Vec<f32> {
     for (rows, outputs, inputs) in
         [(1, 33, 17), (2, 16, 80), (3, 240, 80), (7, 5, 64), (21, 704, 128), (90, 384, 128)]
     {
-        let weight = backend.matrix(&values(outputs * inputs, 3), outputs, inputs);
+        let weight = backend.matrix(&Weight::of(&values(outputs * inputs, 3), inputs));
         let x = filled(backend, rows, inputs, 5);
         let mut out = backend.buffer(rows, outputs);
         backend.matmul(&x, rows, &weight, &mut out);
@@ -77,7 +77,7 @@ parity!(products_match_the_twin, products);
 
 fn adapted<B: Backend>(backend: &B) -> Vec<f32> {
     let width = 80;
-    let weight = backend.matrix(&values(width * 2 * width, 1), width, 2 * width);
+    let weight = backend.matrix(&Weight::of(&values(width * 2 * width, 1), 2 * width));
     let [latent, embedding] = [3, 4].map(|seed| filled(backend, 9, width, seed));
     let rows = [7, 0, 3, 8, 1];
     let mut out = backend.buffer(rows.len(), width);
@@ -129,7 +129,7 @@ parity!(row_operations_match_the_twin, rowwise);
 fn gated<B: Backend>(backend: &B) -> Vec<f32> {
     let mut all = Vec::new();
     for (rows, outputs, inputs) in [(1, 33, 17), (3, 80, 40), (21, 352, 128)] {
-        let weight = backend.gate_matrix(&values(2 * outputs * inputs, 3), outputs, inputs);
+        let weight = backend.gate_matrix(&Weight::of(&values(2 * outputs * inputs, 3), inputs));
         let x = filled(backend, rows, inputs, 5);
         let mut out = backend.buffer(rows, outputs);
         backend.gated(&x, rows, &weight, &mut out);
@@ -145,7 +145,7 @@ fn largest<B: Backend>(backend: &B) -> Vec<f32> {
     // Two equal outputs, and one that is no number.
     weight.copy_within(200 * inputs..201 * inputs, 70 * inputs);
     weight[5 * inputs] = f32::NAN;
-    let weight = backend.matrix(&weight, outputs, inputs);
+    let weight = backend.matrix(&Weight::of(&weight, inputs));
     let (mut report, mut found) = (backend.new_report(0), Vec::new());
     let mut x = filled(backend, rows, inputs, 5);
     backend.upload(&vec![f32::NAN; inputs], &mut x, Rows::At(&[8]));
@@ -245,7 +245,7 @@ parity!(attention_on_several_threads_matches_the_twin, large_attention);
 fn a_row_has_the_same_bits_in_every_batch() {
     let (outputs, inputs, rows) = (100, 72, 23);
     for cpu in cpus() {
-        let weight = cpu.matrix(&values(outputs * inputs, 3), outputs, inputs);
+        let weight = cpu.matrix(&Weight::of(&values(outputs * inputs, 3), inputs));
         let x = values(rows * inputs, 4);
         let product = |rows: &[f32]| {
             let count = rows.len() / inputs;

@@ -1,7 +1,7 @@
 //! The tensors of a model: one `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 //!
-//! Opening reads headers only; [`Checkpoint::verify`] holds them against a config, and [`Checkpoint::tensor`]
-//! pages one tensor in and converts it to f32.
+//! Opening reads headers only; [`Checkpoint::verify`] holds them against a config, and [`Checkpoint::weight`]
+//! pages one tensor in.
 
 mod damage;
 
@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors, TensorInfo};
 use serde::Deserialize;
 use windlass_kernels::mapped::MappedFile;
+use windlass_kernels::{Stored, Weight};
 use windlass_wording::plain;
 use xxhash_rust::xxh3::Xxh3Default;
 
@@ -171,30 +171,23 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One tensor as f32, row-major, which must have exactly this shape. Stored as F32, F16 or BF16. All its
+    /// One tensor where it is stored, as F32, F16 or BF16, with its last dimension as rows. It must have exactly this shape; all its
     /// numbers are finite.
-    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+    pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight<'_>, LoadError> {
         let (file, info) = self.checked(name, shape)?;
-        let convert = || {
-            let dtype = readable(info.dtype).expect("checked above");
-            let stored = Tensor::from_raw_buffer(file.data(info), dtype, shape, &Device::Cpu)?;
-            stored.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()
-        };
-        let failed = |source| LoadError::Convert {
-            file: file.path.clone(),
-            tensor: name.to_owned(),
-            source: Box::new(source),
-        };
-        let values = convert().map_err(failed)?;
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => Err(LoadError::NotFinite {
-                file: file.path.clone(),
-                tensor: name.to_owned(),
-                value: values[index],
-                index,
-            }),
+        let stored = readable(info.dtype).expect("checked above");
+        let weight = Weight::new(file.data(info), stored, *shape.last().expect("no tensor is a number"));
+        match weight.not_finite() {
+            None => Ok(weight),
+            Some((index, value)) => {
+                Err(LoadError::NotFinite { file: file.path.clone(), tensor: name.to_owned(), value, index })
+            }
         }
+    }
+
+    /// The same as f32, row-major.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
+        Ok(self.weight(name, shape)?.to_vec())
     }
 
     /// Finds a tensor and checks its shape and type.
@@ -275,11 +268,11 @@ fn open_shard(folder: &Path, shard: &str) -> Result<WeightFile, LoadError> {
     WeightFile::open(path)
 }
 
-fn readable(dtype: Dtype) -> Option<DType> {
+fn readable(dtype: Dtype) -> Option<Stored> {
     match dtype {
-        Dtype::F32 => Some(DType::F32),
-        Dtype::F16 => Some(DType::F16),
-        Dtype::BF16 => Some(DType::BF16),
+        Dtype::F32 => Some(Stored::F32),
+        Dtype::F16 => Some(Stored::F16),
+        Dtype::BF16 => Some(Stored::Bf16),
         _ => None,
     }
 }

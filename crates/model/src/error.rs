@@ -188,16 +188,6 @@ pub enum LoadError {
         /// The weight file.
         file: PathBuf,
     },
-    /// A tensor's numbers could not be converted.
-    #[error("{}: tensor {tensor} cannot be converted to f32: {source}", file.display())]
-    Convert {
-        /// The weight file.
-        file: PathBuf,
-        /// The tensor.
-        tensor: String,
-        /// What the converter said.
-        source: Box<candle_core::Error>,
-    },
     /// A tensor holds a number that nothing can be computed with.
     #[error("{}: tensor {tensor} holds {value} at index {index}: export or download the weights again", file.display())]
     NotFinite {

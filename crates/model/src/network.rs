@@ -9,14 +9,14 @@ mod part;
 use std::ops::Range;
 
 use windlass_kernels::{
-    Arithmetic, Backend, Commit, Draws, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop,
+    Arithmetic, Backend, Commit, Draws, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop, Weight,
 };
 
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::shard::Shard;
-use crate::synthetic;
+use crate::synthetic::Synthetic;
 use crate::weights::LoadProgress;
 use layer::{Finish, Layer, Scratch};
 use part::Parts;
@@ -105,6 +105,16 @@ pub struct Workspace<B: Backend> {
     scratch: Scratch<B>,
     /// `[rows, shard's vocabulary]`.
     logits: B::Buffer,
+    /// Of a shard, if its device joins what all ranks have.
+    joined: Option<Joined<B>>,
+}
+
+/// The logits of all ranks.
+struct Joined<B: Backend> {
+    /// Where each rank's begin, then where they end.
+    starts: Vec<u32>,
+    /// `[rows, vocabulary]`, at rank 0.
+    logits: Option<B::Buffer>,
 }
 
 /// The rows of one launch: row i has its latent and embedding at `latents[i]`, its K/V at `kv[i]`.
@@ -166,7 +176,8 @@ impl<B: Backend> Network<B> {
     /// A rank's part of a network of any shape with random weights, packed layer by layer: for measurements.
     pub fn synthetic(backend: B, config: &ModelConfig, shard: Shard, seed: u64) -> Self {
         let parts = Parts::one(backend, 0..config.core_layers, shard);
-        let weights = synthetic::weights(config, seed, parts.packer(config));
+        let synthetic = Synthetic::new(config, seed);
+        let weights = synthetic.weights(config, parts.packer(config));
         parts.assemble(config, weights).remove(0)
     }
 
@@ -178,7 +189,8 @@ impl<B: Backend> Network<B> {
         seed: u64,
     ) -> Vec<Self> {
         let parts = Parts::new(devices, config, shard);
-        let weights = synthetic::weights(config, seed, parts.packer(config));
+        let synthetic = Synthetic::new(config, seed);
+        let weights = synthetic.weights(config, parts.packer(config));
         parts.assemble(config, weights)
     }
 
@@ -221,7 +233,31 @@ impl<B: Backend> Network<B> {
             x: backend.buffer(rows, config.hidden),
             scratch: Scratch::new(backend, config, shard, rows),
             logits: backend.buffer(only_if(self.is_last(), rows), shard.vocabulary.len()),
+            joined: (self.is_last() && self.joins_logits()).then(|| self.joined(rows)),
         }
+    }
+
+    /// Memory for the logits of all ranks.
+    fn joined(&self, rows: usize) -> Joined<B> {
+        let vocabulary = self.config.vocabulary;
+        let shards =
+            Shard::all(&self.config, self.backend.ranks_joined()).expect("as many ranks as have shards");
+        let starts = shards.iter().map(|shard| shard.vocabulary.start);
+        let is_first = self.shard.vocabulary.start == 0;
+        Joined {
+            starts: starts.chain([vocabulary]).map(|start| start as u32).collect(),
+            logits: is_first.then(|| self.backend.buffer(rows, vocabulary)),
+        }
+    }
+
+    /// Whether rank 0 can be handed all logits of which this has a part.
+    fn joins_logits(&self) -> bool {
+        self.shard.vocabulary.len() < self.config.vocabulary && self.backend.ranks_joined() > 1
+    }
+
+    /// Whether tokens can be drawn where the logits are.
+    pub(crate) fn can_draw(&self) -> bool {
+        self.shard.vocabulary.len() == self.config.vocabulary || self.joins_logits()
     }
 
     /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`. None of them
@@ -311,8 +347,8 @@ impl<B: Backend> Network<B> {
         &self.shard
     }
 
-    /// Reports a token for each of the rows listed in `wanted`, of the last [`Network::coda`] launch, drawn as `draws` say. Of a whole
-    /// vocabulary.
+    /// Reports a token for each of the rows listed in `wanted`, of the last [`Network::coda`] launch, drawn as `draws` say. Of several
+    /// ranks the first does so, with the logits of all.
     pub(crate) fn draw(
         &self,
         workspace: &mut Workspace<B>,
@@ -321,11 +357,17 @@ impl<B: Backend> Network<B> {
         tokens: &mut B::Report<u32>,
     ) {
         let Exit { final_norm, head, .. } = self.exit();
-        let Workspace { x, scratch, logits, .. } = workspace;
+        let Workspace { x, scratch, logits, joined, .. } = workspace;
         let normed = scratch.normed();
         self.backend.rms_norm(x, Rows::At(wanted), final_norm, self.config.norm_eps as f32, normed);
         self.backend.matmul(normed, wanted.len(), head, logits);
-        self.backend.draw(logits, draws, tokens);
+        let Some(Joined { starts, logits: all }) = joined else {
+            return self.backend.draw(logits, draws, tokens);
+        };
+        self.backend.join_outputs(logits, wanted.len(), starts, all.as_mut());
+        if let Some(all) = all {
+            self.backend.draw(all, draws, tokens);
+        }
     }
 
     /// All latents, `[latents, hidden]`, for inspection.
@@ -356,10 +398,22 @@ fn ends(config: &ModelConfig, core: &Range<usize>) -> (bool, bool) {
     (core.start == 0, core.end == config.core_layers)
 }
 
-fn upload<B: Backend>(backend: &B, values: &[f32], width: usize) -> B::Buffer {
-    let rows = values.len() / width;
+/// A table on the device, widened some rows at a time.
+fn upload<B: Backend>(backend: &B, table: &Weight<'_>) -> B::Buffer {
+    const ROWS: usize = 64;
+    let (rows, width) = (table.rows(), table.width());
     let mut buffer = backend.buffer(rows, width);
-    backend.upload(values, &mut buffer, Rows::First(rows));
+    let (mut values, mut indices) = (Vec::new(), Vec::new());
+    for first in (0..rows).step_by(ROWS) {
+        let some = first..rows.min(first + ROWS);
+        values.resize(some.len() * width, 0.0);
+        for (row, to) in some.clone().zip(values.chunks_exact_mut(width)) {
+            table.read(row, to);
+        }
+        indices.clear();
+        indices.extend(some.map(|row| row as u32));
+        backend.upload(&values, &mut buffer, Rows::At(&indices));
+    }
     buffer
 }
 

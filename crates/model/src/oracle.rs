@@ -44,19 +44,19 @@ impl Oracle {
         Ok(shaped(Self::from_weights(weights, config)))
     }
 
-    fn from_weights(weights: Weights, config: &ModelConfig) -> Result<Self> {
+    fn from_weights(weights: Weights<'_>, config: &ModelConfig) -> Result<Self> {
         let (vocabulary, d) = (config.vocabulary, config.hidden);
         let layers =
             |layers: Vec<_>| layers.into_iter().map(|layer| Layer::new(layer, config)).collect::<Result<_>>();
-        let embedding = tensor(&weights.wte, &[vocabulary, d])?;
+        let embedding = tensor(&weights.wte.to_vec(), &[vocabulary, d])?;
         let head = match &weights.head {
-            Some(head) => tensor(head, &[vocabulary, d])?,
+            Some(head) => tensor(&head.to_vec(), &[vocabulary, d])?,
             None => embedding.clone(),
         };
         Ok(Self {
             embedding,
             head,
-            adapter: tensor(&weights.adapter, &[d, 2 * d])?,
+            adapter: tensor(&weights.adapter.to_vec(), &[d, 2 * d])?,
             ln_f: tensor(&weights.ln_f, &[d])?,
             prelude: layers(weights.prelude)?,
             core: layers(weights.core)?,

@@ -2,7 +2,8 @@
 //!
 //! All ranks run every launch: [`Ranks`] runs it as rank 0 and sends the others an [`Order`] that says all they need. They meet
 //! twice in each layer, where [`Backend::all_reduce`] adds up what each has of a projection; so after every layer each has all
-//! rows. Of the head's outputs each has a part, which it hands to rank 0. Where another rank lives, a thread or a process of
+//! rows. Of the head's outputs each has a part, which it hands to rank 0, from device to device where tokens are drawn on rank 0's,
+//! else by the host. Where another rank lives, a thread or a process of
 //! another machine, only its [`RankLink`] knows. A stage of a ring has ranks in the same way.
 
 mod device;
@@ -115,6 +116,10 @@ impl<B: Backend> Runner for Ranks<B> {
         self.first.runs_ahead()
     }
 
+    fn draws(&self) -> bool {
+        self.first.draws()
+    }
+
     fn open(&mut self, table: u32, contents: &KvTable) {
         if self.others.count() > 0 {
             self.opened.push(OpenedTable::new(table, contents));
@@ -148,7 +153,7 @@ impl<B: Backend> Runner for Ranks<B> {
             order.set_wanted(wanted);
         });
         self.first.start_coda(launch, wanted);
-        self.wants_head.push_back(!wanted.is_empty());
+        self.wants_head.push_back(wanted.is_of_the_host());
     }
 
     fn finish_coda(&mut self, found: &mut Found) {

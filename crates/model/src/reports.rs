@@ -53,15 +53,11 @@ impl<B: Backend> Network<B> {
         self.backend().receive(&mut reports.changes, changes);
     }
 
-    /// Replaces `drawn` by the tokens that a coda reported. Waits for it.
-    pub(crate) fn receive_drawn(&self, reports: &mut Reports<B>, drawn: &mut Vec<u32>) {
-        self.backend().receive(&mut reports.drawn, drawn);
-    }
-
-    /// Replaces `head` by what else a coda reported. Waits for it.
+    /// Replaces `head` by what a coda reported. Waits for it.
     pub(crate) fn receive_head(&self, reports: &mut Reports<B>, head: &mut HeadPart) {
         self.backend().receive(&mut reports.logits, &mut head.logits);
         self.backend().receive(&mut reports.most_likely, &mut head.most_likely);
+        self.backend().receive(&mut reports.drawn, &mut head.drawn);
         for token in &mut head.most_likely {
             token.output += self.shard().vocabulary.start as u32;
         }

@@ -104,6 +104,11 @@ impl Wanted<'_> {
     pub fn is_empty(&self) -> bool {
         self.logits.is_empty() && self.most_likely.is_empty() && self.drawn.is_empty()
     }
+
+    /// Whether a rank has something to hand to the host: what is drawn from is joined on devices.
+    pub(crate) fn is_of_the_host(&self) -> bool {
+        !self.logits.is_empty() || !self.most_likely.is_empty()
+    }
 }
 
 /// What the head has of what rows wanted, in their order.
@@ -187,7 +192,7 @@ impl<B: Backend> Local<B> {
         self.spare.push(reports);
     }
 
-    /// Collects a coda launch that drew nothing into `head`.
+    /// Collects a coda launch into `head`.
     pub(crate) fn finish_head(&mut self, head: &mut HeadPart) {
         self.finish(|network, reports| network.receive_head(reports, head));
     }
@@ -220,7 +225,7 @@ impl<B: Backend> Runner for Local<B> {
     }
 
     fn draws(&self) -> bool {
-        true
+        self.network.can_draw()
     }
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
@@ -253,10 +258,7 @@ impl<B: Backend> Runner for Local<B> {
 
     fn finish_coda(&mut self, found: &mut Found) {
         let mut head = std::mem::take(&mut self.head);
-        self.finish(|network, reports| {
-            network.receive_drawn(reports, &mut found.drawn);
-            network.receive_head(reports, &mut head);
-        });
+        self.finish_head(&mut head);
         head.hand_over(found);
         self.head = head;
     }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use windlass_kernels::Weight;
+
 use crate::config::ModelConfig;
 use crate::weights::LayerWeights;
 
@@ -68,18 +70,14 @@ impl Shard {
     }
 
     /// The part of a whole layer's weights.
-    pub(crate) fn of_layer(&self, weights: LayerWeights, config: &ModelConfig) -> LayerWeights {
-        if *self == Self::whole(config) {
-            return weights;
-        }
-        let (hidden, intermediate) = (config.hidden, config.intermediate);
+    pub(crate) fn of_layer<'a>(&self, weights: LayerWeights<'a>, config: &ModelConfig) -> LayerWeights<'a> {
         let values = self.heads.start * config.head_dim..self.heads.end * config.head_dim;
         LayerWeights {
-            wqkv: rows_of_each(&weights.wqkv, 3, hidden, &values),
-            proj: columns(&weights.proj, hidden, &values),
-            qk_bias: weights.qk_bias.map(|bias| rows_of_each(&bias, 2, 1, &values)),
-            fc: rows_of_each(&weights.fc, 2, hidden, &self.columns),
-            mlp_proj: columns(&weights.mlp_proj, intermediate, &self.columns),
+            wqkv: weights.wqkv.rows_of_each(3, &values),
+            proj: weights.proj.columns(&values),
+            qk_bias: weights.qk_bias.map(|bias| Weight::of(&bias, 1).rows_of_each(2, &values).to_vec()),
+            fc: weights.fc.rows_of_each(2, &self.columns),
+            mlp_proj: weights.mlp_proj.columns(&self.columns),
             ..weights
         }
     }
@@ -90,17 +88,6 @@ fn part(count: usize, unit: usize, rank: usize, ranks: usize) -> Range<usize> {
     let units = count.div_ceil(unit);
     let start = |rank: usize| ((units / ranks * rank + rank.min(units % ranks)) * unit).min(count);
     start(rank)..start(rank + 1)
-}
-
-/// Some rows of each of `count` matrices of one shape that stand one above the other, row-major.
-fn rows_of_each(stacked: &[f32], count: usize, width: usize, rows: &Range<usize>) -> Vec<f32> {
-    let matrices = stacked.chunks_exact(stacked.len() / count);
-    matrices.flat_map(|matrix| &matrix[rows.start * width..rows.end * width]).copied().collect()
-}
-
-/// Some columns of a matrix, row-major.
-fn columns(matrix: &[f32], width: usize, columns: &Range<usize>) -> Vec<f32> {
-    matrix.chunks_exact(width).flat_map(|row| &row[columns.clone()]).copied().collect()
 }
 
 #[cfg(test)]
@@ -139,12 +126,5 @@ mod tests {
             let message = Shard::all(&huginn(), ranks).unwrap_err().to_string();
             assert!(message.starts_with(&format!("tp is {ranks}: use 1 to 55,")), "{message}");
         }
-    }
-
-    #[test]
-    fn rows_and_columns_are_cut_out_of_every_matrix() {
-        let numbers: Vec<f32> = (0u8..12).map(f32::from).collect();
-        assert_eq!(rows_of_each(&numbers, 2, 2, &(1..3)), [2.0, 3.0, 4.0, 5.0, 8.0, 9.0, 10.0, 11.0]);
-        assert_eq!(columns(&numbers, 4, &(1..3)), [1.0, 2.0, 5.0, 6.0, 9.0, 10.0]);
     }
 }

@@ -38,6 +38,8 @@ pub struct Ring {
     arithmetic: Arithmetic,
     /// Of each stage.
     ranks: usize,
+    /// Whether the last stage draws tokens.
+    draws: bool,
     stages: Vec<Member>,
     answers: Receiver<Answer>,
     /// Parcels that nobody uses. There are two for each launch: while one is under way the one before can be on its way back with
@@ -103,6 +105,7 @@ impl Ring {
         ranks: usize,
         of_stages: Vec<Box<dyn StageRanks>>,
     ) -> Self {
+        let draws = of_stages.last().is_some_and(|ranks| ranks.draws());
         let meter = StageMeter(of_stages.iter().map(|_| Arc::default()).collect());
         // There are fewer messages than this at any time, so that nobody waits to send one.
         let messages = 5 * of_stages.len();
@@ -129,6 +132,7 @@ impl Ring {
             config,
             arithmetic,
             ranks,
+            draws,
             stages,
             answers,
             spare,
@@ -188,6 +192,10 @@ impl Runner for Ring {
 
     fn ranks(&self) -> usize {
         self.ranks
+    }
+
+    fn draws(&self) -> bool {
+        self.draws
     }
 
     fn allocate(&mut self, capacity: Capacity) {

@@ -1,5 +1,7 @@
 //! Models of any shape with random weights: for measurements, where what a model says does not matter.
 
+use windlass_kernels::Weight;
+
 use crate::config::ModelConfig;
 use crate::random::{Stream, draw};
 use crate::weights::{LayerWeights, Weights};
@@ -98,50 +100,51 @@ impl Shape {
     }
 }
 
-/// Random weights for `config`, each layer handed through `pack` before the next one is made. A function of `config` and
-/// `seed`.
+/// Random weights, a function of config and seed.
 ///
-/// Weights have the deviation √(2 / 5d) that Huginn models are initialised with, norms weigh 1, so that latents stay of
+/// They have the deviation √(2 / 5d) that Huginn models are initialised with, norms weigh 1, so that latents stay of
 /// a size over any number of iterations.
-pub(crate) fn weights<L>(
-    config: &ModelConfig,
-    seed: u64,
-    mut pack: impl FnMut(LayerWeights) -> L,
-) -> Weights<L> {
-    let (d, v) = (config.hidden, config.vocabulary);
-    let mut tensors = Tensors::new(config, seed);
-    let wte = tensors.next(v * d);
-    let head = (!config.tied).then(|| tensors.next(v * d));
-    let adapter = tensors.next(2 * d * d);
-    let mut layers = |count: usize| (0..count).map(|_| pack(layer(config, &mut tensors))).collect();
-    Weights {
-        wte,
-        head,
-        adapter,
-        ln_f: vec![1.0; d],
-        prelude: layers(config.prelude_layers),
-        core: layers(config.core_layers),
-        coda: layers(config.coda_layers),
-    }
+pub(crate) struct Synthetic {
+    wte: Vec<f32>,
+    head: Option<Vec<f32>>,
+    adapter: Vec<f32>,
+    /// Those of the layers, which are made when they are needed.
+    layers: Tensors,
 }
 
-fn layer(config: &ModelConfig, tensors: &mut Tensors) -> LayerWeights {
-    let (d, f) = (config.hidden, config.intermediate);
-    let norm = || vec![1.0; d];
-    LayerWeights {
-        norm_1: norm(),
-        norm_2: norm(),
-        norm_3: norm(),
-        norm_4: norm(),
-        wqkv: tensors.next(3 * d * d),
-        proj: tensors.next(d * d),
-        qk_bias: config.qk_bias.then(|| tensors.next(2 * d)),
-        fc: tensors.next(2 * f * d),
-        mlp_proj: tensors.next(d * f),
+impl Synthetic {
+    pub(crate) fn new(config: &ModelConfig, seed: u64) -> Self {
+        let (d, v) = (config.hidden, config.vocabulary);
+        let mut tensors = Tensors::new(config, seed);
+        let wte = tensors.next(v * d);
+        let head = (!config.tied).then(|| tensors.next(v * d));
+        let adapter = tensors.next(2 * d * d);
+        Self { wte, head, adapter, layers: tensors }
+    }
+
+    /// All of them, each layer handed through `pack` before the next one is made.
+    pub(crate) fn weights<L>(
+        &self,
+        config: &ModelConfig,
+        mut pack: impl FnMut(LayerWeights<'_>) -> L,
+    ) -> Weights<'_, L> {
+        let d = config.hidden;
+        let mut tensors = self.layers;
+        let mut layers = |count: usize| (0..count).map(|_| tensors.layer(config, &mut pack)).collect();
+        Weights {
+            wte: Weight::of(&self.wte, d),
+            head: self.head.as_ref().map(|head| Weight::of(head, d)),
+            adapter: Weight::of(&self.adapter, 2 * d),
+            ln_f: vec![1.0; d],
+            prelude: layers(config.prelude_layers),
+            core: layers(config.core_layers),
+            coda: layers(config.coda_layers),
+        }
     }
 }
 
 /// Random tensors, one after the other.
+#[derive(Clone, Copy)]
 struct Tensors {
     seed: u64,
     /// Which tensor is next.
@@ -154,6 +157,25 @@ impl Tensors {
     fn new(config: &ModelConfig, seed: u64) -> Self {
         let deviation = (2.0 / (5.0 * config.hidden as f64)).sqrt();
         Self { seed, index: 0, bound: (3.0_f64.sqrt() * deviation) as f32 }
+    }
+
+    fn layer<L>(&mut self, config: &ModelConfig, pack: impl FnOnce(LayerWeights<'_>) -> L) -> L {
+        let (d, f) = (config.hidden, config.intermediate);
+        let norm = || vec![1.0; d];
+        let (wqkv, proj) = (self.next(3 * d * d), self.next(d * d));
+        let qk_bias = config.qk_bias.then(|| self.next(2 * d));
+        let (fc, mlp_proj) = (self.next(2 * f * d), self.next(d * f));
+        pack(LayerWeights {
+            norm_1: norm(),
+            norm_2: norm(),
+            norm_3: norm(),
+            norm_4: norm(),
+            wqkv: Weight::of(&wqkv, d),
+            proj: Weight::of(&proj, d),
+            qk_bias,
+            fc: Weight::of(&fc, d),
+            mlp_proj: Weight::of(&mlp_proj, f),
+        })
     }
 
     fn next(&mut self, len: usize) -> Vec<f32> {
@@ -185,35 +207,36 @@ mod tests {
         context_length: 64,
     };
 
-    fn all(seed: u64) -> Weights {
-        weights(&TINY.config().unwrap(), seed, |layer| layer)
+    fn count(layer: LayerWeights<'_>) -> usize {
+        let LayerWeights { norm_1, norm_2, norm_3, norm_4, wqkv, proj, qk_bias, fc, mlp_proj } = layer;
+        let matrices = [wqkv, proj, fc, mlp_proj].map(|matrix| matrix.rows() * matrix.width());
+        let norms = [norm_1, norm_2, norm_3, norm_4].map(|norm| norm.len());
+        [matrices, norms].as_flattened().iter().sum::<usize>() + qk_bias.map_or(0, |bias| bias.len())
     }
 
     #[test]
     fn there_are_as_many_weights_as_the_config_asks_for() {
-        let Weights { wte, head, adapter, ln_f, prelude, core, coda } = all(1);
-        let layers = [prelude, core, coda].concat();
-        let in_layers = layers.iter().map(|layer| {
-            let LayerWeights { norm_1, norm_2, norm_3, norm_4, wqkv, proj, qk_bias, fc, mlp_proj } = layer;
-            let bias = qk_bias.as_ref().map_or(0, Vec::len);
-            [norm_1, norm_2, norm_3, norm_4, wqkv, proj, fc, mlp_proj].map(Vec::len).iter().sum::<usize>()
-                + bias
-        });
-        let count = wte.len() + adapter.len() + ln_f.len() + in_layers.sum::<usize>();
-        assert_eq!((count as u64, head), (TINY.config().unwrap().parameters(), None));
+        let config = TINY.config().unwrap();
+        let synthetic = Synthetic::new(&config, 1);
+        let Weights { wte, head, adapter, ln_f, prelude, core, coda } = synthetic.weights(&config, count);
+        let ends = [wte, adapter].map(|matrix| matrix.rows() * matrix.width()).iter().sum::<usize>();
+        let layers = [prelude, core, coda].concat().iter().sum::<usize>();
+        assert_eq!(((ends + ln_f.len() + layers) as u64, head.is_none()), (config.parameters(), true));
     }
 
     #[test]
     fn weights_have_the_deviation_of_the_models_and_depend_on_the_seed() {
         let config = Shape { hidden: 128, ..TINY }.config().unwrap();
-        let adapter = weights(&config, 1, |_| ()).adapter;
+        let adapter = Synthetic::new(&config, 1).adapter;
         let mean = adapter.iter().sum::<f32>() / adapter.len() as f32;
         let deviation = (adapter.iter().map(|x| x * x).sum::<f32>() / adapter.len() as f32).sqrt();
         let expected = (2.0_f32 / (5.0 * 128.0)).sqrt();
         assert!(mean.abs() < 0.01 * expected && (deviation / expected - 1.0).abs() < 0.01);
-        assert_eq!(all(1).adapter, all(1).adapter);
-        assert_ne!(all(1).adapter, all(2).adapter);
-        assert_ne!(all(1).core[0].proj, all(1).core[1].proj);
+        assert_eq!(adapter, Synthetic::new(&config, 1).adapter);
+        let other = Synthetic::new(&config, 2);
+        assert_ne!(adapter, other.adapter);
+        let core = other.weights(&config, |layer| layer.proj.to_vec()).core;
+        assert_ne!(core[0], core[1]);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! A model's tensors as f32, row-major, in memory.
+//! A model's tensors: matrices where they are stored, all else as f32.
+
+use windlass_kernels::Weight;
 
 use crate::checkpoint::{Checkpoint, EMBEDDING, HEAD};
 use crate::config::ModelConfig;
@@ -15,16 +17,15 @@ pub struct LoadProgress {
 
 /// All tensors of a model. d is the width, V the vocabulary.
 ///
-/// `L` is what became of each layer: [`Weights::load_with`] packs one layer and drops its tensors before it
-/// reads the next, for a model that fits memory only once.
+/// `L` is what became of each layer: [`Weights::load_with`] packs one before it reads the next.
 #[derive(Debug, Clone)]
-pub struct Weights<L = LayerWeights> {
+pub struct Weights<'a, L = LayerWeights<'a>> {
     /// The embedding, `[V, d]`.
-    pub wte: Vec<f32>,
+    pub wte: Weight<'a>,
     /// The head, `[V, d]`; none where it is the embedding.
-    pub head: Option<Vec<f32>>,
+    pub head: Option<Weight<'a>>,
     /// Makes a state and an embedding into the core's input, [d, 2d]: state columns first.
-    pub adapter: Vec<f32>,
+    pub adapter: Weight<'a>,
     /// The norm before and after the coda, `[d]`.
     pub ln_f: Vec<f32>,
     /// Layers before the recurrence.
@@ -37,7 +38,7 @@ pub struct Weights<L = LayerWeights> {
 
 /// The tensors of one layer. d is the width, f the feed-forward columns.
 #[derive(Debug, Clone)]
-pub struct LayerWeights {
+pub struct LayerWeights<'a> {
     /// Before attention, `[d]`.
     pub norm_1: Vec<f32>,
     /// After attention's residual, `[d]`.
@@ -47,21 +48,21 @@ pub struct LayerWeights {
     /// After the feed-forward's residual, `[d]`.
     pub norm_4: Vec<f32>,
     /// Queries, keys, values stacked, `[3d, d]`.
-    pub wqkv: Vec<f32>,
+    pub wqkv: Weight<'a>,
     /// Out of attention, `[d, d]`.
-    pub proj: Vec<f32>,
+    pub proj: Weight<'a>,
     /// Added to queries and keys before rotation, `[2, heads, head_dim]`; none where the model has none.
     pub qk_bias: Option<Vec<f32>>,
     /// Gate and up stacked, `[2f, d]`.
-    pub fc: Vec<f32>,
+    pub fc: Weight<'a>,
     /// Out of the feed-forward, `[d, f]`.
-    pub mlp_proj: Vec<f32>,
+    pub mlp_proj: Weight<'a>,
 }
 
-impl Weights {
+impl<'a> Weights<'a> {
     /// Verifies the checkpoint against `config`, then loads all of it, telling `progress` after every layer.
     pub fn load(
-        checkpoint: &Checkpoint,
+        checkpoint: &'a Checkpoint,
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, LoadError> {
@@ -69,23 +70,23 @@ impl Weights {
     }
 }
 
-impl<L> Weights<L> {
+impl<'a, L> Weights<'a, L> {
     /// The same of the layers that are wanted, by their place in the model, each handed through `pack` as soon as it is read.
     pub fn load_with(
-        checkpoint: &Checkpoint,
+        checkpoint: &'a Checkpoint,
         config: &ModelConfig,
         progress: &mut dyn FnMut(LoadProgress),
         wants: impl Fn(usize) -> bool,
-        mut pack: impl FnMut(LayerWeights) -> L,
+        mut pack: impl FnMut(LayerWeights<'a>) -> L,
     ) -> Result<Self, LoadError> {
         checkpoint.verify(config)?;
         let mut progress = Progress { checkpoint, report: progress, loaded_bytes: 0 };
         let d = config.hidden;
-        let wte = checkpoint.tensor(EMBEDDING, &[config.vocabulary, d])?;
+        let wte = checkpoint.weight(EMBEDDING, &[config.vocabulary, d])?;
         progress.advance(EMBEDDING);
-        let head = (!config.tied).then(|| checkpoint.tensor(HEAD, &[config.vocabulary, d])).transpose()?;
+        let head = (!config.tied).then(|| checkpoint.weight(HEAD, &[config.vocabulary, d])).transpose()?;
         progress.advance(HEAD);
-        let adapter = checkpoint.tensor("transformer.adapter.weight", &[d, 2 * d])?;
+        let adapter = checkpoint.weight("transformer.adapter.weight", &[d, 2 * d])?;
         progress.advance("transformer.adapter.");
         let ln_f = checkpoint.tensor("transformer.ln_f.weight", &[d])?;
         progress.advance("transformer.ln_f.");
@@ -109,10 +110,11 @@ impl<L> Weights<L> {
     }
 }
 
-impl LayerWeights {
+impl<'a> LayerWeights<'a> {
     /// Loads one layer, for instance `transformer.core_block.0`.
-    pub fn load(checkpoint: &Checkpoint, config: &ModelConfig, prefix: &str) -> Result<Self, LoadError> {
+    pub fn load(checkpoint: &'a Checkpoint, config: &ModelConfig, prefix: &str) -> Result<Self, LoadError> {
         let (d, f) = (config.hidden, config.intermediate);
+        let weight = |name: &str, shape: &[usize]| checkpoint.weight(&format!("{prefix}.{name}"), shape);
         let tensor = |name: &str, shape: &[usize]| checkpoint.tensor(&format!("{prefix}.{name}"), shape);
         let bias_shape = [2, 1, config.heads, config.head_dim];
         Ok(Self {
@@ -120,11 +122,11 @@ impl LayerWeights {
             norm_2: tensor("norm_2.weight", &[d])?,
             norm_3: tensor("norm_3.weight", &[d])?,
             norm_4: tensor("norm_4.weight", &[d])?,
-            wqkv: tensor("attn.Wqkv.weight", &[3 * d, d])?,
-            proj: tensor("attn.proj.weight", &[d, d])?,
+            wqkv: weight("attn.Wqkv.weight", &[3 * d, d])?,
+            proj: weight("attn.proj.weight", &[d, d])?,
             qk_bias: config.qk_bias.then(|| tensor("attn.qk_bias", &bias_shape)).transpose()?,
-            fc: tensor("mlp.fc.weight", &[2 * f, d])?,
-            mlp_proj: tensor("mlp.proj.weight", &[d, f])?,
+            fc: weight("mlp.fc.weight", &[2 * f, d])?,
+            mlp_proj: weight("mlp.proj.weight", &[d, f])?,
         })
     }
 }

@@ -15,6 +15,8 @@ pub struct DevicePlan {
     pub kv_bytes: u64,
     /// Latents, activations and logits.
     pub row_bytes: u64,
+    /// What ranks add up and join.
+    pub group_bytes: u64,
 }
 
 /// A GPU that a plan is too large for.
@@ -32,7 +34,7 @@ pub struct DeviceShortage {
 impl DevicePlan {
     /// What `model` takes on one device with memory of `capacity`.
     pub fn new(model: &ModelConfig, weights: WeightFormat, capacity: Capacity) -> Self {
-        Self::of_part(model, weights, capacity, &(Shard::whole(model), 0..model.core_layers))
+        Self::of_part(model, weights, capacity, 1, &(Shard::whole(model), 0..model.core_layers))
     }
 
     /// What each device takes of a model that is split over `ranks` in each of `stages`, which are its core layers; stage by stage,
@@ -45,14 +47,15 @@ impl DevicePlan {
     ) -> Result<Vec<Self>, RanksError> {
         let shards = Shard::all(model, ranks)?;
         let parts = stages.iter().flat_map(|core| shards.iter().map(|shard| (shard.clone(), core.clone())));
-        Ok(parts.map(|part| Self::of_part(model, weights, capacity, &part)).collect())
+        Ok(parts.map(|part| Self::of_part(model, weights, capacity, ranks, &part)).collect())
     }
 
-    /// What a device takes that has a shard of these core layers, and of what comes with them.
+    /// What a device takes that is one of `ranks` and has a shard of these core layers, and of what comes with them.
     pub(crate) fn of_part(
         model: &ModelConfig,
         weights: WeightFormat,
         capacity: Capacity,
+        ranks: usize,
         (shard, core): &(Shard, Range<usize>),
     ) -> Self {
         let table = if core.start == 0 { 4 * (model.vocabulary * model.hidden) as u64 } else { 0 };
@@ -60,7 +63,12 @@ impl DevicePlan {
         let row_bytes = bytes(Capacity { blocks: 0, ..capacity });
         // The workspace is reckoned in f32.
         let kv_bytes = (bytes(capacity) - row_bytes) / WeightFormat::F32.bytes() * weights.bytes();
-        Self { weight_bytes: weights.bytes() * shard.parameters(model, core) + table, kv_bytes, row_bytes }
+        Self {
+            weight_bytes: weights.bytes() * shard.parameters(model, core) + table,
+            kv_bytes,
+            row_bytes,
+            group_bytes: if ranks > 1 { group_bytes(model, capacity.rows, ranks, (shard, core)) } else { 0 },
+        }
     }
 
     /// Bytes of a K/V block.
@@ -71,7 +79,7 @@ impl DevicePlan {
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.kv_bytes + self.row_bytes
+        self.weight_bytes + self.kv_bytes + self.row_bytes + self.group_bytes
     }
 
     /// Refuses plans that are too large for `devices`, each with its number and the bytes that are free there.
@@ -83,6 +91,24 @@ impl DevicePlan {
             None => Ok(()),
         }
     }
+}
+
+/// What every rank has of a sum, or of logits, on one of them: memory that grows by doubling.
+fn group_bytes(
+    model: &ModelConfig,
+    rows: usize,
+    ranks: usize,
+    (shard, core): (&Shard, &Range<usize>),
+) -> u64 {
+    let values = |count: usize| 4 * rows as u64 * count as u64;
+    let sums = values(ranks * model.hidden);
+    if core.end < model.core_layers {
+        return sums.next_power_of_two();
+    }
+    let own = values(shard.vocabulary.len());
+    let parts = sums.max(ranks as u64 * own).next_power_of_two() + own.next_power_of_two();
+    // The first has all logits.
+    parts + if shard.vocabulary.start == 0 { values(model.vocabulary) } else { 0 }
 }
 
 #[cfg(test)]
@@ -125,11 +151,17 @@ mod tests {
         let twice = 4 * model.vocabulary as u64 * hidden + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden);
         assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
         assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
+        // Each 64 rows of both ranks' logits and of its own, the first those of both once more.
+        let logits = 4 * 64 * model.vocabulary as u64;
+        assert_eq!(
+            [whole.group_bytes, ranks[0].group_bytes, ranks[1].group_bytes],
+            [0, logits + logits / 2 + logits, logits + logits / 2]
+        );
     }
 
     #[test]
     fn a_device_that_is_too_small_is_named() {
-        let plan = |kv_bytes| DevicePlan { weight_bytes: 10, kv_bytes, row_bytes: 1 };
+        let plan = |kv_bytes| DevicePlan { weight_bytes: 10, kv_bytes, row_bytes: 1, group_bytes: 0 };
         let plans = [plan(5), plan(6)];
         assert_eq!(DevicePlan::check(&plans, &[(4, 16), (7, 17)]), Ok(()));
         let error = DevicePlan::check(&plans, &[(4, 16), (7, 16)]).unwrap_err();

@@ -60,8 +60,8 @@ pub(crate) fn lead(
             {
                 let (gpu, device) = process::open(gpus, config.weights)?;
                 lead_on(gpu, config, door, progress, |model, part| {
-                    let plan =
-                        DevicePlan::of_part(model, config.weights, config.engine.capacity(model), part);
+                    let capacity = config.engine.capacity(model);
+                    let plan = DevicePlan::of_part(model, config.weights, capacity, config.tp, part);
                     Ok(DevicePlan::check(&[plan], &[device])?)
                 })
             }

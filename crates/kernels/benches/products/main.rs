@@ -6,7 +6,7 @@ mod ceilings;
 use std::time::Instant;
 
 use ceilings::Ceilings;
-use windlass_kernels::{Backend, Cpu, CpuConfig, Rows, WeightFormat};
+use windlass_kernels::{Backend, Cpu, CpuConfig, Rows, Weight, WeightFormat};
 
 const ROWS: [usize; 7] = [1, 2, 4, 8, 16, 64, 256];
 /// `[outputs, inputs]`.
@@ -47,7 +47,7 @@ fn main() {
                     WeightFormat::Int8 => 1,
                 };
                 let values: Vec<f32> = (0..outputs * inputs).map(|i| (i % 37) as f32 * 0.01 - 0.2).collect();
-                let weight = cpu.matrix(&values, outputs, inputs);
+                let weight = cpu.matrix(&Weight::of(&values, inputs));
                 for &rows in &rows {
                     let mut x = cpu.buffer(rows, inputs);
                     let values: Vec<f32> = (0..rows * inputs).map(|i| (i % 31) as f32 * 0.01 - 0.2).collect();

@@ -26,7 +26,7 @@ use draw::draw_on;
 pub use draw::{DrawScratch, draw};
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
-use product::{Epilogue, Gate, Input, Largest, PackedMatrix, Prepared, Store};
+use product::{Epilogue, Gate, Input, Largest, Order, PackedMatrix, Prepared, Store};
 use team::Team;
 
 use crate::backend::{
@@ -36,6 +36,7 @@ use crate::draw::Draws;
 use crate::group::{Exchange, seats};
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
+use crate::weight::Weight;
 
 /// How a [`Cpu`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,12 +161,12 @@ impl Backend for Cpu {
         CpuBuffer::new(capacity, width)
     }
 
-    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> PackedMatrix {
-        PackedMatrix::pack(&self.team, self.weights, weight, outputs, inputs)
+    fn matrix(&self, weight: &Weight<'_>) -> PackedMatrix {
+        PackedMatrix::pack(&self.team, self.weights, weight, Order::Given)
     }
 
-    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> PackedMatrix {
-        PackedMatrix::pack_paired(&self.team, self.weights, weights, outputs, inputs)
+    fn gate_matrix(&self, weights: &Weight<'_>) -> PackedMatrix {
+        PackedMatrix::pack(&self.team, self.weights, weights, Order::Paired)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::bytes::bytes;
 use super::device::Device;
 use super::queue::{Kept, Queue};
+use crate::bytes::bytes;
 
 /// Copies on the device, by where the host has them. A host may put other numbers at the same place later, so they are compared
 /// with what was copied: that costs a microsecond, an upload more.

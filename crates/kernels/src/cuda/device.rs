@@ -216,6 +216,8 @@ kernels! {
     Embed "embed" 256,
     PrepareBf16 "prepare_bf16" 256,
     PrepareF32 "prepare_f32" 256,
+    PackBf16 "pack_bf16" 256,
+    PackF32 "pack_f32" 256,
     NarrowStore "narrow_store" 256,
     NarrowGate "narrow_gate" 256,
     NarrowLargest "narrow_largest" 256,
@@ -237,5 +239,6 @@ kernels! {
     AttentionF32 "attention_f32" 128,
     AttentionBf16 "attention_bf16" 128,
     AddRanks "add_ranks" 256,
+    JoinParts "join_parts" 256,
     Draw "draw" 256,
 }

@@ -1,8 +1,8 @@
 //! Memory that is kept between launches and grows with the largest of them.
 
-use super::bytes::{Number, bytes};
 use super::device::{Device, Memory};
 use super::queue::{Kept, Queue};
+use crate::bytes::{Number, bytes};
 
 /// At least as much as was ever asked for.
 #[derive(Debug)]

@@ -1,19 +1,20 @@
 //! Weights in the layouts that the products read.
+#![expect(unsafe_code, reason = "asks the device for work")]
 
-use super::bytes::bytes;
-use super::device::{Argument, Device};
+use super::device::{Argument, Device, Grid, Kernel};
 use super::queue::{Kept, Queue};
+use crate::weight::{Stored, Weight};
 
 /// Outputs of a tile.
 const TILE_OUTPUTS: usize = 8;
 /// Inputs that a product adds at a time.
 pub(super) const STEP_INPUTS: usize = 32;
-/// Lanes of a warp.
-const LANES: usize = 32;
 /// Warps that may share the chunks of an output.
 const CHUNK_WARPS: usize = 8;
 /// Steps of a chunk at most.
 const MOST_CHUNK_STEPS: usize = 16;
+/// Bytes of stored rows that go to a device at a time.
+const SLICE_BYTES: usize = 4 << 20;
 
 /// How the values of weights, and of keys and values, are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,30 @@ impl Values {
             Self::Bf16 => 2,
         }
     }
+
+    /// Of a packed weight.
+    fn packed_bytes(self, rows: usize, inputs: usize) -> usize {
+        match self {
+            Self::F32 => 4 * rows * inputs,
+            Self::Bf16 => 2 * rows.next_multiple_of(TILE_OUTPUTS) * inputs.next_multiple_of(STEP_INPUTS),
+        }
+    }
+
+    fn packs(self) -> Kernel {
+        match self {
+            Self::F32 => Kernel::PackF32,
+            Self::Bf16 => Kernel::PackBf16,
+        }
+    }
+}
+
+/// Which row stands where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// As stored.
+    Given,
+    /// Stored are all gates, then their ups; packed is each gate before its up.
+    GatesAndUps,
 }
 
 /// A weight on a device.
@@ -41,23 +66,34 @@ pub struct CudaMatrix<D: Device> {
 }
 
 impl<D: Device> CudaMatrix<D> {
-    /// Row-major `[rows, inputs]`, of which row i is row `source(i)` of `weight`.
-    pub(super) fn pack(
-        device: &Queue<D>,
-        values: Values,
-        weight: &[f32],
-        (rows, inputs): (usize, usize),
-        source: impl Fn(usize) -> usize,
-    ) -> Self {
-        assert_eq!(weight.len(), rows * inputs, "weight is not [{rows}, {inputs}]");
-        let row = |i: usize| &weight[source(i) * inputs..][..inputs];
-        let memory = match values {
-            Values::F32 => {
-                let packed: Vec<f32> = (0..rows).flat_map(|i| row(i).iter().copied()).collect();
-                upload(device, bytes(&packed))
-            }
-            Values::Bf16 => upload(device, bytes(&pack_bf16(rows, inputs, row))),
-        };
+    /// Sends rows as they are stored, a slice at a time, each of which a kernel puts in place.
+    pub(super) fn pack(device: &Queue<D>, values: Values, weight: &Weight<'_>, order: Order) -> Self {
+        let (rows, inputs) = (weight.rows(), weight.width());
+        let memory = device.allocate(values.packed_bytes(rows, inputs));
+        let row_bytes = inputs * weight.values().bytes();
+        let at_once = (SLICE_BYTES / row_bytes.max(1)).clamp(1, rows.max(1));
+        let slice = device.allocate(at_once * row_bytes);
+        let gates = if order == Order::GatesAndUps { rows / 2 } else { 0 };
+        let mut gathered = Vec::new();
+        for first in (0..rows).step_by(at_once) {
+            let sent = first..rows.min(first + at_once);
+            let stored = weight.in_one_piece(&sent).unwrap_or_else(|| {
+                gathered.clear();
+                sent.clone().for_each(|row| gathered.extend_from_slice(weight.row(row)));
+                &gathered
+            });
+            device.upload(stored, &slice);
+            let arguments = [
+                Argument::start(&slice),
+                Argument::count(stored_type(weight.values())),
+                Argument::count(inputs),
+                Argument::count(first),
+                Argument::count(gates),
+                Argument::start(&memory),
+            ];
+            // SAFETY: `slice` has the rows of the grid, `inputs` each, and `memory` has a place for every row of the weight.
+            unsafe { device.launch(values.packs(), Grid::of(sent.len()), &arguments) };
+        }
         Self { memory, rows, inputs }
     }
 
@@ -78,32 +114,11 @@ impl<D: Device> CudaMatrix<D> {
     }
 }
 
-fn upload<D: Device>(device: &Queue<D>, bytes: &[u8]) -> Kept<D> {
-    let memory = device.allocate(bytes.len());
-    device.upload(bytes, &memory);
-    memory
-}
-
-/// `[8 outputs][32 inputs][lane][8 values]`, of which each word has two: lane 4g + t holds output g at inputs 8t to 8t + 7.
-/// Zero beyond the last output and input.
-fn pack_bf16<'a>(rows: usize, inputs: usize, row: impl Fn(usize) -> &'a [f32]) -> Vec<u32> {
-    let (tiles, steps) = (rows.div_ceil(TILE_OUTPUTS), inputs.div_ceil(STEP_INPUTS));
-    let mut packed = vec![0; tiles * steps * LANES * 4];
-    for (i, row) in (0..rows).map(row).enumerate() {
-        let tile = &mut packed[i / TILE_OUTPUTS * steps * LANES * 4..];
-        for (eight, values) in row.chunks(8).enumerate() {
-            let lane = i % TILE_OUTPUTS * 4 + eight % 4;
-            let words = &mut tile[(eight / 4 * LANES + lane) * 4..][..4];
-            for (word, pair) in words.iter_mut().zip(values.chunks(2)) {
-                *word = bf16_bits(pair[0]) | bf16_bits(pair.get(1).copied().unwrap_or(0.0)) << 16;
-            }
-        }
+/// As `pack.cu` numbers them.
+fn stored_type(values: Stored) -> usize {
+    match values {
+        Stored::F32 => 0,
+        Stored::F16 => 1,
+        Stored::Bf16 => 2,
     }
-    packed
-}
-
-/// To the nearest, ties to even; a NaN stays one.
-fn bf16_bits(value: f32) -> u32 {
-    let bits = value.to_bits();
-    if value.is_nan() { bits >> 16 | 0x40 } else { bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16 }
 }

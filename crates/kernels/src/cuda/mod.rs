@@ -5,7 +5,6 @@
 //! what they have to say (changes, logits, tokens) is waited for when it is received.
 
 mod buffer;
-mod bytes;
 mod constants;
 mod device;
 mod growing;

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use super::Cuda;
 use super::buffer::{CudaBuffer, CudaCache, CudaReport};
-use super::bytes::{bytes, bytes_mut};
 use super::device::{Argument, Device, Grid, Kernel};
-use super::matrix::{CudaMatrix, Values};
+use super::matrix::{CudaMatrix, Order, Values};
 use super::product::{Epilogue, Input};
 use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
 };
+use crate::bytes::{bytes, bytes_mut};
 use crate::cpu::Arithmetic;
 use crate::draw::{Draw, Draws, LogitChange, MOST_OUTPUTS};
 use crate::kv::{KvRows, KvShape};
 use crate::report::Reported;
+use crate::weight::Weight;
 
 /// Values of a head at most, and a multiple of two: see `attention.cu`.
 const MAX_HEAD_DIM: usize = 256;
@@ -37,13 +38,12 @@ impl<D: Device> Backend for Cuda<D> {
         CudaBuffer { memory: self.device.allocate(4 * capacity * width), capacity, width }
     }
 
-    fn matrix(&self, weight: &[f32], outputs: usize, inputs: usize) -> Self::Matrix {
-        CudaMatrix::pack(&self.device, self.values, weight, (outputs, inputs), |row| row)
+    fn matrix(&self, weight: &Weight<'_>) -> Self::Matrix {
+        CudaMatrix::pack(&self.device, self.values, weight, Order::Given)
     }
 
-    fn gate_matrix(&self, weights: &[f32], outputs: usize, inputs: usize) -> Self::Matrix {
-        let source = |row: usize| row % 2 * outputs + row / 2;
-        CudaMatrix::pack(&self.device, self.values, weights, (2 * outputs, inputs), source)
+    fn gate_matrix(&self, weights: &Weight<'_>) -> Self::Matrix {
+        CudaMatrix::pack(&self.device, self.values, weights, Order::GatesAndUps)
     }
 
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache {
@@ -190,6 +190,43 @@ impl<D: Device> Backend for Cuda<D> {
         let grid = Grid::of(numbers.div_ceil(Kernel::AddRanks.threads()));
         let [ranks, count] = [ranks, numbers].map(Argument::count);
         self.run(Kernel::AddRanks, grid, &[Argument::start(parts), ranks, count, x.start()]);
+    }
+
+    fn ranks_joined(&self) -> usize {
+        self.device.ranks().unwrap_or(1)
+    }
+
+    fn join_outputs(
+        &self,
+        part: &Self::Buffer,
+        rows: usize,
+        starts: &[u32],
+        whole: Option<&mut Self::Buffer>,
+    ) {
+        let ranks = self.ranks_joined();
+        assert_eq!(starts.len(), ranks + 1, "where the outputs of {ranks} ranks start");
+        part.check(rows, part.width);
+        if rows == 0 {
+            return;
+        }
+        let widest = starts.windows(2).map(|pair| (pair[1] - pair[0]) as usize).max().unwrap_or(0);
+        assert!(part.width <= widest, "a part of {} outputs, where none has more than {widest}", part.width);
+        let scratch = &mut *self.scratch();
+        // Of every rank as much as of the one that has most, since all gather alike.
+        let stride = rows * widest;
+        let own = scratch.values.reserve(&self.device, 4 * stride);
+        let arguments = [part.start(), Argument::start(own), Argument::NULL, Argument::count(part.width)];
+        self.run_rows(Kernel::Scatter, rows, &arguments);
+        let parts = scratch.parts.reserve(&self.device, 4 * stride * ranks);
+        self.device.all_gather(own, 4 * stride, parts);
+        let parts = Argument::start(parts);
+        if let Some(whole) = whole {
+            let outputs = starts[ranks] as usize;
+            whole.check(rows, outputs);
+            let starts = scratch.indices(&self.device, starts, outputs + 1);
+            let grid = Grid { x: rows, y: ranks };
+            self.run(Kernel::JoinParts, grid, &[parts, starts, Argument::count(stride), whole.start()]);
+        }
     }
 
     fn flush(&self) {

@@ -9,11 +9,12 @@ macro_rules! files {
 
 const TYPES: [(&str, &str); 1] = files!["types.cuh"];
 const DEVICE: [(&str, &str); 1] = files!["device.cuh"];
-const KERNELS: [(&str, &str); 12] = files![
+const KERNELS: [(&str, &str); 13] = files![
     "base.cuh",
     "rows.cu",
     "norms.cu",
     "input.cu",
+    "pack.cu",
     "epilogue.cu",
     "product_bf16.cu",
     "product_f32.cu",

@@ -78,15 +78,13 @@ impl<B: Backend> Scratch<B> {
 
 impl<B: Backend> Layer<B> {
     /// The shard's part of the layer that `weights` are of.
-    pub(super) fn new(backend: &B, weights: LayerWeights, config: &ModelConfig, shard: &Shard) -> Self {
+    pub(super) fn new(backend: &B, weights: LayerWeights<'_>, config: &ModelConfig, shard: &Shard) -> Self {
         let weights = shard.of_layer(weights, config);
-        let (hidden, width, columns) =
-            (config.hidden, shard.heads.len() * config.head_dim, shard.columns.len());
         Self {
-            wqkv: backend.matrix(&weights.wqkv, 3 * width, hidden),
-            proj: backend.matrix(&weights.proj, hidden, width),
-            fc: backend.gate_matrix(&weights.fc, columns, hidden),
-            mlp_proj: backend.matrix(&weights.mlp_proj, hidden, columns),
+            wqkv: backend.matrix(&weights.wqkv),
+            proj: backend.matrix(&weights.proj),
+            fc: backend.gate_matrix(&weights.fc),
+            mlp_proj: backend.matrix(&weights.mlp_proj),
             norm_1: weights.norm_1,
             norm_2: weights.norm_2,
             norm_3: weights.norm_3,

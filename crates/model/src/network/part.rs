@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_kernels::{Backend, LatentChange, Rows, Stop};
+use windlass_kernels::{Backend, LatentChange, Rows, Stop, Weight};
 
 use super::layer::{Finish, Layer};
 use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
@@ -49,7 +49,7 @@ impl<B: Backend> Parts<B> {
     }
 
     /// Packs the layers that are here, which it is given in order, each onto its device.
-    pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights) -> Layer<B> {
+    pub(super) fn packer(&self, config: &ModelConfig) -> impl FnMut(LayerWeights<'_>) -> Layer<B> {
         let layers = config.prelude_layers + config.core_layers + config.coda_layers;
         let mut devices = (0..layers).filter_map(|layer| self.device(config, layer));
         move |weights| {
@@ -71,26 +71,25 @@ impl<B: Backend> Parts<B> {
     }
 
     /// The networks of all parts.
-    pub(super) fn assemble(self, config: &ModelConfig, weights: Weights<Layer<B>>) -> Vec<Network<B>> {
+    pub(super) fn assemble(self, config: &ModelConfig, weights: Weights<'_, Layer<B>>) -> Vec<Network<B>> {
         let Weights { wte, head, adapter, ln_f, prelude, core, coda } = weights;
-        let (hidden, shard) = (config.hidden, self.shard);
-        let head = head.as_ref().unwrap_or(&wte);
-        let head = &head[shard.vocabulary.start * hidden..shard.vocabulary.end * hidden];
+        let shard = self.shard;
+        let head = head.unwrap_or_else(|| wte.clone()).rows_of_each(1, &shard.vocabulary);
         let (mut prelude, mut core, mut coda) = (Some(prelude), core.into_iter(), Some(coda));
         let mut network = |(backend, layers): (B, Range<usize>)| {
             let (is_first, is_last) = ends(config, &layers);
             let entrance = prelude.take_if(|_| is_first).map(|prelude| Entrance {
-                embedding: upload(&backend, &wte, hidden),
+                embedding: upload(&backend, &wte),
                 prelude,
-                adapter: backend.matrix(&adapter, hidden, 2 * hidden),
+                adapter: backend.matrix(&adapter),
             });
             let exit = coda.take_if(|_| is_last).map(|coda| Exit {
                 final_norm: ln_f.clone(),
                 coda,
-                head: backend.matrix(head, shard.vocabulary.len(), hidden),
+                head: backend.matrix(&head),
             });
             let core = core.by_ref().take(layers.len()).collect();
-            let rotary = upload(&backend, &rotary_table(config), config.head_dim);
+            let rotary = upload(&backend, &Weight::of(&rotary_table(config), config.head_dim));
             Network {
                 entrance,
                 core,

@@ -24,7 +24,7 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    pub(super) fn new(weights: LayerWeights, config: &ModelConfig) -> Result<Self> {
+    pub(super) fn new(weights: LayerWeights<'_>, config: &ModelConfig) -> Result<Self> {
         let (d, f) = (config.hidden, config.intermediate);
         let bias = match &weights.qk_bias {
             Some(bias) => {
@@ -39,11 +39,11 @@ impl Layer {
             head_dim: config.head_dim,
             norm_eps: config.norm_eps,
             frequencies: frequencies(config),
-            wqkv: tensor(&weights.wqkv, &[3 * d, d])?,
-            proj: tensor(&weights.proj, &[d, d])?,
+            wqkv: tensor(&weights.wqkv.to_vec(), &[3 * d, d])?,
+            proj: tensor(&weights.proj.to_vec(), &[d, d])?,
             qk_bias: bias,
-            fc: tensor(&weights.fc, &[2 * f, d])?,
-            mlp_proj: tensor(&weights.mlp_proj, &[d, f])?,
+            fc: tensor(&weights.fc.to_vec(), &[2 * f, d])?,
+            mlp_proj: tensor(&weights.mlp_proj.to_vec(), &[d, f])?,
             norms: [
                 norm(weights.norm_1)?,
                 norm(weights.norm_2)?,

@@ -97,9 +97,9 @@ impl<B: Backend> Device<B> {
                 *unread = Some(Step::Core);
             }
             Step::Coda => {
-                let draws = Draws { rows: &[], changes: &[] };
-                let (logits, most_likely) = (&order.logits, &order.most_likely);
-                let wanted = Wanted { logits, most_likely, drawn: &[], draws };
+                let draws = Draws { rows: &order.draws, changes: &order.changes };
+                let (logits, most_likely, drawn) = (&order.logits, &order.most_likely, &order.drawn);
+                let wanted = Wanted { logits, most_likely, drawn, draws };
                 network.coda_and_head(workspace, launch, wanted, reports);
                 *unread = Some(Step::Coda);
             }

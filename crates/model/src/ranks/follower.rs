@@ -17,17 +17,21 @@ pub struct HeadPart {
     pub logits: Vec<f32>,
     /// Of the rows that want the most likely token, the most likely of the rank's.
     pub most_likely: Vec<LargestOutput>,
+    /// Where tokens are drawn on rank 0's device, those of the rows that want one.
+    pub drawn: Vec<u32>,
 }
 
 impl HeadPart {
     /// Makes room for launches of so many rows, so that none allocates. Rows of logits are long, and seldom wanted: they grow.
     pub(crate) fn reserve(&mut self, rows: usize) {
         self.most_likely.reserve(rows);
+        self.drawn.reserve(rows);
     }
 
-    /// Replaces what `found` has of logits and most likely tokens by what is here.
+    /// Replaces what `found` has by what is here.
     pub(crate) fn hand_over(&mut self, found: &mut Found) {
         std::mem::swap(&mut found.logits, &mut self.logits);
+        std::mem::swap(&mut found.drawn, &mut self.drawn);
         found.most_likely.clear();
         found.most_likely.extend(self.most_likely.iter().map(|token| token.output));
     }

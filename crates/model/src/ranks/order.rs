@@ -1,6 +1,6 @@
 //! What a device of a split model is asked to do, complete in itself.
 
-use windlass_kernels::{BLOCK_POSITIONS, BlockId, KvRow, KvTable, Stop};
+use windlass_kernels::{BLOCK_POSITIONS, BlockId, Draw, KvRow, KvTable, LogitChange, Stop};
 
 use crate::network::{Capacity, Launch};
 use crate::runner::Wanted;
@@ -25,6 +25,12 @@ pub struct Order {
     pub logits: Vec<u32>,
     /// Of a coda, the rows that need the most likely token alone.
     pub most_likely: Vec<u32>,
+    /// Of a coda, the rows for which rank 0 draws a token from the logits of all.
+    pub drawn: Vec<u32>,
+    /// How each of these is drawn, which only rank 0 needs to know.
+    pub draws: Vec<Draw>,
+    /// Changes of logits before, of all of them.
+    pub changes: Vec<LogitChange>,
 }
 
 /// What to do.
@@ -81,6 +87,8 @@ impl Order {
         self.stops.reserve(rows);
         self.logits.reserve(rows);
         self.most_likely.reserve(rows);
+        self.drawn.reserve(rows);
+        self.draws.reserve(rows);
     }
 
     /// Begins an order of `step`, with nothing else in it.
@@ -93,11 +101,15 @@ impl Order {
         self.stops.clear();
         self.logits.clear();
         self.most_likely.clear();
+        self.drawn.clear();
+        self.draws.clear();
+        self.changes.clear();
     }
 
     /// Becomes the same as `other`, in the memory that it has.
     pub fn copy(&mut self, other: &Self) {
-        let Self { step, opened, rows, tokens, values, stops, logits, most_likely } = other;
+        let Self { step, opened, rows, tokens, values, stops, logits, most_likely, drawn, draws, changes } =
+            other;
         self.begin(*step);
         self.opened.extend_from_slice(opened);
         self.rows.extend_from_slice(rows);
@@ -106,6 +118,9 @@ impl Order {
         self.stops.extend_from_slice(stops);
         self.logits.extend_from_slice(logits);
         self.most_likely.extend_from_slice(most_likely);
+        self.drawn.extend_from_slice(drawn);
+        self.draws.extend_from_slice(draws);
+        self.changes.extend_from_slice(changes);
     }
 
     pub(crate) fn set_entering(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
@@ -115,9 +130,11 @@ impl Order {
     }
 
     pub(crate) fn set_wanted(&mut self, wanted: Wanted<'_>) {
-        assert!(wanted.drawn.is_empty(), "no device of a split model has all logits to draw from");
         self.logits.extend_from_slice(wanted.logits);
         self.most_likely.extend_from_slice(wanted.most_likely);
+        self.drawn.extend_from_slice(wanted.drawn);
+        self.draws.extend_from_slice(wanted.draws.rows);
+        self.changes.extend_from_slice(wanted.draws.changes);
     }
 
     pub(crate) fn set_rows(&mut self, launch: Launch<'_>) {
@@ -129,7 +146,7 @@ impl Order {
         self.rows.extend(launch.latents.iter().zip(launch.kv.rows).map(row));
     }
 
-    /// Whether something is wanted of the head.
+    /// Whether a rank has something to hand to the host.
     pub fn wants_head(&self) -> bool {
         !self.logits.is_empty() || !self.most_likely.is_empty()
     }

@@ -39,10 +39,14 @@ pub(super) enum Answer {
     Lost { stage: usize, panic: String },
 }
 
-/// The ranks of a stage, wherever they are. Both operations panic if one is lost.
+/// The ranks of a stage, wherever they are. Operations panic if one is lost.
 pub trait StageRanks: Send {
     /// Has all of them do as `order` says, after those before.
     fn obey(&mut self, order: &Order);
+    /// Whether the first can draw tokens from the logits of all, if this is the last stage.
+    fn draws(&self) -> bool {
+        false
+    }
     /// Replaces `outcome` by what they made of `order`, the last one, a core or a coda.
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome);
 }
@@ -68,6 +72,10 @@ impl<B: Backend> StageRanks for LocalRanks<B> {
         if let Step::Allocate(capacity) = order.step {
             self.others.reserve(capacity.rows, self.first.network().config().hidden);
         }
+    }
+
+    fn draws(&self) -> bool {
+        self.first.network().can_draw()
     }
 
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {

@@ -49,6 +49,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
         stops: order.stops.iter().map(stop_message).collect(),
         logits: order.logits.clone(),
         most_likely: order.most_likely.clone(),
+        drawn: order.drawn.clone(),
     }
 }
 
@@ -78,6 +79,8 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         stops: message.stops.iter().map(stop).collect(),
         logits: message.logits.clone(),
         most_likely: message.most_likely.clone(),
+        drawn: message.drawn.clone(),
+        ..Order::default()
     })
 }
 
@@ -148,6 +151,7 @@ pub(super) fn head_part(message: &RankHeadPart) -> Result<HeadPart, WireError> {
     Ok(HeadPart {
         logits: values(logits)?.collect(),
         most_likely: tokens.map(|(&output, value)| LargestOutput { output, value }).collect(),
+        drawn: Vec::new(),
     })
 }
 
@@ -210,6 +214,8 @@ mod tests {
             stops: vec![Stop::Never, Stop::RelativeDifference(0.03), Stop::CosineDistance(1e-3)],
             logits: vec![0],
             most_likely: vec![1, 2],
+            drawn: vec![3],
+            ..Order::default()
         };
         assert_eq!(order(&order_message(&sent)), Ok(sent));
         let capacity = Capacity { rows: 1, latents: 2, blocks: 3 };
@@ -222,6 +228,7 @@ mod tests {
         let sent = HeadPart {
             logits: vec![1.0, f32::INFINITY],
             most_likely: vec![LargestOutput { output: 5, value: -1e-40 }],
+            drawn: Vec::new(),
         };
         assert_eq!(head_part(&head_part_message(&sent)), Ok(sent));
     }
@@ -234,7 +241,7 @@ mod tests {
             previous_squared: f32::INFINITY,
             dot: -0.0,
         };
-        let head = HeadPart { logits: vec![3.0], most_likely: Vec::new() };
+        let head = HeadPart { logits: vec![3.0], ..HeadPart::default() };
         let sent = Outcome { values: vec![0.25, 1e-40], changes: vec![change; 2], head };
         assert_eq!(outcome(&outcome_message(&sent)), Ok(sent));
         let three =

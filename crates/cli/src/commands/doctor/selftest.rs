@@ -33,8 +33,8 @@ fn on_gpus(gpus: &GpuConfig, as_group: bool) -> Result<Vec<CheckReport>> {
     }
     if as_group {
         let ranks = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
-        let check = selftest::run_group(Cuda::group(ranks)?);
-        reports.push(report("all gpus", WeightFormat::F32, &check));
+        let checks = selftest::run_group(Cuda::group(ranks)?);
+        reports.extend(checks.iter().map(|check| report("all gpus", WeightFormat::F32, check)));
     }
     Ok(reports)
 }

@@ -27,7 +27,7 @@ pub(super) use epilogue::{Epilogue, Gate, Store};
 use geometry::{BLOCK_ROWS, Block, Sums};
 pub(super) use input::Input;
 pub(super) use largest::Largest;
-pub(super) use packed::PackedMatrix;
+pub(super) use packed::{Order, PackedMatrix};
 use packed::{Panels, Scales};
 pub(super) use prepared::Prepared;
 use prepared::{OWN_VALUES, ProductId};

@@ -6,6 +6,7 @@ use super::narrow::{Plain, Round, int8_scale, inverse};
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::format::WeightFormat;
 use crate::cpu::team::Team;
+use crate::weight::Weight;
 
 /// A weight `[outputs, inputs]` in panels, padded with zeros.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub(super) struct Scales {
 
 /// Which output stands where in the panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(in crate::cpu) enum Order {
     /// As given.
     Given,
     /// The first half of the given outputs in the left halves of panels, the second in the right, so that output j
@@ -53,74 +54,64 @@ impl Order {
     }
 }
 
-/// Row-major `[outputs, inputs]`.
+/// What is packed, `[outputs, inputs]`.
 #[derive(Clone, Copy)]
 struct Source<'a> {
-    weight: &'a [f32],
-    outputs: usize,
-    inputs: usize,
+    weight: &'a Weight<'a>,
     order: Order,
 }
 
-impl<'a> Source<'a> {
-    /// The row of output `j` of `panel`; none in the padding.
-    fn row(&self, panel: usize, j: usize) -> Option<&'a [f32]> {
+impl Source<'_> {
+    /// Reads the row of output `j` of `panel` into `row`; false in the padding.
+    fn read(&self, panel: usize, j: usize, row: &mut [f32]) -> bool {
+        let outputs = self.weight.rows();
         let output = match self.order {
             Order::Given => panel * PANEL + j,
             Order::Paired => {
                 let (half, within) = (j / (PANEL / 2), j % (PANEL / 2));
                 let of_half = panel * (PANEL / 2) + within;
-                if of_half >= self.outputs / 2 {
-                    return None;
+                if of_half >= outputs / 2 {
+                    return false;
                 }
-                half * (self.outputs / 2) + of_half
+                half * (outputs / 2) + of_half
             }
         };
-        (output < self.outputs).then(|| &self.weight[output * self.inputs..][..self.inputs])
+        let is_there = output < outputs;
+        if is_there {
+            self.weight.read(output, row);
+        }
+        is_there
+    }
+
+    fn inputs(&self) -> usize {
+        self.weight.width()
     }
 
     fn panels(&self) -> usize {
-        self.order.panels(self.outputs)
+        self.order.panels(self.weight.rows())
+    }
+
+    /// Calls `pack` with the number and the row of every output of `panel`.
+    fn each_row(&self, panel: usize, mut pack: impl FnMut(usize, &[f32])) {
+        let mut row = vec![0.0; self.inputs()];
+        for j in 0..PANEL {
+            if self.read(panel, j, &mut row) {
+                pack(j, &row);
+            }
+        }
     }
 }
 
 impl PackedMatrix {
-    /// Packs row-major `[outputs, inputs]`.
-    pub(in crate::cpu) fn pack(
-        team: &Team,
-        format: WeightFormat,
-        weight: &[f32],
-        outputs: usize,
-        inputs: usize,
-    ) -> Self {
-        Self::pack_in_order(team, format, Source { weight, outputs, inputs, order: Order::Given })
-    }
-
-    /// Packs two weights of one shape, row-major `[2, outputs, inputs]`, so that a product has the outputs of both
-    /// at hand at once.
-    pub(in crate::cpu) fn pack_paired(
-        team: &Team,
-        format: WeightFormat,
-        weights: &[f32],
-        outputs: usize,
-        inputs: usize,
-    ) -> Self {
-        Self::pack_in_order(
-            team,
-            format,
-            Source { weight: weights, outputs: 2 * outputs, inputs, order: Order::Paired },
-        )
-    }
-
-    fn pack_in_order(team: &Team, format: WeightFormat, source: Source<'_>) -> Self {
-        let Source { outputs, inputs, order, weight } = source;
-        assert_eq!(weight.len(), outputs * inputs, "weight is not [{outputs}, {inputs}]");
+    /// Packs `[outputs, inputs]`.
+    pub(in crate::cpu) fn pack(team: &Team, format: WeightFormat, weight: &Weight<'_>, order: Order) -> Self {
+        let source = Source { weight, order };
         let panels = match format {
             WeightFormat::F32 => Panels::F32(pack_f32(team, source)),
             WeightFormat::Bf16 => Panels::Narrow(Narrow::Bf16, pack_bf16(team, source), Scales::default()),
             WeightFormat::Int8 => pack_int8(team, source),
         };
-        Self { panels, outputs, inputs, order }
+        Self { panels, outputs: weight.rows(), inputs: weight.width(), order }
     }
 
     /// Outputs a product has for each row: one of a pair.
@@ -149,16 +140,16 @@ impl PackedMatrix {
 }
 
 fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step> {
-    let inputs = source.inputs;
+    let inputs = source.inputs();
     let mut steps = vec![Step::ZERO; source.panels() * inputs];
     let all = Disjoint::new(&mut steps);
     team.run(source.panels(), &|panel| {
         let steps = all.range(panel * inputs, inputs);
-        for j in 0..PANEL {
-            for (step, &value) in steps.iter_mut().zip(source.row(panel, j).unwrap_or_default()) {
+        source.each_row(panel, |j, row| {
+            for (step, &value) in steps.iter_mut().zip(row) {
                 step.0[j / 16][j % 16] = value;
             }
-        }
+        });
     });
     steps
 }
@@ -168,16 +159,17 @@ fn pack_bf16(team: &Team, source: Source<'_>) -> Vec<Block> {
 }
 
 fn pack_int8(team: &Team, source: Source<'_>) -> Panels {
-    assert!(source.inputs <= 1 << 16, "sums of more than 65536 int8 products may not fit");
+    assert!(source.inputs() <= 1 << 16, "sums of more than 65536 int8 products may not fit");
     let outputs = source.panels() * PANEL;
-    let row = |output: usize| source.row(output / PANEL, output % PANEL).unwrap_or_default();
-    let scales: Vec<f32> =
-        (0..outputs).map(|output| int8_scale(Plain.largest_magnitude(row(output)))).collect();
+    let mut scales = vec![int8_scale(0.0); outputs];
+    for (panel, scales) in scales.chunks_exact_mut(PANEL).enumerate() {
+        source.each_row(panel, |j, row| scales[j] = int8_scale(Plain.largest_magnitude(row)));
+    }
     let blocks = pack_blocks(team, source, Narrow::Int8, |output, values, groups| {
         Plain.int8(values, inverse(scales[output]), groups);
     });
     let mut biases = vec![0; outputs];
-    let depth = source.inputs.div_ceil(Narrow::Int8.block_inputs());
+    let depth = source.inputs().div_ceil(Narrow::Int8.block_inputs());
     for (panel, blocks) in blocks.chunks_exact(depth.max(1)).enumerate() {
         for vectors in blocks.iter().flat_map(|block| block.0.iter().enumerate()) {
             let (vector, groups) = vectors;
@@ -197,21 +189,20 @@ fn pack_blocks(
     narrow: Narrow,
     round: impl Fn(usize, &[f32], &mut [u32; GROUPS]) + Sync,
 ) -> Vec<Block> {
-    let depth = source.inputs.div_ceil(narrow.block_inputs());
+    let depth = source.inputs().div_ceil(narrow.block_inputs());
     let mut blocks = vec![Block::ZERO; source.panels() * depth];
     let all = Disjoint::new(&mut blocks);
     team.run(source.panels(), &|panel| {
         let blocks = all.range(panel * depth, depth);
-        for j in 0..PANEL {
-            let runs = source.row(panel, j).unwrap_or_default().chunks(narrow.block_inputs());
-            for (block, values) in blocks.iter_mut().zip(runs) {
+        source.each_row(panel, |j, row| {
+            for (block, values) in blocks.iter_mut().zip(row.chunks(narrow.block_inputs())) {
                 let mut groups = [0; GROUPS];
                 round(panel * PANEL + j, values, &mut groups);
                 for (group, value) in groups.into_iter().enumerate() {
                     block.0[j / 16][group][j % 16] = value;
                 }
             }
-        }
+        });
     });
     blocks
 }

@@ -3,6 +3,7 @@
 use super::narrow::{Plain, Round, int8_scale, inverse, to_bf16, to_int8};
 use crate::backend::{Backend, Rows};
 use crate::cpu::{Arithmetic, Cpu, CpuConfig, Isa, WeightFormat};
+use crate::weight::Weight;
 
 /// Values in −1..1, some of them zero, tiny or large.
 fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -74,7 +75,7 @@ fn cpus(format: WeightFormat) -> Vec<Cpu> {
 
 fn product(cpu: &Cpu, x: &[f32], weight: &[f32], inputs: usize) -> Vec<f32> {
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
-    let weight = cpu.matrix(weight, outputs, inputs);
+    let weight = cpu.matrix(&Weight::of(weight, inputs));
     let mut buffer = cpu.buffer(rows, inputs);
     cpu.upload(x, &mut buffer, Rows::First(rows));
     let mut out = cpu.buffer(rows, outputs);

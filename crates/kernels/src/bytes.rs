@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "numbers are read and written as bytes")]
 
 /// A type of which every pattern of bits is a value, without padding.
-pub(super) trait Number: Copy + Default + sealed::Sealed {}
+pub(crate) trait Number: Copy + Default + sealed::Sealed {}
 
 mod sealed {
     pub(crate) trait Sealed {}
@@ -14,13 +14,14 @@ mod sealed {
 impl<T: sealed::Sealed + Copy + Default> Number for T {}
 
 /// The bytes of `numbers`.
-pub(super) fn bytes<T: Number>(numbers: &[T]) -> &[u8] {
+pub(crate) fn bytes<T: Number>(numbers: &[T]) -> &[u8] {
     // SAFETY: a `Number` has no padding, so all of its bytes are initialised; u8 needs no alignment.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// The bytes of `numbers`, to be written.
-pub(super) fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
+#[cfg(feature = "cuda")]
+pub(crate) fn bytes_mut<T: Number>(numbers: &mut [T]) -> &mut [u8] {
     // SAFETY: as above, and any bytes written make valid numbers.
     unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
 }
