@@ -2,10 +2,10 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 
 /// The bytes of a file, paged in as they are read.
 #[derive(Debug)]
@@ -23,6 +23,16 @@ impl MappedFile {
         #[expect(unsafe_code, reason = "a mapping is only sound while nobody truncates the file")]
         let map = unsafe { Mmap::map(&file) }?;
         Ok(Self { map })
+    }
+
+    /// Gives back the memory that `range` takes once read. Who reads there again gets the bytes from the file.
+    pub fn forget(&self, range: Range<usize>) {
+        // SAFETY: the mapping is never written through, so nothing is lost.
+        #[expect(unsafe_code, reason = "the pages of a mapping that somebody wrote would be lost")]
+        let forgotten =
+            unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+        // A kernel that does not, keeps more in memory than it had to.
+        drop(forgotten);
     }
 }
 

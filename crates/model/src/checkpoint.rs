@@ -6,7 +6,7 @@
 mod damage;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -222,8 +222,17 @@ impl Checkpoint {
             let (file, info) = self.find(name).expect("a listed tensor");
             hash.update(format!("{name} {:?} {:?} ", info.dtype, info.shape).as_bytes());
             hash.update(file.data(info));
+            file.forget(info);
         }
         hash.digest()
+    }
+
+    /// Gives back the memory that tensors take whose names begin with `prefix`, and which have been read. They can be read again.
+    pub fn forget(&self, prefix: &str) {
+        for name in self.places.keys().filter(|name| name.starts_with(prefix)) {
+            let (file, info) = self.find(name).expect("a listed tensor");
+            file.forget(info);
+        }
     }
 
     fn find(&self, name: &str) -> Option<(&WeightFile, &TensorInfo)> {
@@ -251,8 +260,18 @@ impl WeightFile {
     }
 
     fn data(&self, info: &TensorInfo) -> &[u8] {
+        &self.bytes[self.range(info)]
+    }
+
+    fn range(&self, info: &TensorInfo) -> Range<usize> {
         let (start, end) = info.data_offsets;
-        &self.bytes[self.data_start + start..self.data_start + end]
+        self.data_start + start..self.data_start + end
+    }
+
+    fn forget(&self, info: &TensorInfo) {
+        if let Bytes::Mapped(file) = &self.bytes {
+            file.forget(self.range(info));
+        }
     }
 }
 

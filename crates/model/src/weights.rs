@@ -17,7 +17,8 @@ pub struct LoadProgress {
 
 /// All tensors of a model. d is the width, V the vocabulary.
 ///
-/// `L` is what became of each layer: [`Weights::load_with`] packs one before it reads the next.
+/// `L` is what became of each layer: [`Weights::load_with`] packs one, and gives back the memory it was read into, before it reads the
+/// next.
 #[derive(Debug, Clone)]
 pub struct Weights<'a, L = LayerWeights<'a>> {
     /// The embedding, `[V, d]`.
@@ -97,6 +98,7 @@ impl<'a, L> Weights<'a, L> {
                 let prefix = format!("transformer.{part}.{i}");
                 if wants(before + i) {
                     loaded.push(pack(LayerWeights::load(checkpoint, config, &prefix)?));
+                    checkpoint.forget(&format!("{prefix}."));
                 }
                 progress.advance(&format!("{prefix}."));
             }

@@ -71,6 +71,8 @@ fn shards_hold_what_the_whole_file_holds() {
     let whole = ModelFolder::demo().checkpoint().unwrap();
     assert_eq!(sharded.total_bytes(), whole.total_bytes());
     assert_eq!(all_values(&sharded), all_values(&whole));
+    sharded.forget("");
+    assert_eq!(all_values(&sharded), all_values(&whole), "once its memory was given back");
     assert_eq!(sharded.fingerprint(), whole.fingerprint());
 }
 

@@ -67,7 +67,9 @@ impl<B: Backend> Parts<B> {
     ) -> Result<Vec<Network<B>>, LoadError> {
         let wants = |layer| self.has(config, layer);
         let weights = Weights::load_with(checkpoint, config, progress, wants, self.packer(config))?;
-        Ok(self.assemble(config, weights))
+        let networks = self.assemble(config, weights);
+        checkpoint.forget("");
+        Ok(networks)
     }
 
     /// The networks of all parts.
