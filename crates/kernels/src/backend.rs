@@ -240,9 +240,9 @@ pub trait Backend: Send + 'static {
     fn all_reduce(&self, x: &mut Self::Buffer, rows: usize) {
         let _ = (x, rows);
     }
-    /// Over how many ranks [`Backend::join_outputs`] goes: 1 where it is not to be called.
-    fn ranks_joined(&self) -> usize {
-        1
+    /// Over how many ranks [`Backend::join_outputs`] goes; none where it is not to be called.
+    fn ranks_joined(&self) -> Option<usize> {
+        None
     }
     /// Puts the outputs of all ranks side by side: row i of `whole` becomes row i of `part` of rank 0, then that of rank 1, and so on,
     /// for the first `rows` rows. Those of a rank begin at its place of `starts`, `[ranks + 1]`, which ends with all of them. All

@@ -26,8 +26,12 @@ impl MappedFile {
     }
 
     /// Gives back the memory that `range` takes once read. Who reads there again gets the bytes from the file.
+    ///
+    /// # Panics
+    /// If the file has no such range.
     pub fn forget(&self, range: Range<usize>) {
-        // SAFETY: the mapping is never written through, so nothing is lost.
+        assert!(range.start <= range.end && range.end <= self.map.len(), "{range:?} of {}", self.map.len());
+        // SAFETY: the range lies within the mapping, which is never written through, so nothing is lost.
         #[expect(unsafe_code, reason = "the pages of a mapping that somebody wrote would be lost")]
         let forgotten =
             unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };

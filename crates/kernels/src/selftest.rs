@@ -68,7 +68,7 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
 pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
     let mut checks = Vec::new();
     let ranks = summed(ranks, &mut checks);
-    if ranks.iter().all(|backend| backend.ranks_joined() == ranks.len()) {
+    if ranks.iter().all(|backend| backend.ranks_joined() == Some(ranks.len())) {
         joined(ranks, &mut checks);
     }
     checks
@@ -130,11 +130,12 @@ fn joined<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) {
             backend.flush();
             all.extend(whole.iter().flat_map(|whole| download(&backend, whole, rows)));
         }
-        backend.wait();
-        whole.is_some().then_some(all)
+        // Nobody leaves before all are done.
+        (backend, whole.is_some().then_some(all))
     };
     let results = at_once(ranks, of_rank);
-    let errors = results.iter().flatten().map(|result| largest_error(&twin, result));
+    let errors = results.iter().filter_map(|(_, result)| result.as_ref());
+    let errors = errors.map(|result| largest_error(&twin, result));
     checks.push(Check {
         operation: "outputs side by side",
         error: errors.fold(0.0, f32::max),

@@ -63,6 +63,9 @@ impl<'a> Weight<'a> {
     }
 
     /// Some rows of each of `count` matrices of one shape that stand one above the other.
+    ///
+    /// # Panics
+    /// If they have no such rows.
     #[must_use]
     pub fn rows_of_each(self, count: usize, rows: &Range<usize>) -> Self {
         assert!(self.rows().is_multiple_of(count), "{} rows are not {count} matrices", self.rows());
@@ -73,6 +76,9 @@ impl<'a> Weight<'a> {
     }
 
     /// Some columns.
+    ///
+    /// # Panics
+    /// If there are no such columns.
     #[must_use]
     pub fn columns(self, columns: &Range<usize>) -> Self {
         assert!(columns.end <= self.columns.len(), "columns {columns:?} of {}", self.columns.len());
@@ -141,7 +147,10 @@ impl<'a> Weight<'a> {
         })
     }
 
-    /// The rows of `rows` as they are stored, if they lie there in one piece.
+    /// The rows of `rows`, at least one, as they are stored, if they lie there in one piece.
+    ///
+    /// # Panics
+    /// If there are no such rows.
     pub fn in_one_piece(&self, rows: &Range<usize>) -> Option<&'a [u8]> {
         let start = self.stored_row(rows.start);
         let run = self.runs.iter().find(|run| run.contains(&start))?;

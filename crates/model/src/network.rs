@@ -240,8 +240,8 @@ impl<B: Backend> Network<B> {
     /// Memory for the logits of all ranks.
     fn joined(&self, rows: usize) -> Joined<B> {
         let vocabulary = self.config.vocabulary;
-        let shards =
-            Shard::all(&self.config, self.backend.ranks_joined()).expect("as many ranks as have shards");
+        let ranks = self.backend.ranks_joined().expect("a device that joins");
+        let shards = Shard::all(&self.config, ranks).expect("as many ranks as have shards");
         let starts = shards.iter().map(|shard| shard.vocabulary.start);
         let is_first = self.shard.vocabulary.start == 0;
         Joined {
@@ -252,7 +252,7 @@ impl<B: Backend> Network<B> {
 
     /// Whether rank 0 can be handed all logits of which this has a part.
     fn joins_logits(&self) -> bool {
-        self.shard.vocabulary.len() < self.config.vocabulary && self.backend.ranks_joined() > 1
+        self.shard.vocabulary.len() < self.config.vocabulary && self.backend.ranks_joined().is_some()
     }
 
     /// Whether tokens can be drawn where the logits are.

@@ -148,12 +148,14 @@ impl<B: Backend> Runner for Ranks<B> {
     }
 
     fn start_coda(&mut self, launch: Launch<'_>, wanted: Wanted<'_>) {
+        let mut wants_head = false;
         self.tell(Step::Coda, |order| {
             order.set_rows(launch);
             order.set_wanted(wanted);
+            wants_head = order.wants_head();
         });
         self.first.start_coda(launch, wanted);
-        self.wants_head.push_back(wanted.is_of_the_host());
+        self.wants_head.push_back(wants_head);
     }
 
     fn finish_coda(&mut self, found: &mut Found) {

@@ -99,18 +99,6 @@ pub struct Wanted<'a> {
     pub draws: Draws<'a>,
 }
 
-impl Wanted<'_> {
-    /// Whether the head has nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.logits.is_empty() && self.most_likely.is_empty() && self.drawn.is_empty()
-    }
-
-    /// Whether a rank has something to hand to the host: what is drawn from is joined on devices.
-    pub(crate) fn is_of_the_host(&self) -> bool {
-        !self.logits.is_empty() || !self.most_likely.is_empty()
-    }
-}
-
 /// What the head has of what rows wanted, in their order.
 #[derive(Debug, Default)]
 pub struct Found {

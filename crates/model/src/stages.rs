@@ -263,6 +263,7 @@ impl Runner for Ring {
         parcel.order.begin(Step::Coda);
         parcel.order.set_rows(launch);
         parcel.order.set_wanted(wanted);
+        parcel.order.set_draws(wanted.draws);
         self.send(self.stages.len() - 1, Message::Launch(parcel));
     }
 

@@ -79,7 +79,9 @@ impl DevicePlan {
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
-        self.weight_bytes + self.kv_bytes + self.row_bytes + self.group_bytes
+        [self.kv_bytes, self.row_bytes, self.group_bytes]
+            .into_iter()
+            .fold(self.weight_bytes, u64::saturating_add)
     }
 
     /// Refuses plans that are too large for `devices`, each with its number and the bytes that are free there.
@@ -100,15 +102,19 @@ fn group_bytes(
     ranks: usize,
     (shard, core): (&Shard, &Range<usize>),
 ) -> u64 {
-    let values = |count: usize| 4 * rows as u64 * count as u64;
+    let values = |count: usize| (4 * count as u64).saturating_mul(rows as u64);
+    let grown = |bytes: u64| bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
     let sums = values(ranks * model.hidden);
     if core.end < model.core_layers {
-        return sums.next_power_of_two();
+        return grown(sums);
     }
-    let own = values(shard.vocabulary.len());
-    let parts = sums.max(ranks as u64 * own).next_power_of_two() + own.next_power_of_two();
+    // Of each as much as the first has, which has most, put there first by those that have less.
+    let widest = Shard::all(model, ranks).map_or(0, |shards| shards[0].vocabulary.len());
+    let parts = grown(sums.max(values(ranks * widest)));
+    let own = if shard.vocabulary.len() == widest { 0 } else { grown(values(widest)) };
     // The first has all logits.
-    parts + if shard.vocabulary.start == 0 { values(model.vocabulary) } else { 0 }
+    let all = if shard.vocabulary.start == 0 { values(model.vocabulary) } else { 0 };
+    parts.saturating_add(own).saturating_add(all)
 }
 
 #[cfg(test)]
@@ -151,12 +157,10 @@ mod tests {
         let twice = 4 * model.vocabulary as u64 * hidden + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden);
         assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
         assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
-        // Each 64 rows of both ranks' logits and of its own, the first those of both once more.
+        // Each 64 rows of both ranks' logits, the first those of both once more.
         let logits = 4 * 64 * model.vocabulary as u64;
-        assert_eq!(
-            [whole.group_bytes, ranks[0].group_bytes, ranks[1].group_bytes],
-            [0, logits + logits / 2 + logits, logits + logits / 2]
-        );
+        let group_bytes = [whole, ranks[0], ranks[1]].map(|plan| plan.group_bytes);
+        assert_eq!(group_bytes, [0, logits + logits, logits]);
     }
 
     #[test]

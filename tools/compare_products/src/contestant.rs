@@ -9,7 +9,7 @@ use std::rc::Rc;
 use candle_core::{DType, Device, Tensor};
 use faer::{Accum, MatMut, MatRef, Par};
 use half::bf16;
-use windlass_kernels::{Backend, Cpu, CpuConfig, Rows, WeightFormat};
+use windlass_kernels::{Backend, Cpu, CpuConfig, Rows, Weight, WeightFormat};
 
 use crate::ffi::{Blas, Dnnl, DnnlProduct, Layout, Mkl, MklPacked, Primitive, gemm};
 use crate::problem::{Kind, Problem, to_bf16};
@@ -121,7 +121,7 @@ impl Windlass {
             Kind::Bf16 => WeightFormat::Bf16,
         };
         let backend = Cpu::with(CpuConfig { threads: problem.threads, isa: problem.isa, weights });
-        let matrix = |_| backend.matrix(&problem.weight, problem.outputs, problem.inputs);
+        let matrix = |_| backend.matrix(&Weight::of(&problem.weight, problem.inputs));
         let weights = (0..problem.copies).map(matrix).collect();
         let mut x = backend.buffer(problem.most_rows, problem.inputs);
         backend.upload(&problem.x, &mut x, Rows::First(problem.most_rows));

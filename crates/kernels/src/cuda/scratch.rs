@@ -14,7 +14,7 @@ pub(super) struct Scratch<D: Device> {
     indices: Growing<D>,
     /// The same on the host: operations of a launch come with the same ones.
     last_indices: Vec<u32>,
-    /// Rows on their way to where they belong.
+    /// Rows on their way to where they belong, or to the other ranks.
     pub(super) values: Growing<D>,
     /// Inputs of a product as it reads them.
     pub(super) inputs: Growing<D>,
@@ -32,7 +32,7 @@ pub(super) struct Scratch<D: Device> {
     pub(super) logit_changes: Growing<D>,
     pub(super) change_words: Vec<u32>,
     pub(super) drawn: Growing<D>,
-    /// What each rank has of a sum.
+    /// What each rank has of a sum, or of outputs.
     pub(super) parts: Growing<D>,
     pub(super) constants: Constants<D>,
     pub(super) plan: Plan<D>,

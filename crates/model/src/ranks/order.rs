@@ -1,6 +1,6 @@
 //! What a device of a split model is asked to do, complete in itself.
 
-use windlass_kernels::{BLOCK_POSITIONS, BlockId, Draw, KvRow, KvTable, LogitChange, Stop};
+use windlass_kernels::{BLOCK_POSITIONS, BlockId, Draw, Draws, KvRow, KvTable, LogitChange, Stop};
 
 use crate::network::{Capacity, Launch};
 use crate::runner::Wanted;
@@ -27,9 +27,9 @@ pub struct Order {
     pub most_likely: Vec<u32>,
     /// Of a coda, the rows for which rank 0 draws a token from the logits of all.
     pub drawn: Vec<u32>,
-    /// How each of these is drawn, which only rank 0 needs to know.
+    /// How each of these is drawn. Only rank 0 is told.
     pub draws: Vec<Draw>,
-    /// Changes of logits before, of all of them.
+    /// Changes of logits before, of all of them. Only rank 0 is told.
     pub changes: Vec<LogitChange>,
 }
 
@@ -79,7 +79,7 @@ pub struct OpenedTable {
 }
 
 impl Order {
-    /// Makes room for launches of so many rows, so that filling it allocates nothing.
+    /// Makes room for launches of so many rows, so that filling it allocates nothing but for changes of logits, which grow.
     pub(crate) fn reserve(&mut self, rows: usize, hidden: usize) {
         self.rows.reserve(rows);
         self.tokens.reserve(rows);
@@ -106,10 +106,9 @@ impl Order {
         self.changes.clear();
     }
 
-    /// Becomes the same as `other`, in the memory that it has.
+    /// Becomes what ranks but the first are told of `other`, in the memory that it has.
     pub fn copy(&mut self, other: &Self) {
-        let Self { step, opened, rows, tokens, values, stops, logits, most_likely, drawn, draws, changes } =
-            other;
+        let Self { step, opened, rows, tokens, values, stops, logits, most_likely, drawn, .. } = other;
         self.begin(*step);
         self.opened.extend_from_slice(opened);
         self.rows.extend_from_slice(rows);
@@ -119,8 +118,6 @@ impl Order {
         self.logits.extend_from_slice(logits);
         self.most_likely.extend_from_slice(most_likely);
         self.drawn.extend_from_slice(drawn);
-        self.draws.extend_from_slice(draws);
-        self.changes.extend_from_slice(changes);
     }
 
     pub(crate) fn set_entering(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
@@ -133,8 +130,11 @@ impl Order {
         self.logits.extend_from_slice(wanted.logits);
         self.most_likely.extend_from_slice(wanted.most_likely);
         self.drawn.extend_from_slice(wanted.drawn);
-        self.draws.extend_from_slice(wanted.draws.rows);
-        self.changes.extend_from_slice(wanted.draws.changes);
+    }
+
+    pub(crate) fn set_draws(&mut self, draws: Draws<'_>) {
+        self.draws.extend_from_slice(draws.rows);
+        self.changes.extend_from_slice(draws.changes);
     }
 
     pub(crate) fn set_rows(&mut self, launch: Launch<'_>) {

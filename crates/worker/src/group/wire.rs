@@ -80,7 +80,9 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         logits: message.logits.clone(),
         most_likely: message.most_likely.clone(),
         drawn: message.drawn.clone(),
-        ..Order::default()
+        // Whoever draws is in the process that has the engine.
+        draws: Vec::new(),
+        changes: Vec::new(),
     })
 }
 

@@ -162,9 +162,11 @@ fn pack_int8(team: &Team, source: Source<'_>) -> Panels {
     assert!(source.inputs() <= 1 << 16, "sums of more than 65536 int8 products may not fit");
     let outputs = source.panels() * PANEL;
     let mut scales = vec![int8_scale(0.0); outputs];
-    for (panel, scales) in scales.chunks_exact_mut(PANEL).enumerate() {
+    let all = Disjoint::new(&mut scales);
+    team.run(source.panels(), &|panel| {
+        let scales = all.range(panel * PANEL, PANEL);
         source.each_row(panel, |j, row| scales[j] = int8_scale(Plain.largest_magnitude(row)));
-    }
+    });
     let blocks = pack_blocks(team, source, Narrow::Int8, |output, values, groups| {
         Plain.int8(values, inverse(scales[output]), groups);
     });
