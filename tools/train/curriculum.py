@@ -2,19 +2,22 @@
 
 LARGEST = {"chain": 10, "arithmetic": 12, "addition": 8}
 KNOWN_WELL = 0.93
-AHEAD = {"chain": 2, "arithmetic": 2, "addition": 8}  # how much larger puzzles may be than what is known well
+AHEAD = 2  # how much larger puzzles may be than what is known well
 MOST_SKIPPED = 48
 
 
 class Curriculum:
-    """Per task a level, which rises whenever the share of targets met is high. It lives in a run's `state`."""
+    """Per task a level, which rises whenever the share of targets met is high. It lives in a run's `state`.
 
-    def __init__(self, state):
-        self.level = state.setdefault("level", dict.fromkeys(LARGEST, 1))
+    Levels begin at 1, or where `first` says.
+    """
+
+    def __init__(self, state, first=None):
+        self.level = state.setdefault("level", dict.fromkeys(LARGEST, 1) | (first or {}))
         self.met = state.setdefault("met", dict.fromkeys(LARGEST, 0.0))
 
     def size(self, task, random):
-        return int(random.integers(1, min(LARGEST[task], self.level[task] + AHEAD[task]) + 1))
+        return int(random.integers(1, min(LARGEST[task], self.level[task] + AHEAD) + 1))
 
     def skipped(self, task, size, random):
         """Iterations without gradient: up to the level, and now and then many, so that answers stay."""

@@ -15,11 +15,11 @@ from engine import Engine
 from tasks import TASKS
 from vocabulary import decode
 
-SIZES = {"chain": (1, 2, 4, 6, 8, 10, 12, 14), "arithmetic": (1, 2, 4, 8, 12, 16, 20), "addition": (1, 2, 4, 6, 8, 10)}
+SIZES = {"chain": (1, 2, 4, 6, 8, 10, 12, 14), "arithmetic": (1, 2, 4, 8, 12, 14, 16, 20), "addition": (1, 2, 4, 6, 8, 10)}
 DEPTHS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 FULL = 32
 ADAPTIVE = {"adaptive": {"criterion": "latent-diff", "threshold": 0.03, "max": FULL}}
-LONGEST = 128
+CONTEXT = 256  # positions of a sequence, its begin included
 SEED = 20_000
 ENDS, CORE = 2, 2  # layers a position passes once, and in each iteration
 
@@ -68,7 +68,7 @@ def recurrent_cell(engine, asked):
 
 def plain_cell(engine, task, asked):
     prompts = [prompt for prompt, _ in asked]
-    answers = engine.answers(prompts, LONGEST, {"fixed": 1})
+    answers = engine.answers(prompts, CONTEXT - 1 - len(prompts[0]), {"fixed": 1})
     lengths = [len(answer.depths) for answer in answers]
     cost = work(answers, 1)
     for answer in answers:

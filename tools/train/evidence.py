@@ -8,7 +8,7 @@ from plot import Line, chart
 
 PROSE = Path(__file__).with_name("evidence.md.in")
 ENOUGH = 0.95
-EXAMPLES = {"chain": "yz cd ab xy de bc;axc=", "arithmetic": "7+5-3*2=", "addition": "a7b4+a5b8="}
+EXAMPLES = {"chain": "yz cd ab xy de bc;axc=", "arithmetic": "7+5-3*2", "addition": "7+5a4+8bc="}
 
 
 def percent(value):

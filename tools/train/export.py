@@ -178,7 +178,7 @@ def write_record(folder, run, saved):
     facts = {
         "steps": saved["step"],
         "seconds": round(saved["spent_s"]),
-        "sizes": {task: min(LARGEST[task], level + AHEAD[task]) for task, level in saved["state"]["level"].items()},
+        "sizes": {task: min(LARGEST[task], level + AHEAD) for task, level in saved["state"]["level"].items()},
         "seed": saved["seed"],
         "processes": saved["processes"],
         "cores": os.cpu_count(),

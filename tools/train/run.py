@@ -22,9 +22,9 @@ def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--seconds", type=float, default=5400, help="length of the whole run")
-    parser.add_argument("--processes", type=int, default=2, help="of one thread each; they average their gradients")
+    parser.add_argument("--processes", type=int, default=1, help="of one thread each; they average their gradients")
     parser.add_argument("--rate", type=float, default=2e-3, help="of AdamW; Muon's is a fixed multiple")
-    parser.add_argument("--fall", type=float, default=0.7, help="the part of the run, at its end, over which the rate falls")
+    parser.add_argument("--fall", type=float, default=0.6, help="the part of the run, at its end, over which the rate falls")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 

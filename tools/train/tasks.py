@@ -64,7 +64,7 @@ def assemble(prompt, tracks, answer, answer_targets):
 
 
 def arithmetic(random, count, size):
-    """`7+5-3*2=`: from left to right, modulo 10. An operand's position says the value so far."""
+    """`7+5-3*2` and then `=8`: from left to right, modulo 10. An operator's position says the value before it, and so does `=`."""
     value = random.integers(0, 10, count)
     prompt, values = [ZERO + value], [value]
     for _ in range(size):
@@ -73,18 +73,20 @@ def arithmetic(random, count, size):
         value = np.choose(operator, [value + digit, value - digit, value * digit]) % 10
         prompt += [np.array(encode("+-*"))[operator], ZERO + digit]
         values.append(value)
-    prompt.append(np.full(count, IDS["="]))
-    told = [waiting_until(ZERO + value[:, None], [step]) for step, value in enumerate(values)]
-    tracks = {1 + 2 * step: track[:, :, 0] for step, track in enumerate(told)}
-    answer = ZERO + value[:, None]
-    return assemble(prompt, tracks, answer, waiting_until(answer, [size + 1]))
+    told = [waiting_until(ZERO + value[:, None], [step])[:, :, 0] for step, value in enumerate(values)]
+    tracks = {2 + 2 * step: track for step, track in enumerate(told[:-1])}
+    equals = np.full((count, 1), IDS["="])
+    result = ZERO + value[:, None]
+    answer_targets = np.stack([np.full_like(told[-1], IDS["="]), told[-1]], 2)
+    return assemble(prompt, tracks, np.hstack([equals, result]), answer_targets)
 
 
 def addition(random, count, size):
-    """`a7b4+a5b8=a2b3c1`: 47 + 85 = 132, each digit behind the letter of its place, ones (a) first.
+    """`7+5a4+8bc=a2b3c1`: 47 + 85 = 132, column by column, ones first, each column before the letter of its place.
 
-    A place of the answer says its digit after the place before; while it waits, every other step it says the sum of its
-    own digits without a carry. In a quarter of the puzzles many pairs sum to 9, so that carries travel far.
+    A letter's position in the prompt says its digit of the sum after the letter before; while it waits, every other step
+    it says the sum of its own digits without a carry. The answer looks letters up. In a quarter of the puzzles many pairs
+    sum to 9, so that carries travel far.
     """
     first, other = random.integers(0, 10, (2, count, size))
     is_nine = random.random((count, size)) < random.choice([0, 0, 0, 0.5], (count, 1))
@@ -95,11 +97,19 @@ def addition(random, count, size):
         digits.append(total % 10)
         carry = total // 10
     sum_digits = ZERO + np.stack([*digits, carry], 1)
-    prompt = [*_placed(ZERO + first).T, np.full(count, IDS["+"]), *_placed(ZERO + second).T, np.full(count, IDS["="])]
+    fixed = lambda token: np.full(count, token)
+    prompt, tracks = [], {}
+    told = waiting_until(sum_digits, range(size + 1))
     pairs = np.pad((first + second) % 10, ((0, 0), (0, 1)))
-    told = waiting_until(sum_digits, range(1, size + 2))
     told = np.where(told == WAITING[1], ZERO + pairs, told)
-    return assemble(prompt, {}, _placed(sum_digits), np.stack([_placed(step) for step in told]))
+    for place in range(size + 1):
+        if place < size:
+            prompt += [ZERO + first[:, place], fixed(IDS["+"]), ZERO + second[:, place]]
+        prompt.append(fixed(LETTER_A + place))
+        tracks[len(prompt)] = told[:, :, place]
+    prompt.append(fixed(IDS["="]))
+    looked_up = waiting_until(sum_digits, range(1, size + 2))
+    return assemble(prompt, tracks, _placed(sum_digits), np.stack([_placed(step) for step in looked_up]))
 
 
 def _placed(digits):

@@ -8,7 +8,7 @@ from objective import Window, objective
 from run import LOG_EVERY, Run, arguments, start
 from tasks import TASKS
 
-ROWS = {"chain": 16, "arithmetic": 16, "addition": 16}
+ROWS = {"chain": 12, "arithmetic": 48, "addition": 16}
 FACTS = ("entropy", "still", "met")
 
 

@@ -5,11 +5,14 @@ use windlass_model::random::{Stream, draw};
 /// A family of puzzles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// `7+5-3*2=`: from left to right, modulo 10. The size is the number of operations.
+    /// `7+5-3*2`, answered by `=8`: from left to right, modulo 10. The size is the number of operations.
     Arithmetic,
     /// `yz cd ab xy de bc;ac=`: for each letter after the semicolon, the end of its chain of edges (`ab` leads from a
     /// to b). The size is the number of edges from the last letter asked for; the others are at most as far.
     Chain,
+    /// `7+5a4+8bc=`, answered by `a2b3c1`: 47 + 85 = 132, column by column, ones first, each column before the letter of its
+    /// place. The size is the number of columns.
+    Addition,
 }
 
 /// One puzzle.
@@ -22,13 +25,14 @@ pub(crate) struct Puzzle {
 }
 
 /// All sizes the demo model solves, smallest first.
-const SIZES: [(Kind, u32); 2] = [(Kind::Arithmetic, 10), (Kind::Chain, 8)];
+const SIZES: [(Kind, u32); 3] = [(Kind::Arithmetic, 10), (Kind::Chain, 8), (Kind::Addition, 8)];
 
 impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Arithmetic => "arithmetic",
             Self::Chain => "chain",
+            Self::Addition => "addition",
         }
     }
 }
@@ -45,6 +49,7 @@ pub(crate) fn mixed(seed: u64, count: u32) -> Vec<Puzzle> {
             match kind {
                 Kind::Arithmetic => arithmetic(&mut dice, size),
                 Kind::Chain => chain(&mut dice, size),
+                Kind::Addition => addition(&mut dice, size),
             }
         })
         .collect()
@@ -66,8 +71,7 @@ fn arithmetic(dice: &mut Dice, operations: u32) -> Puzzle {
         prompt.push(operator);
         prompt.push_str(&digit.to_string());
     }
-    prompt.push('=');
-    Puzzle { kind: Kind::Arithmetic, size: operations, prompt, answer: value.to_string() }
+    Puzzle { kind: Kind::Arithmetic, size: operations, prompt, answer: format!("={value}") }
 }
 
 fn apply(value: u32, operator: char, digit: u32) -> u32 {
@@ -105,6 +109,24 @@ fn chain(dice: &mut Dice, hops: u32) -> Puzzle {
     Puzzle { kind: Kind::Chain, size: hops, prompt, answer }
 }
 
+/// Two numbers of so many digits, perhaps zeros in front.
+fn addition(dice: &mut Dice, columns: u32) -> Puzzle {
+    let (mut prompt, mut answer, mut carry) = (String::new(), String::new(), 0);
+    let mut letters = 'a'..='z';
+    let mut letter = || letters.next().expect("fewer columns than letters");
+    for _ in 0..columns {
+        let (first, second, place) = (dice.below(10), dice.below(10), letter());
+        let sum = first + second + carry;
+        prompt.push_str(&format!("{first}+{second}{place}"));
+        answer.push_str(&format!("{place}{}", sum % 10));
+        carry = sum / 10;
+    }
+    let place = letter();
+    prompt.push_str(&format!("{place}="));
+    answer.push_str(&format!("{place}{carry}"));
+    Puzzle { kind: Kind::Addition, size: columns, prompt, answer }
+}
+
 /// Random numbers for one puzzle.
 struct Dice {
     seed: u64,
@@ -132,7 +154,7 @@ mod tests {
     use super::*;
     use std::collections::{HashMap, HashSet};
 
-    const COUNT: u32 = 900;
+    const COUNT: u32 = 910;
 
     fn of(kind: Kind) -> Vec<Puzzle> {
         mixed(7, COUNT).into_iter().filter(|puzzle| puzzle.kind == kind).collect()
@@ -151,17 +173,17 @@ mod tests {
         for puzzle in mixed(1, COUNT) {
             *counts.entry((puzzle.kind, puzzle.size)).or_default() += 1;
         }
-        assert_eq!(counts.len(), 18);
-        assert!(counts.values().all(|&count| count == COUNT / 18));
+        assert_eq!(counts.len(), 26);
+        assert!(counts.values().all(|&count| count == COUNT / 26));
     }
 
     #[test]
     fn arithmetic_answers_are_what_one_gets_by_hand() {
         for puzzle in of(Kind::Arithmetic) {
             let symbols: Vec<char> = puzzle.prompt.chars().collect();
-            assert_eq!(symbols.len() as u32, 2 * puzzle.size + 2);
+            assert_eq!(symbols.len() as u32, 2 * puzzle.size + 1);
             let mut value = symbols[0].to_digit(10).unwrap() as i32;
-            for pair in symbols[1..symbols.len() - 1].chunks(2) {
+            for pair in symbols[1..].chunks(2) {
                 let digit = pair[1].to_digit(10).unwrap() as i32;
                 assert_ne!(digit, 0);
                 let next = match pair[0] {
@@ -173,7 +195,25 @@ mod tests {
                 assert_ne!(next.rem_euclid(10), value, "{} does not change the value", puzzle.prompt);
                 value = next.rem_euclid(10);
             }
-            assert_eq!(puzzle.answer, value.to_string(), "{}", puzzle.prompt);
+            assert_eq!(puzzle.answer, format!("={value}"), "{}", puzzle.prompt);
+        }
+    }
+
+    #[test]
+    fn sums_are_what_one_gets_by_hand() {
+        for puzzle in of(Kind::Addition) {
+            let digits: Vec<u64> =
+                puzzle.prompt.chars().filter_map(|c| c.to_digit(10)).map(u64::from).collect();
+            assert_eq!(digits.len() as u32, 2 * puzzle.size);
+            let number =
+                |first: usize| digits[first..].iter().step_by(2).rev().fold(0, |n, digit| 10 * n + digit);
+            let mut rest = number(0) + number(1);
+            let mut expected = String::new();
+            for place in ('a'..='z').take(puzzle.size as usize + 1) {
+                expected.push_str(&format!("{place}{}", rest % 10));
+                rest /= 10;
+            }
+            assert_eq!(puzzle.answer, expected, "{}", puzzle.prompt);
         }
     }
 

@@ -1,5 +1,6 @@
 """Properties of the puzzles, each checked against an answer worked out from the text alone."""
 
+import re
 import sys
 import unittest
 from pathlib import Path
@@ -28,16 +29,17 @@ def chain_by_hand(prompt):
 
 
 def arithmetic_by_hand(prompt):
-    value, rest = int(prompt[0]), prompt[1:-1]
+    value, rest = int(prompt[0]), prompt[1:]
     for operator, digit in zip(rest[::2], rest[1::2]):
         value = {"+": value + int(digit), "-": value - int(digit), "*": value * int(digit)}[operator] % 10
-    return str(value)
+    return f"={value}"
 
 
 def addition_by_hand(prompt):
-    total = str(sum(int(summand[::-2]) for summand in prompt.removesuffix("=").split("+")))
-    places = (len(prompt) - 2) // 4 + 1
-    return "".join(chr(ord("a") + place) + digit for place, digit in enumerate(total.zfill(places)[::-1]))
+    columns = re.findall(r"(\d)\+(\d)([a-z])", prompt)
+    first, second = (int("".join(digits)[::-1]) for digits in list(zip(*columns))[:2])
+    letters = re.findall(r"[a-z]", prompt)
+    return "".join(map(str.__add__, letters, str(first + second).zfill(len(letters))[::-1]))
 
 
 BY_HAND = {"chain": chain_by_hand, "arithmetic": arithmetic_by_hand, "addition": addition_by_hand}

@@ -28,7 +28,7 @@ const WORKERS: usize = 2;
 #[derive(Debug, Args)]
 pub(crate) struct DemoArguments {
     /// How many puzzles to solve at each depth
-    #[arg(long, value_name = "N", default_value_t = 360, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 364, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     puzzles: u32,
     /// Seed of the puzzles
     #[arg(long, value_name = "S", default_value_t = 0)]

@@ -10,8 +10,6 @@ use crate::report::Outcome;
 
 /// Puzzles under way at once.
 const CONCURRENCY: usize = 256;
-/// More than any answer has.
-const MAX_TOKENS: u32 = 8;
 
 /// Has puzzles solved, and shows how far that has come on standard error where that is a terminal.
 pub(super) struct Runner {
@@ -44,7 +42,8 @@ impl Runner {
 
     async fn solve_one(&self, puzzle: &Puzzle, depth: Depth) -> Result<Outcome> {
         let options = GenerateOptions {
-            max_tokens: Some(MAX_TOKENS),
+            // One token for each character, and the end.
+            max_tokens: Some(puzzle.answer.len() as u32 + 1),
             depth: Some(depth),
             sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
             ..GenerateOptions::default()
