@@ -171,8 +171,8 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// One tensor where it is stored, as F32, F16 or BF16, with its last dimension as rows. It must have exactly this shape; all its
-    /// numbers are finite.
+    /// One tensor where it is stored, as F32, F16 or BF16: rows as long as its last dimension. It must have exactly this shape; all
+    /// its numbers are finite.
     pub fn weight(&self, name: &str, shape: &[usize]) -> Result<Weight<'_>, LoadError> {
         let (file, info) = self.checked(name, shape)?;
         let stored = readable(info.dtype).expect("checked above");
