@@ -179,6 +179,8 @@ pub trait Backend: Send + 'static {
     type Report<T: Reported>: Send;
     /// A moment in the order of operations.
     type Mark: Default + Send;
+    /// Rows on their way to another device of this process. Used again and again, for its memory.
+    type Parcel: Send;
 
     /// What decides the bits of products beside their inputs.
     fn arithmetic(&self) -> Arithmetic;
@@ -217,6 +219,12 @@ pub trait Backend: Send + 'static {
     fn is_asynchronous(&self) -> bool {
         false
     }
+    /// A parcel for so many rows `[rows, width]` from this device. It is always the same device that takes them over.
+    fn new_parcel(&self, rows: usize, width: usize) -> Self::Parcel;
+    /// Makes `parcel` hold the first `rows` rows of `from`, once what it held before was taken over.
+    fn hand_over(&self, from: &Self::Buffer, rows: usize, parcel: &mut Self::Parcel);
+    /// Copies the rows that another device handed over into `rows` of `to`, once they are there: as many.
+    fn take_over(&self, parcel: &mut Self::Parcel, to: &mut Self::Buffer, rows: Rows<'_>);
     /// Copies the first rows of `from` into `rows` of `to`.
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>);
 

@@ -36,6 +36,7 @@ impl Backend for Faulty {
     type KvCache = KvCache;
     type Report<T: Reported> = <Cpu as Backend>::Report<T>;
     type Mark = <Cpu as Backend>::Mark;
+    type Parcel = <Cpu as Backend>::Parcel;
 
     fn arithmetic(&self) -> Arithmetic {
         self.cpu.arithmetic()
@@ -92,6 +93,18 @@ impl Backend for Faulty {
 
     fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
         self.cpu.receive(report, to);
+    }
+
+    fn new_parcel(&self, rows: usize, width: usize) -> Self::Parcel {
+        self.cpu.new_parcel(rows, width)
+    }
+
+    fn hand_over(&self, from: &Buffer, rows: usize, parcel: &mut Self::Parcel) {
+        self.cpu.hand_over(from, rows, parcel);
+    }
+
+    fn take_over(&self, parcel: &mut Self::Parcel, to: &mut Buffer, rows: Rows<'_>) {
+        self.cpu.take_over(parcel, to, rows);
     }
 
     fn scatter(&self, from: &Buffer, to: &mut Buffer, rows: Rows<'_>) {

@@ -1,5 +1,13 @@
 //! Where keys and values live: blocks of positions, addressed through a table per lane.
 
+#[cfg(feature = "cuda")]
+mod history;
+
+#[cfg(feature = "cuda")]
+pub(crate) use history::Entry;
+#[cfg(feature = "cuda")]
+use history::History;
+
 /// Positions of one block.
 pub const BLOCK_POSITIONS: usize = 16;
 
@@ -49,15 +57,29 @@ pub struct KvTable {
     blocks: Vec<Vec<Option<BlockId>>>,
     /// `[position]`.
     top_slot: Vec<u32>,
-    /// Differs from that of every table that holds anything else, so that a device can tell whether its copy is current.
+    /// What changed lately, so that a device can bring its copy up to date.
     #[cfg(feature = "cuda")]
-    version: u64,
+    history: History,
 }
 
 #[cfg(feature = "cuda")]
 impl KvTable {
+    /// Differs from that of every table that holds anything else.
     pub(crate) fn version(&self) -> u64 {
-        self.version
+        self.history.version()
+    }
+
+    /// The entries that changed since it had `version`; none where it does not know.
+    pub(crate) fn changes_since(&self, version: u64) -> Option<impl Iterator<Item = Entry>> {
+        self.history.since(version)
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = Entry> {
+        let of_slot =
+            |(slot, blocks): (u32, &Vec<_>)| (0..blocks.len()).map(move |index| Entry::Block(slot, index));
+        let blocks = (0..).zip(&self.blocks).flat_map(of_slot);
+        blocks.chain((0..self.top_slot.len()).map(Entry::TopSlot))
     }
 
     /// `[slot][position / BLOCK_POSITIONS]`.
@@ -72,16 +94,6 @@ impl KvTable {
 }
 
 impl KvTable {
-    /// Itself, for a change.
-    fn change(&mut self) -> &mut Self {
-        #[cfg(feature = "cuda")]
-        {
-            static VERSIONS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-            self.version = VERSIONS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-        self
-    }
-
     /// The block that holds `position` at `slot`, if there is one.
     pub fn block(&self, slot: u32, position: usize) -> Option<BlockId> {
         *self.blocks.get(slot as usize)?.get(position / BLOCK_POSITIONS)?
@@ -92,8 +104,10 @@ impl KvTable {
     /// # Panics
     /// If another block does already.
     pub fn set_block(&mut self, slot: u32, position: usize, block: BlockId) {
-        let (slot, index) = (slot as usize, position / BLOCK_POSITIONS);
-        let Self { blocks, .. } = self.change();
+        let index = position / BLOCK_POSITIONS;
+        #[cfg(feature = "cuda")]
+        self.history.note(Entry::Block(slot, index));
+        let (slot, Self { blocks, .. }) = (slot as usize, self);
         if blocks.len() <= slot {
             blocks.resize_with(slot + 1, Vec::new);
         }
@@ -107,7 +121,9 @@ impl KvTable {
 
     /// Makes room for `positions` at slots below `slots`, so that filling it allocates nothing.
     pub fn reserve(&mut self, slots: usize, positions: usize) {
-        let Self { blocks, top_slot, .. } = self.change();
+        #[cfg(feature = "cuda")]
+        self.history.reserve();
+        let Self { blocks, top_slot, .. } = self;
         if blocks.len() < slots {
             blocks.resize_with(slots, Vec::new);
         }
@@ -119,7 +135,9 @@ impl KvTable {
 
     /// Hands every block to `release` and forgets every position.
     pub fn clear(&mut self, mut release: impl FnMut(BlockId)) {
-        let Self { blocks, top_slot, .. } = self.change();
+        #[cfg(feature = "cuda")]
+        self.history.forget();
+        let Self { blocks, top_slot, .. } = self;
         top_slot.clear();
         for blocks in blocks {
             blocks.drain(..).flatten().for_each(&mut release);
@@ -128,7 +146,12 @@ impl KvTable {
 
     /// Sets the highest slot written at `position`.
     pub fn set_top_slot(&mut self, position: usize, slot: u32) {
-        let Self { top_slot, .. } = self.change();
+        #[cfg(feature = "cuda")]
+        // Those before it become zero where there were none.
+        for changed in self.top_slot.len().min(position)..=position {
+            self.history.note(Entry::TopSlot(changed));
+        }
+        let Self { top_slot, .. } = self;
         if top_slot.len() <= position {
             top_slot.resize(position + 1, 0);
         }

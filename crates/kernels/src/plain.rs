@@ -42,6 +42,7 @@ impl Backend for Plain {
     type KvCache = PlainCache;
     type Report<T: Reported> = Vec<T>;
     type Mark = Option<Instant>;
+    type Parcel = PlainMatrix;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::F32
@@ -93,6 +94,19 @@ impl Backend for Plain {
 
     fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
         *to = std::mem::take(report);
+    }
+
+    fn new_parcel(&self, rows: usize, width: usize) -> PlainMatrix {
+        self.buffer(rows, width)
+    }
+
+    fn hand_over(&self, from: &PlainMatrix, rows: usize, parcel: &mut PlainMatrix) {
+        *parcel = from[..rows].to_vec();
+    }
+
+    fn take_over(&self, parcel: &mut PlainMatrix, to: &mut PlainMatrix, rows: Rows<'_>) {
+        assert_eq!(parcel.len(), rows.len(), "as many rows as were handed over");
+        self.scatter(parcel, to, rows);
     }
 
     fn scatter(&self, from: &PlainMatrix, to: &mut PlainMatrix, rows: Rows<'_>) {

@@ -50,6 +50,7 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
     }
     vec![
         against_twin!("rows", 0.0, moved),
+        against_twin!("rows from device to device", 0.0, |backend| handed(backend, backend)),
         against_twin!("products", exact, multiplied),
         against_twin!("gated products", exact, gated),
         against_twin!("stored weights", exact, stored),
@@ -63,11 +64,16 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
     ]
 }
 
-/// Sums over the ranks of a group, all of them by rank, against sums in their order; and outputs side by side, where the backend
-/// joins them.
+/// Sums over the ranks of a group, all of them by rank, against sums in their order; rows that each hands to the next; and outputs side
+/// by side, where the backend joins them.
 pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
     let mut checks = Vec::new();
     let ranks = summed(ranks, &mut checks);
+    let twin = handed(&Plain, &Plain);
+    let next = ranks.iter().cycle().skip(1);
+    let errors = ranks.iter().zip(next).map(|(from, to)| largest_error(&twin, &handed(from, to)));
+    let error = errors.fold(0.0, f32::max);
+    checks.push(Check { operation: "rows from rank to rank", error, tolerance: 0.0 });
     if ranks.iter().all(|backend| backend.ranks_joined() == Some(ranks.len())) {
         joined(ranks, &mut checks);
     }
@@ -199,6 +205,23 @@ fn moved<B: Backend>(backend: &B) -> Vec<f32> {
     let mut out = download(backend, &to, rows);
     out.extend(download(backend, &embedded, 4));
     out
+}
+
+/// Rows of one device on another, by one parcel, which is filled again as soon as it was asked to be emptied.
+fn handed<B: Backend>(from: &B, to: &B) -> Vec<f32> {
+    let (rows, width) = (6, 100);
+    let (mut parcel, mut out) = (from.new_parcel(rows, width), to.buffer(4 * rows, width));
+    for (turn, count) in [rows, 2, 0, rows - 1].into_iter().enumerate() {
+        let sent = filled(from, rows, width, turn as u64);
+        from.hand_over(&sent, count, &mut parcel);
+        if turn == 0 {
+            to.take_over(&mut parcel, &mut out, Rows::First(count));
+        } else {
+            let at: Vec<u32> = (0..count).map(|row| ((turn + 1) * rows - 1 - row) as u32).collect();
+            to.take_over(&mut parcel, &mut out, Rows::At(&at));
+        }
+    }
+    download(to, &out, 4 * rows)
 }
 
 /// Rows, outputs and inputs, some of each shape that a backend may launch.

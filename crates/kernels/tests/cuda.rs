@@ -29,12 +29,12 @@ fn every_operation_in_bf16_matches_its_twin_in_every_batch() {
 }
 
 #[test]
-fn sums_over_ranks_are_in_their_order_and_outputs_side_by_side() {
+fn sums_over_ranks_are_in_their_order_rows_go_from_each_to_the_next_and_outputs_side_by_side() {
     for ranks in [1, 2, 3, 5] {
         let group = Emulator::group(ranks).into_iter();
         let group = group.map(|device| Cuda::new(device, WeightFormat::F32).unwrap()).collect();
         let checks = selftest::run_group(group);
-        assert_eq!(checks.len(), 2);
+        assert_eq!(checks.len(), 3);
         assert!(checks.iter().all(selftest::Check::is_passed), "{ranks} ranks: {checks:?}");
     }
 }
@@ -125,6 +125,72 @@ fn a_table_that_changes_between_two_launches_of_the_same_rows_is_seen() {
     assert_ne!(twin[..4], twin[4..], "the other slot holds other values");
     for (a, b) in twin.iter().zip(&emulated) {
         assert!((a - b).abs() < 1e-5, "{twin:?} and {emulated:?}");
+    }
+}
+
+/// Of a table only what has changed is sent, to a place that is the table's as long as it fits.
+#[test]
+fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
+    fn values<B: Backend>(backend: &B) -> Vec<f32> {
+        const POSITIONS: usize = 90;
+        let width = 4;
+        let (mut tables, mut free): ([KvTable; 3], Vec<u32>) = (Default::default(), (0..100).collect());
+        let shape = KvShape { blocks: free.len(), layers: 1, heads: 1, head_dim: width };
+        let mut cache = backend.kv_cache(shape);
+        let mut rotary = backend.buffer(POSITIONS, width);
+        backend.upload(&[1.0, 0.0].repeat(POSITIONS * width / 2), &mut rotary, Rows::First(POSITIONS));
+        let (mut qkv, mut out) = (backend.buffer(POSITIONS, 3 * width), backend.buffer(POSITIONS, width));
+        let (mut all, mut some, mut state) = (Vec::new(), Vec::new(), 7_u64);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        for step in 0..120 {
+            let number = random(3);
+            let table = &mut tables[number];
+            let known = table.contents().1.len();
+            if random(15) == 0 || known + 40 > POSITIONS {
+                table.clear(|block| free.push(block));
+                continue;
+            }
+            if known > 0 && random(3) == 0 {
+                table.set_top_slot(random(known), 1);
+            }
+            // Now and then more than a table remembers of its changes.
+            let new = if random(8) == 0 { 40 } else { 1 + random(4) };
+            for position in known..known + new {
+                let top_slot = 1 + random(3) as u32;
+                for slot in
+                    (0..=top_slot).filter(|&slot| table.block(slot, position).is_none()).collect::<Vec<_>>()
+                {
+                    table.set_block(slot, position, free.pop().unwrap());
+                }
+                table.set_top_slot(position, top_slot);
+            }
+            for slot in 0..4 {
+                let has_slot = |&position: &usize| tables[number].top_slot(position) >= slot;
+                let row = |position| KvRow { table: number as u32, position: position as u32, slot };
+                let rows: Vec<KvRow> = (known..known + new).filter(has_slot).map(row).collect();
+                let rows = KvRows { rows: &rows, tables: &tables };
+                if rows.is_empty() {
+                    continue;
+                }
+                let values: Vec<f32> =
+                    (0..rows.len() * 3 * width).map(|i| ((i * 7 + step) % 33) as f32 / 32.0).collect();
+                backend.upload(&values, &mut qkv, Rows::First(rows.len()));
+                let rotation = Rotation { bias: None, angles: &rotary };
+                backend.rotate_and_store(&mut qkv, rotation, rows, None, 0, &mut cache);
+                backend.attention(&qkv, rows, 0, &cache, &mut out);
+                backend.download(&out, rows.len(), &mut some);
+                all.append(&mut some);
+            }
+        }
+        all
+    }
+    let (twin, emulated) = (values(&Plain), values(&emulated(WeightFormat::F32)));
+    assert!(twin.len() > 1000, "{} values", twin.len());
+    for (i, (a, b)) in twin.iter().zip(&emulated).enumerate() {
+        assert!((a - b).abs() < 1e-5, "value {i} is {b}, the twin's is {a}");
     }
 }
 

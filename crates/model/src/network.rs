@@ -15,6 +15,7 @@ use windlass_kernels::{
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
+use crate::ranks::Source;
 use crate::shard::Shard;
 use crate::synthetic::Synthetic;
 use crate::weights::LoadProgress;
@@ -88,6 +89,12 @@ impl Capacity {
         values.iter().fold(0, |sum, (count, size)| {
             (*count as u64).saturating_mul(4 * *size as u64).saturating_add(sum)
         })
+    }
+
+    /// Bytes that each device of so many stages has for rows on their way to the next.
+    pub fn parcel_bytes(&self, config: &ModelConfig, stages: usize) -> u64 {
+        let parcels = if stages > 1 { stages as u64 } else { 0 };
+        (4 * config.hidden as u64 * parcels).saturating_mul(self.rows as u64)
     }
 }
 
@@ -264,7 +271,7 @@ impl<B: Backend> Network<B> {
     /// has stopped.
     pub fn prelude(&self, workspace: &mut Workspace<B>, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         let Entrance { embedding, prelude, .. } = self.entrance();
-        self.set_latents(workspace, initial, launch.latents);
+        self.set_latents(workspace, Source::Host(initial), launch.latents);
         self.backend.upload(&workspace.zeros[..launch.latents.len()], &mut workspace.stopped, launch.rows());
         let Workspace { embeddings, cache, x, scratch, .. } = workspace;
         let scale = (self.config.hidden as f32).sqrt();

@@ -10,6 +10,7 @@ mod device;
 mod follower;
 mod order;
 mod others;
+mod path;
 mod thread;
 mod turns;
 
@@ -25,6 +26,7 @@ pub use device::{Device, Outcome};
 pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
 pub use others::Others;
+pub(crate) use path::{Source, Target, path};
 use thread::RankThread;
 pub use turns::Turns;
 
@@ -68,7 +70,7 @@ impl<B: Backend> Ranks<B> {
     pub fn of_threads(networks: Vec<Network<B>>) -> Self {
         let mut networks = networks.into_iter();
         let first = networks.next().expect("at least one rank");
-        Self::new(first, threads("windlass", networks))
+        Self::new(first, threads("windlass", networks.map(Device::new)))
     }
 
     /// Has the other ranks do as `fill` says of an order.
@@ -83,9 +85,9 @@ impl<B: Backend> Ranks<B> {
 }
 
 /// Threads for all ranks but the first, named after whose ranks they are.
-pub(crate) fn threads<B: Backend>(of: &str, networks: impl Iterator<Item = Network<B>>) -> Others {
-    let start = |(rank, network)| -> Box<dyn RankLink> { Box::new(RankThread::start(of, rank, network)) };
-    Others::new((1..).zip(networks).map(start).collect())
+pub(crate) fn threads<B: Backend>(of: &str, devices: impl Iterator<Item = Device<B>>) -> Others {
+    let start = |(rank, device)| -> Box<dyn RankLink> { Box::new(RankThread::start(of, rank, device)) };
+    Others::new((1..).zip(devices).map(start).collect())
 }
 
 impl<B: Backend> Runner for Ranks<B> {

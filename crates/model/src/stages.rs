@@ -8,8 +8,8 @@
 //! Every stage addresses K/V by the same block ids and runs the same operations in the same order as one device would: the
 //! bits are the same. A stage may be several ranks, which share each of its products; then they are those of as many ranks.
 //!
-//! Activations travel through host memory, with the launch they belong to. Where devices can hand them to each
-//! other, only a stage's part of an iteration and the way back of the latents have to know.
+//! Devices of one process hand activations to each other, each rank to the same rank of the next stage: a launch that comes to a
+//! stage finds its rows there. To and from a stage in another process they travel through host memory, with the launch they belong to.
 
 mod cut;
 mod parcel;
@@ -25,7 +25,7 @@ use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
-use crate::ranks::{OpenedTable, Step, threads};
+use crate::ranks::{Device, OpenedTable, Step, path, threads};
 use crate::runner::{Busy, Found, Part, Runner, Wanted};
 pub use cut::{Costs, TooManyStages, check, cut};
 use parcel::Parcel;
@@ -40,6 +40,8 @@ pub struct Ring {
     ranks: usize,
     /// Whether the last stage draws tokens.
     draws: bool,
+    /// Whether activations go from stage to stage with launches, and not by devices.
+    by_host: bool,
     stages: Vec<Member>,
     answers: Receiver<Answer>,
     /// Parcels that nobody uses. There are two for each launch: while one is under way the one before can be on its way back with
@@ -60,10 +62,30 @@ fn stage_name(number: usize) -> String {
     format!("windlass-stage-{number}")
 }
 
-fn local_ranks<B: Backend>((number, networks): (usize, Vec<Network<B>>)) -> Box<dyn StageRanks> {
-    let mut networks = networks.into_iter();
-    let first = networks.next().expect("a stage has at least one rank");
-    Box::new(LocalRanks::new(first, threads(&stage_name(number), networks)))
+fn local_ranks<B: Backend>((number, devices): (usize, Vec<Device<B>>)) -> Box<dyn StageRanks> {
+    let mut devices = devices.into_iter();
+    let first = devices.next().expect("a stage has at least one rank");
+    Box::new(LocalRanks::new(first, threads(&stage_name(number), devices)))
+}
+
+/// Devices for the networks of each stage by rank, each rank with a way to the same rank of the next stage, and from the last to the
+/// first. One stage alone has no next.
+fn connected<B: Backend>(parts: Vec<Vec<Network<B>>>) -> Vec<Vec<Device<B>>> {
+    let stages = parts.len();
+    if stages == 1 {
+        return parts.into_iter().map(|networks| networks.into_iter().map(Device::new).collect()).collect();
+    }
+    let ways =
+        |networks: &Vec<Network<B>>| -> (Vec<_>, Vec<_>) { networks.iter().map(|_| path(stages)).unzip() };
+    let (outlets, mut inlets): (Vec<_>, Vec<_>) = parts.iter().map(ways).unzip();
+    // The way from a stage ends at the next.
+    inlets.rotate_right(1);
+    let stage = |((networks, inlets), outlets): ((Vec<Network<B>>, Vec<_>), Vec<_>)| {
+        let ways = inlets.into_iter().zip(outlets);
+        let device = |(network, (inlet, outlet))| Device::between(network, inlet, outlet);
+        networks.into_iter().zip(ways).map(device).collect()
+    };
+    parts.into_iter().zip(inlets).zip(outlets).map(stage).collect()
 }
 
 /// A stage, seen from outside.
@@ -92,7 +114,10 @@ impl Ring {
     pub fn new<B: Backend>(parts: Vec<Vec<Network<B>>>) -> Self {
         let (first, ranks) = (&parts[0][0], parts[0].len());
         let (config, arithmetic) = (first.config().clone(), first.arithmetic());
-        Self::of(config, arithmetic, ranks, parts.into_iter().enumerate().map(local_ranks).collect())
+        let stages = connected(parts).into_iter().enumerate().map(local_ranks).collect();
+        let mut ring = Self::of(config, arithmetic, ranks, stages);
+        ring.by_host = false;
+        ring
     }
 
     /// A ring of stages whose ranks may be anywhere, `ranks` in each.
@@ -133,6 +158,7 @@ impl Ring {
             arithmetic,
             ranks,
             draws,
+            by_host: true,
             stages,
             answers,
             spare,
@@ -200,7 +226,7 @@ impl Runner for Ring {
 
     fn allocate(&mut self, capacity: Capacity) {
         (0..self.stages.len()).for_each(|stage| self.send(stage, Message::Allocate(capacity)));
-        let parcel = |_| Box::new(Parcel::new(capacity.rows, self.config.hidden));
+        let parcel = |_| Box::new(Parcel::new(capacity.rows, self.config.hidden, self.by_host));
         let parcels = (0..2 * self.launches_under_way()).map(parcel).collect();
         let mut left = self.stages.len();
         while left > 0 {

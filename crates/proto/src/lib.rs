@@ -13,3 +13,6 @@ pub mod v1 {
 
 /// The encoded `FileDescriptorSet` of what a coordinator serves to everyone, for gRPC reflection.
 pub const PUBLIC_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/public.bin"));
+
+/// The definition of what ranks say to each other. Builds that differ in it do not understand each other.
+pub const RANKS: &str = include_str!("../../../proto/windlass/v1/ranks.proto");

@@ -13,7 +13,7 @@ pub struct DevicePlan {
     pub weight_bytes: u64,
     /// Keys and values.
     pub kv_bytes: u64,
-    /// Latents, activations and logits.
+    /// Latents, activations, logits, and rows on their way to the next stage.
     pub row_bytes: u64,
     /// What ranks add up and join.
     pub group_bytes: u64,
@@ -47,7 +47,12 @@ impl DevicePlan {
     ) -> Result<Vec<Self>, RanksError> {
         let shards = Shard::all(model, ranks)?;
         let parts = stages.iter().flat_map(|core| shards.iter().map(|shard| (shard.clone(), core.clone())));
-        Ok(parts.map(|part| Self::of_part(model, weights, capacity, ranks, &part)).collect())
+        let plan = |part| {
+            let plan = Self::of_part(model, weights, capacity, ranks, &part);
+            let row_bytes = plan.row_bytes.saturating_add(capacity.parcel_bytes(model, stages.len()));
+            Self { row_bytes, ..plan }
+        };
+        Ok(parts.map(plan).collect())
     }
 
     /// What a device takes that is one of `ranks` and has a shard of these core layers, and of what comes with them.
@@ -148,6 +153,12 @@ mod tests {
         assert_eq!(of(1, slice::from_ref(&(0..4))), [whole]);
         let stages = of(1, &[0..2, 2..4]);
         assert_eq!(sum(&stages, |plan| plan.weight_bytes), whole.weight_bytes);
+        // On each two launches' rows can be on their way, latents are at both ends, and whether a latent has stopped is everywhere.
+        let (hidden, stopped) = (64 * 4 * model.hidden as u64, 64 * 4);
+        let (ways, latents) = (2 * 2 * hidden, hidden + stopped);
+        let scratch =
+            64 * 4 * (3 * model.hidden + 4 * model.heads * model.head_dim + model.intermediate) as u64;
+        assert_eq!(sum(&stages, |plan| plan.row_bytes), whole.row_bytes + ways + latents + scratch);
         let ranks = of(2, slice::from_ref(&(0..4)));
         // 55 heads are 28 and 27.
         assert!(ranks[0].kv_bytes > ranks[1].kv_bytes);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use windlass_kernels::{Arithmetic, Cpu, CpuConfig};
+use windlass_model::ranks::Device;
 use windlass_model::split::measured_cut;
 use windlass_model::stages::{LocalRanks, StageRanks};
 use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network, Ranks, Ring, Runner, Shard};
@@ -116,18 +117,23 @@ fn lead_on<B: ProcessRank>(
     if by_stage.is_empty() {
         return Ok((Box::new(Ranks::new(first, others)), host));
     }
-    let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(LocalRanks::new(first, others))];
+    let first = LocalRanks::new(Device::new(first), others);
+    // All stages have as many ranks on devices of one kind.
+    let draws = first.draws();
+    let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(first)];
     for (stage, (hub, ranks)) in (1..).zip(by_stage) {
         if *tp > 1 && B::ADDS_BY_MESSAGES {
             hub.relay(stage);
         }
-        ring.push(Box::new(RemoteStage::new(ranks, vocabulary)));
+        ring.push(Box::new(RemoteStage::new(ranks, vocabulary, draws)));
     }
     Ok((Box::new(Ring::of(model, arithmetic, *tp, ring)), host))
 }
 
-/// What ranks must agree in before they compute together.
+/// What ranks must agree in before they compute together: the model, how they compute, and what they say to each other.
 fn fingerprint(model: &ModelFolder, arithmetic: Arithmetic) -> Result<String, WorkerError> {
-    let identity = format!("{} {:?} {arithmetic}", model.checkpoint()?.fingerprint(), model.config()?);
+    let build = (env!("CARGO_PKG_VERSION"), windlass_proto::RANKS);
+    let identity =
+        format!("{} {:?} {arithmetic} {build:?}", model.checkpoint()?.fingerprint(), model.config()?);
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }

@@ -18,7 +18,8 @@ pub(crate) fn plan_stages(
     let mut needed = 0_u64;
     for (stage, core) in stages.iter().enumerate() {
         let of_shard = |shard| capacity.part_bytes(model, shard, core);
-        let bytes = shards.iter().map(of_shard).fold(0, u64::saturating_add);
+        let parcels = capacity.parcel_bytes(model, stages.len()).saturating_mul(tp as u64);
+        let bytes = shards.iter().map(of_shard).fold(parcels, u64::saturating_add);
         needed = needed.saturating_add(bytes);
         tracing::info!(stage, of = stages.len(), core_layers = ?core, bytes, "stage is planned, without its weights");
     }

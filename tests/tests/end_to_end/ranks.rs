@@ -1,11 +1,13 @@
 //! Workers of several ranks, as threads and as processes on one machine.
 
+use std::sync::atomic::AtomicUsize;
+
 use anyhow::{Result, ensure};
 use tonic::transport::Channel;
 use windlass_proto::v1::worker_client::WorkerClient;
 use windlass_proto::v1::{HealthRequest, InfoRequest};
 use windlass_tests::ranks::{Rank, first_rank, group, group_of_stages};
-use windlass_tests::streams::requests;
+use windlass_tests::streams::{answers, requests};
 use windlass_tests::{Cluster, Server, eventually};
 use windlass_transport::test_certificates::Authority;
 
@@ -87,6 +89,18 @@ async fn stages_may_be_processes_too() -> Result<()> {
     Ok(())
 }
 
+/// It is told how by gRPC.
+#[tokio::test]
+async fn a_last_stage_in_another_process_draws_what_one_process_does() -> Result<()> {
+    let (first, _others) = group_of_stages((1, 2), &[])?;
+    let of_two = Cluster::of(vec![first]).await?;
+    let of_one = Cluster::of(vec![threads(1)?]).await?;
+    let (requests, begun) = (requests(8, 20), AtomicUsize::new(0));
+    let [two, one] = [answers(&of_two, &requests, &begun).await?, answers(&of_one, &requests, &begun).await?];
+    ensure!(two == one, "two processes say {two:?}, one {one:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_frozen_rank_is_lost_even_while_nothing_runs_and_takes_all_others_with_it() -> Result<()> {
     let (mut first, mut others) = group(3, &["--rank-timeout-ms", "1000"])?;
@@ -121,7 +135,7 @@ async fn ranks_that_do_not_fit_are_refused_and_the_group_forms_without_them() ->
     let (mut first, join) = first_rank(2, &[])?;
     let bf16 = [&["--join", &join, "--weights", "bf16"][..], &RANK_1].concat();
     let (ended_well, said) = Rank::start(&bf16)?.wait()?;
-    ensure!(!ended_well && said.contains("weights or arithmetic differ from those of rank 0"), "{said}");
+    ensure!(!ended_well && said.contains("build of windlass differ from those of rank 0"), "{said}");
     let beyond = ["--join", &join, "--rank", "2", "--model", "demo", "--threads", "1"];
     let (ended_well, said) = Rank::start(&beyond)?.wait()?;
     ensure!(!ended_well && said.contains("rank is 2: use 1 to 1"), "{said}");

@@ -152,6 +152,7 @@ impl Backend for Cpu {
     type KvCache = KvCache;
     type Report<T: Reported> = Vec<T>;
     type Mark = Option<Instant>;
+    type Parcel = Vec<f32>;
 
     fn arithmetic(&self) -> Arithmetic {
         Arithmetic::of(self.weights, self.isa)
@@ -205,6 +206,18 @@ impl Backend for Cpu {
     fn receive<T: Reported>(&self, report: &mut Vec<T>, to: &mut Vec<T>) {
         std::mem::swap(report, to);
         report.clear();
+    }
+
+    fn new_parcel(&self, rows: usize, width: usize) -> Vec<f32> {
+        Vec::with_capacity(rows * width)
+    }
+
+    fn hand_over(&self, from: &CpuBuffer, rows: usize, parcel: &mut Vec<f32>) {
+        self.download(from, rows, parcel);
+    }
+
+    fn take_over(&self, parcel: &mut Vec<f32>, to: &mut CpuBuffer, rows: Rows<'_>) {
+        self.upload(parcel, to, rows);
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {

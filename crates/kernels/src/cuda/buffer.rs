@@ -22,6 +22,17 @@ pub struct CudaCache<D: Device> {
     pub(super) shape: KvShape,
 }
 
+/// Rows on their way to another device, f32 `[rows, width]`.
+#[derive(Debug)]
+pub struct CudaParcel<D: Device> {
+    pub(super) parcel: D::Parcel,
+    /// Of how many rows there is room for all values.
+    pub(super) capacity: usize,
+    pub(super) width: usize,
+    /// How many are on their way.
+    pub(super) rows: usize,
+}
+
 /// What operations have to say, on its way to the host.
 #[derive(Debug)]
 pub struct CudaReport<D: Device, T> {

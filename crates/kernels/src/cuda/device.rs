@@ -26,6 +26,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     type Mark: Send + fmt::Debug;
     /// Launches that were put together, to be run in one piece again and again.
     type Graph: Send + fmt::Debug;
+    /// Memory whose contents another device of this process takes.
+    type Parcel: Send + fmt::Debug;
 
     /// `bytes` of zeros.
     fn allocate(&self, bytes: usize) -> Self::Memory;
@@ -40,6 +42,13 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     fn send(&self, from: &Self::Memory, bytes: usize, to: &mut Self::Landing);
     /// What was last sent there. Waits for that, and for nothing asked for later.
     fn landed<'a>(&self, landing: &'a mut Self::Landing) -> &'a [u8];
+    /// A parcel of `bytes` from this device, in which nothing is. It is always the same device that takes what is put there.
+    fn parcel(&self, bytes: usize) -> Self::Parcel;
+    /// Copies the first `bytes` of `from` to `parcel`, after everything asked for before and when what was put there has been taken.
+    fn put(&self, from: &Self::Memory, bytes: usize, parcel: &mut Self::Parcel);
+    /// Copies the first `bytes` of what another device put into `parcel` to the start of `to`, when that is there and after everything
+    /// asked for before.
+    fn take(&self, parcel: &mut Self::Parcel, bytes: usize, to: &Self::Memory);
     /// Runs `work`.
     ///
     /// # Safety
@@ -164,11 +173,6 @@ impl Argument {
         Self(memory.address())
     }
 
-    /// A place in a device's memory.
-    pub(super) fn at(memory: &impl Memory, byte: usize) -> Self {
-        Self(memory.address() + byte as u64)
-    }
-
     /// A count; kernels take 32 bits.
     pub(super) fn count(count: usize) -> Self {
         Self(u64::from(u32::try_from(count).expect("kernels count in 32 bits")))
@@ -238,6 +242,7 @@ kernels! {
     RotateAndStoreBf16 "rotate_and_store_bf16" 256,
     AttentionF32 "attention_f32" 128,
     AttentionBf16 "attention_bf16" 128,
+    SetWords "set_words" 256,
     AddRanks "add_ranks" 256,
     JoinParts "join_parts" 256,
     Draw "draw" 256,

@@ -151,6 +151,7 @@ impl Device for Emulator {
     type Landing = Vec<u8>;
     type Mark = Instant;
     type Graph = Vec<KernelLaunch>;
+    type Parcel = Vec<u8>;
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
         let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
@@ -180,6 +181,18 @@ impl Device for Emulator {
 
     fn landed<'a>(&self, landing: &'a mut Vec<u8>) -> &'a [u8] {
         landing
+    }
+
+    fn parcel(&self, bytes: usize) -> Vec<u8> {
+        Vec::with_capacity(bytes)
+    }
+
+    fn put(&self, from: &EmulatorMemory, bytes: usize, parcel: &mut Vec<u8>) {
+        self.send(from, bytes, parcel);
+    }
+
+    fn take(&self, parcel: &mut Vec<u8>, bytes: usize, to: &EmulatorMemory) {
+        self.upload(&parcel[..bytes], to);
     }
 
     unsafe fn run(&self, work: &Work) {

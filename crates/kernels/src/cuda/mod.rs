@@ -15,6 +15,7 @@ mod product;
 mod queue;
 mod scratch;
 mod source;
+mod tables;
 
 #[cfg(feature = "cuda-emulator")]
 mod emulator;
@@ -22,7 +23,7 @@ mod gpu;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use buffer::{CudaBuffer, CudaCache, CudaReport};
+pub use buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 pub use device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError};

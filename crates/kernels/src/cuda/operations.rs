@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Cuda;
-use super::buffer::{CudaBuffer, CudaCache, CudaReport};
+use super::buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 use super::device::{Argument, Device, Grid, Kernel};
 use super::matrix::{CudaMatrix, Order, Values};
 use super::product::{Epilogue, Input};
@@ -26,6 +26,7 @@ impl<D: Device> Backend for Cuda<D> {
     type KvCache = CudaCache<D>;
     type Report<T: Reported> = CudaReport<D, T>;
     type Mark = Option<D::Mark>;
+    type Parcel = CudaParcel<D>;
 
     fn arithmetic(&self) -> Arithmetic {
         match self.values {
@@ -112,6 +113,39 @@ impl<D: Device> Backend for Cuda<D> {
 
     fn is_asynchronous(&self) -> bool {
         true
+    }
+
+    fn new_parcel(&self, rows: usize, width: usize) -> CudaParcel<D> {
+        CudaParcel { parcel: self.device.parcel(4 * rows * width), capacity: rows, width, rows: 0 }
+    }
+
+    fn hand_over(&self, from: &Self::Buffer, rows: usize, parcel: &mut CudaParcel<D>) {
+        from.check(rows, parcel.width);
+        assert!(rows <= parcel.capacity, "{rows} rows of a parcel of {}", parcel.capacity);
+        parcel.rows = rows;
+        if rows > 0 {
+            self.device.put(&from.memory, 4 * rows * from.width, &mut parcel.parcel);
+        }
+    }
+
+    fn take_over(&self, parcel: &mut CudaParcel<D>, to: &mut Self::Buffer, rows: Rows<'_>) {
+        assert_eq!(parcel.rows, rows.len(), "as many rows as were handed over");
+        assert_eq!(parcel.width, to.width, "a buffer's width differs");
+        if rows.is_empty() {
+            return;
+        }
+        let (bytes, parcel) = (4 * parcel.rows * parcel.width, &mut parcel.parcel);
+        let mut scratch = self.scratch();
+        let indices = scratch.rows(&self.device, rows, to.capacity);
+        match rows {
+            Rows::First(_) => self.device.take(parcel, bytes, &to.memory),
+            Rows::At(_) => {
+                let from = scratch.values.reserve(&self.device, bytes);
+                self.device.take(parcel, bytes, from);
+                let arguments = [Argument::start(from), to.start(), indices, Argument::count(to.width)];
+                self.run(Kernel::Scatter, Grid::of(rows.len()), &arguments);
+            }
+        }
     }
 
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>) {

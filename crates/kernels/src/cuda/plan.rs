@@ -1,106 +1,62 @@
-//! The rows of a launch and the tables of their lanes, as kernels read them.
+//! The rows of a launch, as kernels read them, and the tables of their lanes.
 
-use super::device::{Argument, Device, Memory};
+use super::device::{Argument, Device};
 use super::growing::Growing;
 use super::queue::Queue;
+use super::tables::Tables;
 use crate::kv::{KvRow, KvRows, KvShape};
 
 /// Words of a row: `KvRow` in `kv.cuh`.
 const ROW_WORDS: usize = 6;
 
-/// What was last uploaded. All layers of a launch come with the same rows and tables, of which the first uploads them.
+/// What was last sent. All layers of a launch come with the same rows and tables, of which the first sends them.
 #[derive(Debug)]
 pub(super) struct Plan<D: Device> {
     memory: Growing<D>,
-    /// Rows, then blocks and highest slots of each table.
     words: Vec<u32>,
     rows: Vec<KvRow>,
-    /// By table: where its words are, if a row uses it.
-    places: Vec<Option<Place>>,
-}
-
-/// Where a table's words are, behind the rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    version: u64,
-    blocks: u32,
-    blocks_per_slot: u32,
-    top_slots: u32,
+    tables: Tables<D>,
 }
 
 impl<D: Device> Default for Plan<D> {
     fn default() -> Self {
-        Self { memory: Growing::default(), words: Vec::new(), rows: Vec::new(), places: Vec::new() }
+        Self { memory: Growing::default(), words: Vec::new(), rows: Vec::new(), tables: Tables::default() }
     }
 }
 
 impl<D: Device> Plan<D> {
-    /// `rows` and what they read on the device: the addresses of the rows and of the words.
+    /// `rows` and what they read on the device: the addresses of the rows and of the tables' words.
     ///
     /// # Panics
     /// If a block is not in a cache of `shape`.
     pub(super) fn get(&mut self, device: &Queue<D>, rows: KvRows<'_>, shape: KvShape) -> [Argument; 2] {
         if !self.is_current(rows) {
-            self.build(rows, shape);
+            self.tables.update(device, rows, shape);
+            self.build(rows);
             self.memory.upload(device, &self.words);
         }
         let memory = self.memory.reserve(device, size_of_val(self.words.as_slice()));
-        debug_assert!(memory.bytes() >= size_of_val(self.words.as_slice()));
-        [Argument::start(memory), Argument::at(memory, 4 * ROW_WORDS * rows.len())]
+        [Argument::start(memory), self.tables.start(device)]
     }
 
     fn is_current(&self, rows: KvRows<'_>) -> bool {
-        let is_same = |row: &KvRow| {
-            let place = self.places.get(row.table as usize).copied().flatten();
-            place.is_some_and(|place| place.version == rows.table(row).version())
-        };
+        let is_same = |row: &KvRow| self.tables.current(row.table, rows.table(row)).is_some();
         self.rows == rows.rows && rows.rows.iter().all(is_same)
     }
 
-    fn build(&mut self, rows: KvRows<'_>, shape: KvShape) {
+    fn build(&mut self, rows: KvRows<'_>) {
         self.rows.clear();
         self.rows.extend_from_slice(rows.rows);
-        self.places.clear();
-        self.places.resize(rows.tables.len(), None);
         self.words.clear();
-        self.words.resize(ROW_WORDS * rows.len(), 0);
-        for (i, row) in rows.rows.iter().enumerate() {
-            let place = match self.places[row.table as usize] {
-                Some(place) => place,
-                None => self.add_table(rows, row, shape),
-            };
-            let positions = rows.table(row).top_slots().len();
+        for row in rows.rows {
+            let table = rows.table(row);
+            let positions = table.top_slots().len();
             assert!(positions > row.position as usize, "a row at {} of {positions} positions", row.position);
-            let written = rows.written_block(row) as u32;
-            let words =
-                [row.position, row.slot, written, place.blocks, place.blocks_per_slot, place.top_slots];
-            self.words[ROW_WORDS * i..][..ROW_WORDS].copy_from_slice(&words);
+            let place = self.tables.current(row.table, table).expect("a table that was just sent");
+            let [blocks, blocks_per_slot, top_slots] = place.words();
+            let words: [u32; ROW_WORDS] =
+                [row.position, row.slot, rows.written_block(row) as u32, blocks, blocks_per_slot, top_slots];
+            self.words.extend(words);
         }
-    }
-
-    /// Appends the table that `row` uses.
-    fn add_table(&mut self, rows: KvRows<'_>, row: &KvRow, shape: KvShape) -> Place {
-        let table = rows.table(row);
-        let start = ROW_WORDS * rows.len();
-        let blocks_per_slot = table.slots().iter().map(Vec::len).max().unwrap_or(0);
-        let blocks = self.words.len() - start;
-        for slot in table.slots() {
-            // Nobody reads where there is no block.
-            self.words.extend(slot.iter().map(|block| block.unwrap_or(0)));
-            self.words.resize(self.words.len() + blocks_per_slot - slot.len(), 0);
-        }
-        let largest = self.words[start + blocks..].iter().max().map_or(0, |&block| block as usize);
-        assert!(largest < shape.blocks, "block {largest} of a cache of {}", shape.blocks);
-        let top_slots = self.words.len() - start;
-        self.words.extend_from_slice(table.top_slots());
-        let word = |at: usize| u32::try_from(at).expect("tables of a launch have fewer than 2^32 words");
-        let place = Place {
-            version: table.version(),
-            blocks: word(blocks),
-            blocks_per_slot: word(blocks_per_slot),
-            top_slots: word(top_slots),
-        };
-        self.places[row.table as usize] = Some(place);
-        place
     }
 }

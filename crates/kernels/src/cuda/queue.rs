@@ -106,6 +106,23 @@ impl<D: Device> Queue<D> {
         self.0.device.landed(landing)
     }
 
+    /// See [`Device::parcel`].
+    pub(super) fn parcel(&self, bytes: usize) -> D::Parcel {
+        self.0.device.parcel(bytes)
+    }
+
+    /// See [`Device::put`].
+    pub(super) fn put(&self, from: &Kept<D>, bytes: usize, parcel: &mut D::Parcel) {
+        self.0.begin();
+        self.0.device.put(&from.memory, bytes, parcel);
+    }
+
+    /// See [`Device::take`].
+    pub(super) fn take(&self, parcel: &mut D::Parcel, bytes: usize, to: &Kept<D>) {
+        self.0.begin();
+        self.0.device.take(parcel, bytes, &to.memory);
+    }
+
     /// Sets the first `bytes` of `memory` to zero.
     pub(super) fn clear(&self, memory: &Kept<D>, bytes: usize) {
         assert!(bytes <= memory.bytes(), "{bytes} bytes of {}", memory.bytes());

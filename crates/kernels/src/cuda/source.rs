@@ -9,7 +9,7 @@ macro_rules! files {
 
 const TYPES: [(&str, &str); 1] = files!["types.cuh"];
 const DEVICE: [(&str, &str); 1] = files!["device.cuh"];
-const KERNELS: [(&str, &str); 13] = files![
+const KERNELS: [(&str, &str); 14] = files![
     "base.cuh",
     "rows.cu",
     "norms.cu",
@@ -19,6 +19,7 @@ const KERNELS: [(&str, &str); 13] = files![
     "product_bf16.cu",
     "product_f32.cu",
     "kv.cuh",
+    "tables.cu",
     "rotate.cu",
     "attention.cu",
     "ranks.cu",

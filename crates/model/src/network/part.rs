@@ -9,6 +9,7 @@ use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, uplo
 use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
+use crate::ranks::{Source, Target};
 use crate::shard::Shard;
 use crate::weights::{LayerWeights, LoadProgress, Weights};
 
@@ -116,9 +117,9 @@ impl<B: Backend> Network<B> {
         self.exit.as_ref().expect("the part with the last core layer")
     }
 
-    /// Sets latents to `values`, `[rows, hidden]`.
-    pub(crate) fn set_latents(&self, workspace: &mut Workspace<B>, values: &[f32], rows: &[u32]) {
-        self.backend.upload(values, &mut workspace.latents, Rows::At(rows));
+    /// Sets latents to the rows that come from `source`.
+    pub(crate) fn set_latents(&self, workspace: &mut Workspace<B>, source: Source<'_, B>, rows: &[u32]) {
+        source.read(&self.backend, &mut workspace.latents, Rows::At(rows));
     }
 
     /// The core's input, from the rows' latents and embeddings.
@@ -127,14 +128,14 @@ impl<B: Backend> Network<B> {
         self.backend.adapter(latents, embeddings, launch.rows(), &self.entrance().adapter, x);
     }
 
-    /// This part's layers of one core iteration. The first of `values`, `[rows, hidden]`, is what the part before left; the second is
-    /// replaced by what the one behind goes on with: behind the last, which reports how far latents moved, that is the new latents. The whole
-    /// in one part has neither.
+    /// This part's layers of one core iteration. From `source` comes what the part before left; to `target` goes what the one behind
+    /// goes on with: behind the last, which reports how far latents moved, that is the new latents. The first part has no need of what comes
+    /// before, and the whole in one part of neither.
     pub(crate) fn core_part(
         &self,
         workspace: &mut Workspace<B>,
         launch: Launch<'_>,
-        (input, output): (&[f32], &mut Vec<f32>),
+        (source, target): (Source<'_, B>, Target<'_, B>),
         stops: &[Stop],
         changes: &mut B::Report<LatentChange>,
     ) {
@@ -145,7 +146,7 @@ impl<B: Backend> Network<B> {
         if self.is_first() {
             self.begin_core(workspace, launch);
         } else {
-            self.backend.upload(input, &mut workspace.x, Rows::First(count));
+            source.read(&self.backend, &mut workspace.x, Rows::First(count));
         }
         if self.is_last() {
             self.finish_core(workspace, launch, stops, changes);
@@ -155,6 +156,6 @@ impl<B: Backend> Network<B> {
             let Workspace { cache, x, scratch, .. } = workspace;
             Layer::forward_all(&self.core, self, x, scratch, cache, launch.kv, 0, Finish::Keep);
         }
-        self.backend.download(&workspace.x, count, output);
+        target.write(&self.backend, &workspace.x, count);
     }
 }

@@ -4,6 +4,7 @@ use windlass_kernels::{Backend, Draws, KvRow, KvRows, KvTable, LatentChange};
 
 use super::follower::HeadPart;
 use super::order::{Order, Step};
+use super::path::{Inlet, Outlet, Source, Target};
 use crate::network::{Capacity, Launch, Network, Workspace};
 use crate::reports::Reports;
 use crate::runner::Wanted;
@@ -11,7 +12,8 @@ use crate::runner::Wanted;
 /// What a device made of its last order of a kind.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Outcome {
-    /// Of a core what the stage behind goes on with, of the last stage the new latents, `[rows, hidden]`.
+    /// Of a core what the stage behind goes on with, of the last stage the new latents, `[rows, hidden]`; nothing where devices hand
+    /// that to each other.
     pub values: Vec<f32>,
     /// Of a core at the last stage, how far each latent moved.
     pub changes: Vec<LatentChange>,
@@ -39,6 +41,8 @@ pub struct Device<B: Backend> {
     /// The last core or coda, while what it reports is not asked for.
     unread: Option<Step>,
     outcome: Outcome,
+    /// From the device of the stage before and to that of the one behind, where they hand rows to each other.
+    paths: Option<(Inlet<B>, Outlet<B>)>,
 }
 
 impl<B: Backend> Device<B> {
@@ -53,7 +57,13 @@ impl<B: Backend> Device<B> {
             latents: Vec::new(),
             rows: Vec::new(),
             outcome: Outcome::default(),
+            paths: None,
         }
+    }
+
+    /// The same between the devices of the stages before and behind.
+    pub(crate) fn between(network: Network<B>, inlet: Inlet<B>, outlet: Outlet<B>) -> Self {
+        Self { paths: Some((inlet, outlet)), ..Self::new(network) }
     }
 
     pub(crate) fn network(&self) -> &Network<B> {
@@ -64,7 +74,9 @@ impl<B: Backend> Device<B> {
     pub fn outcome(&mut self) -> &mut Outcome {
         let Self { network, reports, outcome, .. } = self;
         match self.unread.take() {
-            Some(Step::Core) => network.receive_changes(reports, &mut outcome.changes),
+            Some(Step::Core) if network.is_last() => network.receive_changes(reports, &mut outcome.changes),
+            // Nothing comes to the host that tells of its end.
+            Some(Step::Core) => network.backend().wait(),
             Some(Step::Coda) => network.receive_head(reports, &mut outcome.head),
             _ => {}
         }
@@ -74,7 +86,7 @@ impl<B: Backend> Device<B> {
     /// Does as told, together with all ranks that have the same layers.
     pub fn obey(&mut self, order: &Order) {
         self.note(order);
-        let Self { network, workspace, tables, latents, rows, reports, unread, outcome } = self;
+        let Self { network, workspace, tables, latents, rows, reports, unread, outcome, paths } = self;
         let launch = Launch { latents, kv: KvRows { rows, tables } };
         match order.step {
             Step::Allocate(capacity) => {
@@ -83,17 +95,31 @@ impl<B: Backend> Device<B> {
                 *reports = Reports::new(network.backend(), capacity);
                 latents.reserve(capacity.rows);
                 rows.reserve(capacity.rows);
-                outcome.reserve(capacity.rows, network.config().hidden);
+                let hidden = network.config().hidden;
+                outcome.reserve(capacity.rows, if paths.is_some() { 0 } else { hidden });
+                if let Some((_, outlet)) = paths {
+                    outlet.allocate(network.backend(), capacity.rows, hidden);
+                }
             }
             Step::Prelude if network.is_first() => {
                 network.prelude(workspace, &order.tokens, &order.values, launch);
             }
             // The last stage compares the new latents with them.
             Step::Prelude if !network.is_last() => {}
-            Step::Prelude | Step::Latents => network.set_latents(workspace, &order.values, latents),
+            Step::Prelude => network.set_latents(workspace, Source::Host(&order.values), latents),
+            Step::Latents => {
+                let source = match paths {
+                    Some((inlet, _)) => Source::Path(inlet),
+                    None => Source::Host(&order.values),
+                };
+                network.set_latents(workspace, source, latents);
+            }
             Step::Core => {
-                let (input, output) = (&order.values, &mut outcome.values);
-                network.core_part(workspace, launch, (input, output), &order.stops, &mut reports.changes);
+                let ways = match paths {
+                    Some((inlet, outlet)) => (Source::Path(inlet), Target::Path(outlet)),
+                    None => (Source::Host(&order.values), Target::Host(&mut outcome.values)),
+                };
+                network.core_part(workspace, launch, ways, &order.stops, &mut reports.changes);
                 *unread = Some(Step::Core);
             }
             Step::Coda => {

@@ -7,7 +7,6 @@ use windlass_kernels::{Backend, LargestOutput};
 use super::device::Device;
 use super::order::{Order, Step};
 use super::turns::Turns;
-use crate::network::Network;
 use crate::runner::Found;
 
 /// What a rank has of the head's outputs.
@@ -44,9 +43,9 @@ pub struct Follower<B: Backend> {
 }
 
 impl<B: Backend> Follower<B> {
-    /// A rank that has been told nothing yet.
-    pub fn new(network: Network<B>) -> Self {
-        Self { device: Device::new(network), parts: Turns::default() }
+    /// A rank with this device, which has been told nothing yet.
+    pub fn new(device: Device<B>) -> Self {
+        Self { device, parts: Turns::default() }
     }
 
     /// Does as told, together with all other ranks; returns the rank's part of the head's outputs, if any were asked for.

@@ -16,8 +16,8 @@ pub struct Order {
     pub rows: Vec<OrderRow>,
     /// Of a prelude, one per row.
     pub tokens: Vec<u32>,
-    /// `[rows, hidden]`: of a prelude and of latents what latents become; of a core behind the first stage, what the stage before
-    /// left.
+    /// `[rows, hidden]`: of a prelude what latents become; of latents the same, and of a core behind the first stage what the stage before
+    /// left, where devices do not hand that to each other.
     pub values: Vec<f32>,
     /// Of a core, by what each row stops; without any none does.
     pub stops: Vec<Stop>,

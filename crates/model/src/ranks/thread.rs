@@ -6,9 +6,9 @@ use std::thread::{self, JoinHandle};
 
 use windlass_kernels::Backend;
 
+use super::device::Device;
 use super::follower::{Follower, HeadPart};
 use super::{Order, RankLink};
-use crate::network::Network;
 
 /// Orders that wait; rank 0 is never further ahead than the next meeting.
 const ORDERS: usize = 2;
@@ -25,10 +25,10 @@ pub(super) struct RankThread {
 impl RankThread {
     /// # Panics
     /// If the system refuses the thread.
-    pub(super) fn start<B: Backend>(of: &str, rank: usize, network: Network<B>) -> Self {
+    pub(super) fn start<B: Backend>(of: &str, rank: usize, device: Device<B>) -> Self {
         let (orders, inbox) = sync_channel::<Arc<Order>>(ORDERS);
         let (outbox, parts) = sync_channel(ORDERS);
-        let mut follower = Follower::new(network);
+        let mut follower = Follower::new(device);
         let obey = move || {
             for order in inbox {
                 if let Some(part) = follower.obey(&order) {

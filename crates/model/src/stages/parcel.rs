@@ -8,7 +8,7 @@ use crate::runner::{Busy, Part};
 pub(super) struct Parcel {
     /// The prelude of rows that enter with it; without rows nothing.
     pub(super) entering: Order,
-    /// The launch. Of a core, its values are what the stage before left: the one thing that devices hand to each other.
+    /// The launch. Of a core, its values are what the stage before left, where devices do not hand that to each other.
     pub(super) order: Order,
     /// What the last stage that had it made of it.
     pub(super) outcome: Outcome,
@@ -16,10 +16,11 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    /// With room for this many rows, so that a launch allocates nothing.
-    pub(super) fn new(rows: usize, hidden: usize) -> Self {
+    /// With room for this many rows, so that a launch allocates nothing; whether they have their activations with them.
+    pub(super) fn new(rows: usize, hidden: usize, has_activations: bool) -> Self {
         let mut parcel = Self::default();
         parcel.entering.reserve(rows, hidden);
+        let hidden = if has_activations { hidden } else { 0 };
         parcel.order.reserve(rows, hidden);
         parcel.outcome.reserve(rows, hidden);
         parcel

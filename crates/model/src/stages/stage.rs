@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use windlass_kernels::Backend;
 
 use super::parcel::Parcel;
-use crate::network::{Capacity, Network};
+use crate::network::Capacity;
 use crate::ranks::{Device, Order, Others, Outcome, Step};
 use crate::runner::Part;
 
@@ -59,9 +59,9 @@ pub struct LocalRanks<B: Backend> {
 }
 
 impl<B: Backend> LocalRanks<B> {
-    /// The first rank's network, and the way to the others.
-    pub fn new(first: Network<B>, others: Others) -> Self {
-        Self { first: Device::new(first), others }
+    /// The first rank's device, and the way to the others.
+    pub fn new(first: Device<B>, others: Others) -> Self {
+        Self { first, others }
     }
 }
 

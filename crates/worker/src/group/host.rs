@@ -215,8 +215,8 @@ impl Group {
         }
         if hello.fingerprint != self.fingerprint {
             return Err(Status::failed_precondition(
-                "its model, weights or arithmetic differ from those of rank 0: use the same model folder, the same \
-                 --weights and machines of one kind",
+                "its model, weights, arithmetic or build of windlass differ from those of rank 0: use the same model \
+                 folder, the same --weights, machines of one kind and one build",
             ));
         }
         if let Some(Fate::Lost(reason)) = &*self.fate.borrow() {

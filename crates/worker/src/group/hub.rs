@@ -157,13 +157,14 @@ pub(super) struct RemoteStage {
     first: RemoteRank,
     others: Others,
     vocabulary: usize,
+    draws: bool,
 }
 
 impl RemoteStage {
-    /// Of ranks in order, at least one.
-    pub(super) fn new(mut ranks: Vec<RemoteRank>, vocabulary: usize) -> Self {
+    /// Of ranks in order, at least one; whether such a rank can draw tokens.
+    pub(super) fn new(mut ranks: Vec<RemoteRank>, vocabulary: usize, draws: bool) -> Self {
         let first = ranks.remove(0);
-        Self { first, others: others(ranks), vocabulary }
+        Self { first, others: others(ranks), vocabulary, draws }
     }
 }
 
@@ -173,8 +174,12 @@ impl StageRanks for RemoteStage {
         self.others.tell(|copy| copy.copy(order));
     }
 
+    fn draws(&self) -> bool {
+        self.draws
+    }
+
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
-        let Self { first, others, vocabulary } = self;
+        let Self { first, others, vocabulary, .. } = self;
         let made = first.outcomes.blocking_recv();
         *outcome = made.unwrap_or_else(|| panic!("{}", first.group.reason(first.rank)));
         if order.step == Step::Coda && order.wants_head() {

@@ -276,7 +276,7 @@ fn load<B: ProcessRank>(
     Ok(if place.speaks() {
         Member::Speaker(Device::new(network))
     } else {
-        Member::Follower(Follower::new(network))
+        Member::Follower(Follower::new(Device::new(network)))
     })
 }
 

@@ -1,12 +1,13 @@
 //! Orders and values as messages, and back. Ranks of a group run the same program, so a message that makes no sense is a fault.
 
-use windlass_kernels::{KvRow, LargestOutput, LatentChange, Stop};
+use windlass_kernels::{Draw, KvRow, LargestOutput, LatentChange, LogitChange, Stop};
 use windlass_model::Capacity;
 use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Outcome, Step};
 use windlass_proto::v1::rank_order::Step as StepMessage;
 use windlass_proto::v1::rank_stop::By;
 use windlass_proto::v1::{
-    RankCapacity, RankHeadPart, RankOrder, RankOutcome, RankRow, RankSlot, RankStop, RankTable, RankValues,
+    RankCapacity, RankDraw, RankHeadPart, RankLogitChange, RankOrder, RankOutcome, RankRow, RankSlot,
+    RankStop, RankTable, RankValues,
 };
 
 /// A message that ranks of the same program do not send.
@@ -50,6 +51,8 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
         logits: order.logits.clone(),
         most_likely: order.most_likely.clone(),
         drawn: order.drawn.clone(),
+        draws: order.draws.iter().map(draw_message).collect(),
+        changes: order.changes.iter().map(change_message).collect(),
     }
 }
 
@@ -80,9 +83,8 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         logits: message.logits.clone(),
         most_likely: message.most_likely.clone(),
         drawn: message.drawn.clone(),
-        // Whoever draws is in the process that has the engine.
-        draws: Vec::new(),
-        changes: Vec::new(),
+        draws: message.draws.iter().map(draw).collect(),
+        changes: message.changes.iter().map(change).collect(),
     })
 }
 
@@ -133,12 +135,33 @@ fn stop(message: &RankStop) -> Stop {
     }
 }
 
+fn draw_message(draw: &Draw) -> RankDraw {
+    let Draw { at, temperature, top_k, top_p, min_p, first_change, changes } = *draw;
+    RankDraw { at, temperature, top_k, top_p, min_p, first_change, changes }
+}
+
+fn draw(message: &RankDraw) -> Draw {
+    let RankDraw { at, temperature, top_k, top_p, min_p, first_change, changes } = *message;
+    Draw { at, temperature, top_k, top_p, min_p, first_change, changes }
+}
+
+fn change_message(change: &LogitChange) -> RankLogitChange {
+    let LogitChange { output, bias, repetition, penalty } = *change;
+    RankLogitChange { output, bias, repetition, penalty }
+}
+
+fn change(message: &RankLogitChange) -> LogitChange {
+    let RankLogitChange { output, bias, repetition, penalty } = *message;
+    LogitChange { output, bias, repetition, penalty }
+}
+
 pub(super) fn head_part_message(part: &HeadPart) -> RankHeadPart {
     let logits: Vec<f32> = part.most_likely.iter().map(|token| token.value).collect();
     RankHeadPart {
         logits: Some(values_message(&part.logits)),
         tokens: part.most_likely.iter().map(|token| token.output).collect(),
         token_logits: Some(values_message(&logits)),
+        drawn: part.drawn.clone(),
     }
 }
 
@@ -153,7 +176,7 @@ pub(super) fn head_part(message: &RankHeadPart) -> Result<HeadPart, WireError> {
     Ok(HeadPart {
         logits: values(logits)?.collect(),
         most_likely: tokens.map(|(&output, value)| LargestOutput { output, value }).collect(),
-        drawn: Vec::new(),
+        drawn: message.drawn.clone(),
     })
 }
 
@@ -217,7 +240,16 @@ mod tests {
             logits: vec![0],
             most_likely: vec![1, 2],
             drawn: vec![3],
-            ..Order::default()
+            draws: vec![Draw {
+                at: u64::MAX - 1,
+                temperature: 0.7,
+                top_k: 40,
+                top_p: 0.9,
+                min_p: 0.05,
+                first_change: 1,
+                changes: 2,
+            }],
+            changes: vec![LogitChange { output: 8, bias: -0.5, repetition: 1.1, penalty: 0.25 }],
         };
         assert_eq!(order(&order_message(&sent)), Ok(sent));
         let capacity = Capacity { rows: 1, latents: 2, blocks: 3 };
@@ -230,7 +262,7 @@ mod tests {
         let sent = HeadPart {
             logits: vec![1.0, f32::INFINITY],
             most_likely: vec![LargestOutput { output: 5, value: -1e-40 }],
-            drawn: Vec::new(),
+            drawn: vec![0, 65_535],
         };
         assert_eq!(head_part(&head_part_message(&sent)), Ok(sent));
     }

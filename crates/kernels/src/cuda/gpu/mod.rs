@@ -9,6 +9,7 @@ mod graph;
 mod landing;
 mod mark;
 mod nccl;
+mod parcel;
 mod pinned;
 mod ring;
 mod survey;
@@ -36,6 +37,7 @@ use landing::GpuLanding;
 use mark::GpuMark;
 use nccl::Communicator;
 pub use nccl::GroupId;
+use parcel::GpuParcel;
 use pinned::Pinned;
 pub use survey::{DeviceInfo, Survey};
 
@@ -319,6 +321,7 @@ impl Device for Gpu {
     type Landing = GpuLanding;
     type Mark = GpuMark;
     type Graph = GpuGraph;
+    type Parcel = GpuParcel;
 
     fn allocate(&self, bytes: usize) -> GpuMemory {
         self.context.bind();
@@ -390,6 +393,22 @@ impl Device for Gpu {
         unsafe { self.context.reach(landing.arrival) }.unwrap_or_else(Unfinished::panic);
         self.pinned().has_read(landing.put);
         landing.bytes()
+    }
+
+    fn parcel(&self, bytes: usize) -> GpuParcel {
+        GpuParcel::new(&self.context, self.allocate(bytes))
+    }
+
+    fn put(&self, from: &GpuMemory, bytes: usize, parcel: &mut GpuParcel) {
+        assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
+        self.context.bind();
+        parcel.put(from.address, bytes);
+    }
+
+    fn take(&self, parcel: &mut GpuParcel, bytes: usize, to: &GpuMemory) {
+        assert!(bytes <= to.bytes, "{bytes} bytes to {}", to.bytes);
+        self.context.bind();
+        parcel.take(&self.context, bytes, to.address);
     }
 
     unsafe fn run(&self, work: &Work) {

@@ -44,6 +44,7 @@ impl Device for Noting {
     type Landing = ();
     type Mark = ();
     type Graph = usize;
+    type Parcel = ();
 
     fn allocate(&self, _: usize) -> Nowhere {
         let address = self.addresses.fetch_add(64, Ordering::Relaxed) + 64;
@@ -67,6 +68,16 @@ impl Device for Noting {
     fn landed<'a>(&self, (): &'a mut ()) -> &'a [u8] {
         self.note("landed");
         &[]
+    }
+
+    fn parcel(&self, _: usize) {}
+
+    fn put(&self, from: &Nowhere, _: usize, (): &mut ()) {
+        self.note(format!("put {}", from.address));
+    }
+
+    fn take(&self, (): &mut (), _: usize, to: &Nowhere) {
+        self.note(format!("take to {}", to.address));
     }
 
     unsafe fn run(&self, work: &Work) {
@@ -124,6 +135,12 @@ fn work_waits_until_something_must_be_known_of_it() {
     assert_eq!(notes(&queue), ["upload 128"], "it has nothing to do with what waits");
     queue.upload(&[], &used);
     assert_eq!(notes(&queue), ["run Embed", "clear 64", "upload 64"]);
+    launch(&queue, Kernel::Embed, &used, 3);
+    queue.put(&used, 8, &mut ());
+    assert_eq!(notes(&queue), ["run Embed", "put 64"]);
+    launch(&queue, Kernel::Embed, &used, 3);
+    queue.take(&mut (), 8, &other);
+    assert_eq!(notes(&queue), ["run Embed", "take to 128"], "what waits may read what is overwritten");
     queue.all_gather(&used, 4, &other);
     queue.upload(&[], &other);
     assert_eq!(notes(&queue), ["gather 64 to 128", "upload 128"]);

@@ -1,0 +1,127 @@
+//! Memory of one device that another one reads by itself, and how each hears that the other is done with it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use cudarc::driver::result::{DriverError, ctx, event, memcpy_dtod_async, memcpy_peer_async, stream};
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, cuCtxEnablePeerAccess};
+
+use super::driver::ok;
+use super::{Context, GpuMemory};
+use crate::cuda::device::Memory;
+
+/// Memory on its way from one GPU to another. Neither waits on the host: streams wait for each other's events.
+pub struct GpuParcel {
+    memory: GpuMemory,
+    /// What was put there is there.
+    arrival: Signal,
+    /// What was put there has been taken; none if nothing ever was.
+    taken: Option<Signal>,
+}
+
+/// An event of one device for which another waits.
+struct Signal {
+    context: Arc<Context>,
+    event: CUevent,
+}
+
+// SAFETY: the event is this value's own, and may be used from any thread that has made a context current.
+unsafe impl Send for Signal {}
+
+impl fmt::Debug for GpuParcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GpuParcel").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+impl GpuParcel {
+    /// One that holds nothing, in memory of a device whose context is current.
+    pub(super) fn new(context: &Arc<Context>, memory: GpuMemory) -> Self {
+        Self { memory, arrival: Signal::new(context), taken: None }
+    }
+
+    /// Has the device that it is from, whose context is current, copy `bytes` from this address to it.
+    pub(super) fn put(&mut self, from: u64, bytes: usize) {
+        assert!(bytes <= self.memory.bytes(), "{bytes} bytes to a parcel of {}", self.memory.bytes());
+        let to = self.memory.address();
+        if let Some(taken) = &self.taken {
+            taken.hold_back(&self.arrival.context);
+        }
+        // SAFETY: both have as many bytes, of this device.
+        ok("copy within the device", unsafe {
+            memcpy_dtod_async(to, from, bytes, self.arrival.context.stream)
+        });
+        self.arrival.give();
+    }
+
+    /// Has another device, that of `context`, which is current, copy `bytes` of what was put here to this address.
+    pub(super) fn take(&mut self, context: &Arc<Context>, bytes: usize, to: u64) {
+        assert!(bytes <= self.memory.bytes(), "{bytes} bytes of a parcel of {}", self.memory.bytes());
+        let Self { memory, arrival, taken } = self;
+        let taken = taken.get_or_insert_with(|| {
+            reach(context, &arrival.context);
+            Signal::new(context)
+        });
+        arrival.hold_back(context);
+        // SAFETY: both have as many bytes, each of its context's device.
+        ok("copy from another device", unsafe {
+            let (to_context, from_context) = (context.context, arrival.context.context);
+            memcpy_peer_async(to_context, to, from_context, memory.address(), bytes, context.stream)
+        });
+        taken.give();
+    }
+}
+
+impl Drop for GpuParcel {
+    fn drop(&mut self) {
+        if let Some(Signal { context, event }) = &self.taken {
+            // The memory is freed after this. Errors are those of earlier work.
+            // SAFETY: the context is retained as long as this lives; the event was recorded on its stream.
+            unsafe {
+                let _: Result<(), DriverError> = ctx::set_current(context.context);
+                let _ = context.reach(*event);
+            }
+        }
+    }
+}
+
+impl Signal {
+    /// One that was not given yet; in its context, which is current.
+    fn new(context: &Arc<Context>) -> Self {
+        let event = ok("make an event", event::create(CUevent_flags::CU_EVENT_DISABLE_TIMING));
+        Self { context: Arc::clone(context), event }
+    }
+
+    /// Gives it when its device, whose context is current, has done everything asked for before.
+    fn give(&self) {
+        // SAFETY: event and stream are this context's.
+        ok("note a moment", unsafe { event::record(self.event, self.context.stream) });
+    }
+
+    /// Has the device of `context`, which is current, do nothing more before it was given.
+    fn hold_back(&self, context: &Context) {
+        let flags = CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
+        // SAFETY: the event lives, and a stream may wait for those of other devices.
+        ok("wait for another device", unsafe { stream::wait_event(context.stream, self.event, flags) });
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        // Errors are those of earlier work. An event that is still waited for is freed once it is reached.
+        // SAFETY: the context is retained as long as this lives, and nobody else has the event.
+        unsafe {
+            let _: Result<(), DriverError> = ctx::set_current(self.context.context);
+            let _: Result<(), DriverError> = event::destroy(self.event);
+        }
+    }
+}
+
+/// Lets the device of `context`, which is current, read the other's memory by itself, if it can; else the driver copies by the host.
+fn reach(context: &Context, other: &Context) {
+    if context.device != other.device {
+        // That it was done before, or cannot be, is an error as well, and changes nothing.
+        // SAFETY: both contexts are retained as long as who has them.
+        let _ = unsafe { cuCtxEnablePeerAccess(other.context, 0) };
+    }
+}
