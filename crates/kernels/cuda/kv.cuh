@@ -1,4 +1,5 @@
-// Keys and values in blocks, [blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim].
+// Keys and values in blocks, [blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]; values in bf16 are
+// [head_dim][BLOCK_POSITIONS], so that the matrix instruction finds those of neighbouring positions side by side.
 
 // A row of a launch; the host lays out the same.
 struct KvRow {
@@ -23,6 +24,16 @@ struct KvLayout {
         return layer_at + (static_cast<u64>(head) * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * head_dim;
     }
 };
+
+// Writes the values of a position in dimensions j and j + 1 to those of a head in a block.
+__device__ __forceinline__ void store_values(float* to, u32 position, u32 j, u32 head_dim, float x, float y) {
+    store(to + position % BLOCK_POSITIONS * head_dim + j, x);
+    store(to + position % BLOCK_POSITIONS * head_dim + j + 1, y);
+}
+__device__ __forceinline__ void store_values(Bf16* to, u32 position, u32 j, u32, float x, float y) {
+    store(to + j * BLOCK_POSITIONS + position % BLOCK_POSITIONS, x);
+    store(to + (j + 1) * BLOCK_POSITIONS + position % BLOCK_POSITIONS, y);
+}
 
 // The block that `row` reads at `position`.
 __device__ __forceinline__ u32 readable_block(const KvRow& row, const u32* words, u32 position) {

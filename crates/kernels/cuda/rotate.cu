@@ -27,10 +27,15 @@ __device__ __forceinline__ void rotate_and_store(
         if (has_stopped) {
             return;
         }
-        const u32 side = j / width - 1, at = j % width;
-        Value* to = cache + layout.keys_at(row.written, at / head_dim, row.position) + side * layout.side() + at % head_dim;
-        store(to, x);
-        store(to + 1, y);
+        const u32 head = j % width / head_dim, at = j % head_dim;
+        if (j < 2 * width) {
+            Value* to = cache + layout.keys_at(row.written, head, row.position) + at;
+            store(to, x);
+            store(to + 1, y);
+        } else {
+            Value* to = cache + layout.keys_at(row.written, head, 0) + layout.side();
+            store_values(to, row.position, at, head_dim, x, y);
+        }
     }
 }
 

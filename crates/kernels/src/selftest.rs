@@ -59,8 +59,9 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
         against_twin!("drawn outputs", 0.0, drawn),
         against_twin!("norms", exact, normed),
         against_twin!("latent changes", exact, committed),
-        against_twin!("attention", attention, attended),
+        against_twin!("attention", attention, |backend| attended(backend, usize::MAX)),
         check("a row's bits in other batches", 0.0, &alone(backend), &batched(backend)),
+        check("a row's attention in other batches", 0.0, &attended(backend, 1), &attended(backend, 21)),
     ]
 }
 
@@ -422,8 +423,8 @@ fn lane(positions: usize, mut block: u32) -> KvTable {
     table
 }
 
-/// Two lanes, of which rows read earlier positions at slots that those may not have.
-fn attended<B: Backend>(backend: &B) -> Vec<f32> {
+/// Two lanes, of which rows read earlier positions at slots that those may not have; at most `batch` rows at a time.
+fn attended<B: Backend>(backend: &B, batch: usize) -> Vec<f32> {
     let mut all = Vec::new();
     for (positions, heads, head_dim) in [(41_usize, 5, 16), (150, 3, 56)] {
         let width = heads * head_dim;
@@ -436,7 +437,8 @@ fn attended<B: Backend>(backend: &B) -> Vec<f32> {
         let mut flags = backend.buffer(2, 1);
         backend.upload(&[1.0, 0.0], &mut flags, Rows::First(2));
         for slot in 0..=SLOTS {
-            let at = |i: usize| KvRow { table: i as u32 % 2, position: i as u32 / 2, slot };
+            let at =
+                |i: usize| KvRow { table: (i / positions) as u32, position: (i % positions) as u32, slot };
             let rows: Vec<_> = (0..2 * positions).map(at).collect();
             let rows = KvRows { rows: &rows, tables: &tables };
             let mut qkv = filled(backend, rows.len(), 3 * width, 10 + u64::from(slot));
@@ -447,9 +449,15 @@ fn attended<B: Backend>(backend: &B) -> Vec<f32> {
             let at: Vec<u32> = (0..rows.len() as u32).map(|i| i % 3 % 2).collect();
             let stopped = Some(Stopped { flags: &flags, rows: &at });
             backend.rotate_and_store(&mut others, rotation(), rows, stopped, 1, &mut cache);
-            let mut out = backend.buffer(rows.len(), width);
-            backend.attention(&qkv, rows, 1, &cache, &mut out);
-            all.extend(download(backend, &out, rows.len()));
+            let queries = download(backend, &qkv, rows.len());
+            for (some, queries) in
+                rows.rows.chunks(batch).zip(queries.chunks(3 * width * batch.min(rows.len())))
+            {
+                let mut out = backend.buffer(some.len(), width);
+                backend.upload(queries, &mut qkv, Rows::First(some.len()));
+                backend.attention(&qkv, KvRows { rows: some, ..rows }, 1, &cache, &mut out);
+                all.extend(download(backend, &out, some.len()));
+            }
         }
     }
     all

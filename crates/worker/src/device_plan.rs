@@ -6,6 +6,9 @@ use windlass_engine::block_bytes;
 use windlass_kernels::WeightFormat;
 use windlass_model::{Capacity, ModelConfig, RanksError, Shard};
 
+/// What is left free on a device, and how much more in a group.
+const SPARE_BYTES: [u64; 2] = [256 << 20, 768 << 20];
+
 /// Bytes on a GPU. Keys and values are stored as weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePlan {
@@ -17,6 +20,8 @@ pub struct DevicePlan {
     pub row_bytes: u64,
     /// What ranks add up and join.
     pub group_bytes: u64,
+    /// What is left free for graphs, NCCL and inputs of products, of which nobody tells beforehand how much they take: a guess.
+    pub spare_bytes: u64,
 }
 
 /// A GPU that a plan is too large for.
@@ -73,6 +78,7 @@ impl DevicePlan {
             kv_bytes,
             row_bytes,
             group_bytes: if ranks > 1 { group_bytes(model, capacity.rows, ranks, (shard, core)) } else { 0 },
+            spare_bytes: SPARE_BYTES[..ranks.min(2)].iter().sum(),
         }
     }
 
@@ -84,7 +90,7 @@ impl DevicePlan {
 
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
-        [self.kv_bytes, self.row_bytes, self.group_bytes]
+        [self.kv_bytes, self.row_bytes, self.group_bytes, self.spare_bytes]
             .into_iter()
             .fold(self.weight_bytes, u64::saturating_add)
     }
@@ -172,14 +178,21 @@ mod tests {
         let logits = 4 * 64 * model.vocabulary as u64;
         let group_bytes = [whole, ranks[0], ranks[1]].map(|plan| plan.group_bytes);
         assert_eq!(group_bytes, [0, logits + logits, logits]);
+        assert!(ranks[0].spare_bytes > whole.spare_bytes);
     }
 
     #[test]
     fn a_device_that_is_too_small_is_named() {
-        let plan = |kv_bytes| DevicePlan { weight_bytes: 10, kv_bytes, row_bytes: 1, group_bytes: 0 };
+        let plan = |kv_bytes| DevicePlan {
+            weight_bytes: 10,
+            kv_bytes,
+            row_bytes: 1,
+            group_bytes: 0,
+            spare_bytes: 3,
+        };
         let plans = [plan(5), plan(6)];
-        assert_eq!(DevicePlan::check(&plans, &[(4, 16), (7, 17)]), Ok(()));
-        let error = DevicePlan::check(&plans, &[(4, 16), (7, 16)]).unwrap_err();
-        assert_eq!(error.to_string(), "17 bytes are needed and 16 are free on device 7 of cuda_devices");
+        assert_eq!(DevicePlan::check(&plans, &[(4, 19), (7, 20)]), Ok(()));
+        let error = DevicePlan::check(&plans, &[(4, 19), (7, 19)]).unwrap_err();
+        assert_eq!(error.to_string(), "20 bytes are needed and 19 are free on device 7 of cuda_devices");
     }
 }

@@ -173,6 +173,11 @@ impl Argument {
         Self(memory.address())
     }
 
+    /// A place in a device's memory.
+    pub(super) fn at(memory: &impl Memory, byte: usize) -> Self {
+        Self(memory.address() + byte as u64)
+    }
+
     /// A count; kernels take 32 bits.
     pub(super) fn count(count: usize) -> Self {
         Self(u64::from(u32::try_from(count).expect("kernels count in 32 bits")))
@@ -241,7 +246,8 @@ kernels! {
     RotateAndStoreF32 "rotate_and_store_f32" 256,
     RotateAndStoreBf16 "rotate_and_store_bf16" 256,
     AttentionF32 "attention_f32" 128,
-    AttentionBf16 "attention_bf16" 128,
+    AttentionBf16To96 "attention_bf16_96" 128,
+    AttentionBf16To256 "attention_bf16_256" 128,
     SetWords "set_words" 256,
     AddRanks "add_ranks" 256,
     JoinParts "join_parts" 256,

@@ -6,6 +6,7 @@ use super::Cuda;
 use super::buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 use super::device::{Argument, Device, Grid, Kernel};
 use super::matrix::{CudaMatrix, Order, Values};
+use super::plan::Planned;
 use super::product::{Epilogue, Input};
 use crate::backend::{
     Backend, Commit, LargestOutput, LatentChange, Norm, NormWeights, Rotation, Rows, Stop, Stopped,
@@ -358,7 +359,7 @@ impl<D: Device> Backend for Cuda<D> {
         let mut scratch = self.scratch();
         let bias =
             bias.map_or(Argument::NULL, |bias| Argument::start(scratch.constants.get(&self.device, bias)));
-        let [plan, _] = scratch.plan.get(&self.device, rows, cache.shape);
+        let plan = scratch.plan.get(&self.device, rows, cache.shape).rows;
         let [flags, latents] = match stopped {
             Some(Stopped { flags, rows: latents }) => {
                 assert_eq!(latents.len(), rows.len(), "a latent for each row");
@@ -391,15 +392,23 @@ impl<D: Device> Backend for Cuda<D> {
         }
         qkv.check(rows.len(), 3 * cache.width());
         out.check(rows.len(), cache.width());
-        let [plan, words] = self.scratch().plan.get(&self.device, rows, cache.shape);
+        let Planned { rows: plan, words, tiles, tile_count } =
+            self.scratch().plan.get(&self.device, rows, cache.shape);
         let [layers, layer, heads, head_dim] = cache.arguments(layer);
-        let values = Argument::start(&cache.memory);
-        let arguments = [qkv.start(), plan, words, layers, layer, heads, head_dim, values, out.start()];
-        let kernel = match self.values {
-            Values::F32 => Kernel::AttentionF32,
-            Values::Bf16 => Kernel::AttentionBf16,
-        };
-        self.run(kernel, Grid { x: rows.len(), y: cache.shape.heads }, &arguments);
+        let (qkv, values, out) = (qkv.start(), Argument::start(&cache.memory), out.start());
+        let KvShape { heads: y, head_dim: dims, .. } = cache.shape;
+        match self.values {
+            Values::F32 => self.run(
+                Kernel::AttentionF32,
+                Grid { x: rows.len(), y },
+                &[qkv, plan, words, layers, layer, heads, head_dim, values, out],
+            ),
+            Values::Bf16 => self.run(
+                if dims <= 96 { Kernel::AttentionBf16To96 } else { Kernel::AttentionBf16To256 },
+                Grid { x: tile_count, y },
+                &[qkv, plan, words, tiles, layers, layer, heads, head_dim, values, out],
+            ),
+        }
     }
 
     fn add_norm_commit(

@@ -8,11 +8,27 @@ use crate::kv::{KvRow, KvRows, KvShape};
 
 /// Words of a row: `KvRow` in `kv.cuh`.
 const ROW_WORDS: usize = 6;
+/// Words of a tile: `Tile` in `attention_tiles.cu`.
+const TILE_WORDS: usize = 2;
+/// Rows of a tile at most, as there.
+const TILE_ROWS: usize = 16;
+
+/// A launch's rows on the device, with what they read.
+pub(super) struct Planned {
+    /// The rows.
+    pub(super) rows: Argument,
+    /// The tables' words.
+    pub(super) words: Argument,
+    /// Tiles of rows that follow on each other, are of one table and read the same slots, and how many there are.
+    pub(super) tiles: Argument,
+    pub(super) tile_count: usize,
+}
 
 /// What was last sent. All layers of a launch come with the same rows and tables, of which the first sends them.
 #[derive(Debug)]
 pub(super) struct Plan<D: Device> {
     memory: Growing<D>,
+    /// Rows, then tiles.
     words: Vec<u32>,
     rows: Vec<KvRow>,
     tables: Tables<D>,
@@ -25,18 +41,24 @@ impl<D: Device> Default for Plan<D> {
 }
 
 impl<D: Device> Plan<D> {
-    /// `rows` and what they read on the device: the addresses of the rows and of the tables' words.
+    /// `rows` on the device.
     ///
     /// # Panics
     /// If a block is not in a cache of `shape`.
-    pub(super) fn get(&mut self, device: &Queue<D>, rows: KvRows<'_>, shape: KvShape) -> [Argument; 2] {
+    pub(super) fn get(&mut self, device: &Queue<D>, rows: KvRows<'_>, shape: KvShape) -> Planned {
         if !self.is_current(rows) {
             self.tables.update(device, rows, shape);
             self.build(rows);
             self.memory.upload(device, &self.words);
         }
-        let memory = self.memory.reserve(device, size_of_val(self.words.as_slice()));
-        [Argument::start(memory), self.tables.start(device)]
+        let (memory, tiles_at) =
+            (self.memory.reserve(device, size_of_val(self.words.as_slice())), ROW_WORDS * rows.len());
+        Planned {
+            rows: Argument::start(memory),
+            words: self.tables.start(device),
+            tiles: Argument::at(memory, 4 * tiles_at),
+            tile_count: (self.words.len() - tiles_at) / TILE_WORDS,
+        }
     }
 
     fn is_current(&self, rows: KvRows<'_>) -> bool {
@@ -57,6 +79,14 @@ impl<D: Device> Plan<D> {
             let words: [u32; ROW_WORDS] =
                 [row.position, row.slot, rows.written_block(row) as u32, blocks, blocks_per_slot, top_slots];
             self.words.extend(words);
+        }
+        let mut first = 0;
+        let is_together = |a: &KvRow, b: &KvRow| a.table == b.table && a.slot == b.slot;
+        for alike in rows.rows.chunk_by(is_together) {
+            for tile in alike.chunks(TILE_ROWS) {
+                self.words.extend([first, tile.len() as u32]);
+                first += tile.len() as u32;
+            }
         }
     }
 }

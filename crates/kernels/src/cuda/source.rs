@@ -9,7 +9,7 @@ macro_rules! files {
 
 const TYPES: [(&str, &str); 1] = files!["types.cuh"];
 const DEVICE: [(&str, &str); 1] = files!["device.cuh"];
-const KERNELS: [(&str, &str); 14] = files![
+const KERNELS: [(&str, &str); 15] = files![
     "base.cuh",
     "rows.cu",
     "norms.cu",
@@ -22,6 +22,7 @@ const KERNELS: [(&str, &str); 14] = files![
     "tables.cu",
     "rotate.cu",
     "attention.cu",
+    "attention_tiles.cu",
     "ranks.cu",
     "draw.cu",
 ];

@@ -14,9 +14,9 @@ pub(super) fn plan(
     free_bytes: Option<u64>,
 ) -> Result<ModelReport> {
     let (model, worker) = (folder.config()?, WorkerConfig::new(folder.clone())?);
-    let DevicePlan { weight_bytes, row_bytes, .. } =
+    let DevicePlan { weight_bytes, row_bytes, spare_bytes, .. } =
         DevicePlan::new(&model, weights, worker.engine.capacity(&model));
-    let kv_bytes = free_bytes.map(|free| free.saturating_sub(weight_bytes + row_bytes));
+    let kv_bytes = free_bytes.map(|free| free.saturating_sub(weight_bytes + row_bytes + spare_bytes));
     let depth = folder.efforts(&model)?.default_policy().max();
     let position_bytes = |kv: KvPolicy| {
         let slots = 1 + u64::from(kv.slots(depth));
