@@ -156,6 +156,13 @@ def load_module(path):
                 "num_hidden_layers": "n_layers",
             }
 
+            def __init__(self, tie_embeddings=False, **values):
+                super().__init__(tie_word_embeddings=tie_embeddings, tie_embeddings=tie_embeddings, **values)
+                if values:
+                    self.head_dim = self.n_embd // self.n_heads
+                    outside = self.n_layers_in_prelude + self.n_layers_in_coda
+                    self.effective_expected_depth = outside + self.mean_recurrence * self.n_layers_in_recurrent_block
+
         stand_in = types.ModuleType("reference.raven_config_minimal")
         stand_in.RavenConfig = RavenConfig
         sys.modules["reference.raven_config_minimal"] = stand_in
@@ -168,7 +175,6 @@ def load_module(path):
 
 def load_model(module, folder, kind):
     config = json.loads((folder / "config.json").read_text())
-    config["tie_word_embeddings"] = config["tie_embeddings"]
     config = {key: value for key, value in config.items() if key not in ("architectures", "torch_dtype", "head_dim")}
     model = module.RavenForCausalLM(module.RavenConfig(**config)).eval()
     tensors = load_file(folder / "model.safetensors")

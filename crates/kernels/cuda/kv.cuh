@@ -8,7 +8,7 @@ struct KvRow {
     u32 slot;
     // The block it writes to.
     u32 written;
-    // Where in the words of the launch its lane's blocks begin, [slot][position / BLOCK_POSITIONS]; how many there are of a
+    // Where in the words of all tables its lane's blocks begin, [slot][position / BLOCK_POSITIONS]; how many there are of a
     // slot; and where the highest slot of each position begins.
     u32 blocks, blocks_per_slot, top_slots;
 };

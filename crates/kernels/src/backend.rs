@@ -201,7 +201,7 @@ pub trait Backend: Send + 'static {
     /// keep the others waiting for what it has only noted.
     fn flush(&self) {}
 
-    /// Waits until the device has done all that it was asked for, where operations do not: for measurements.
+    /// Waits until the device has done all that it was asked for, where operations do not.
     fn wait(&self) {}
 
     /// Copies `values` (`[rows, width]`) into `rows` of `to`.

@@ -147,9 +147,10 @@ impl KvTable {
     /// Sets the highest slot written at `position`.
     pub fn set_top_slot(&mut self, position: usize, slot: u32) {
         #[cfg(feature = "cuda")]
-        // Those before it become zero where there were none.
-        for changed in self.top_slot.len().min(position)..=position {
-            self.history.note(Entry::TopSlot(changed));
+        if self.top_slot.get(position) != Some(&slot) {
+            // Those before it become zero where there were none.
+            let first = self.top_slot.len().min(position);
+            (first..=position).for_each(|changed| self.history.note(Entry::TopSlot(changed)));
         }
         let Self { top_slot, .. } = self;
         if top_slot.len() <= position {

@@ -46,9 +46,9 @@ impl<D: Device> Plan<D> {
     /// # Panics
     /// If a block is not in a cache of `shape`.
     pub(super) fn get(&mut self, device: &Queue<D>, rows: KvRows<'_>, shape: KvShape) -> Planned {
-        if !self.is_current(rows) {
+        if !self.is_current(rows, shape) {
             self.tables.update(device, rows, shape);
-            self.build(rows);
+            self.build(rows, shape);
             self.memory.upload(device, &self.words);
         }
         let (memory, tiles_at) =
@@ -61,12 +61,12 @@ impl<D: Device> Plan<D> {
         }
     }
 
-    fn is_current(&self, rows: KvRows<'_>) -> bool {
-        let is_same = |row: &KvRow| self.tables.current(row.table, rows.table(row)).is_some();
+    fn is_current(&self, rows: KvRows<'_>, shape: KvShape) -> bool {
+        let is_same = |row: &KvRow| self.tables.current(row.table, rows.table(row), shape).is_some();
         self.rows == rows.rows && rows.rows.iter().all(is_same)
     }
 
-    fn build(&mut self, rows: KvRows<'_>) {
+    fn build(&mut self, rows: KvRows<'_>, shape: KvShape) {
         self.rows.clear();
         self.rows.extend_from_slice(rows.rows);
         self.words.clear();
@@ -74,7 +74,7 @@ impl<D: Device> Plan<D> {
             let table = rows.table(row);
             let positions = table.top_slots().len();
             assert!(positions > row.position as usize, "a row at {} of {positions} positions", row.position);
-            let place = self.tables.current(row.table, table).expect("a table that was just sent");
+            let place = self.tables.current(row.table, table, shape).expect("a table that was just sent");
             let [blocks, blocks_per_slot, top_slots] = place.words();
             let words: [u32; ROW_WORDS] =
                 [row.position, row.slot, rows.written_block(row) as u32, blocks, blocks_per_slot, top_slots];

@@ -29,6 +29,8 @@ pub(super) struct Tables<D: Device> {
 pub(super) struct Place {
     /// Of the table as it is there.
     version: u64,
+    /// Of the cache in which all its blocks are.
+    blocks: usize,
     start: usize,
     slots: usize,
     blocks_per_slot: usize,
@@ -53,10 +55,10 @@ impl<D: Device> Tables<D> {
         Argument::start(self.words.reserve(device, 4 * self.capacity))
     }
 
-    /// Where the table of that number is, if it is there as it is.
-    pub(super) fn current(&self, number: u32, table: &KvTable) -> Option<Place> {
+    /// Where the table of that number is, if it is there as it is, with blocks of a cache of `shape`.
+    pub(super) fn current(&self, number: u32, table: &KvTable, shape: KvShape) -> Option<Place> {
         let place = self.places.get(number as usize).copied().flatten();
-        place.filter(|place| place.version == table.version())
+        place.filter(|place| place.version == table.version() && place.blocks <= shape.blocks)
     }
 
     /// Sends what has changed of the tables that `rows` use.
@@ -75,8 +77,8 @@ impl<D: Device> Tables<D> {
             self.capacity *= 2;
         }
         let Some(last) = self.pairs.last_chunk::<2>().copied() else { return };
-        // Of few lengths, so that launches come again.
-        let count = (self.pairs.len() / 2).next_power_of_two();
+        // Of few lengths, so that lists of launches come again.
+        let count = (self.pairs.len() / 2).next_power_of_two().max(Kernel::SetWords.threads());
         while self.pairs.len() < 2 * count {
             self.pairs.extend(last);
         }
@@ -89,15 +91,15 @@ impl<D: Device> Tables<D> {
 
     /// Notes what has changed of a table; false where there is no room for it.
     fn note(&mut self, number: u32, table: &KvTable, shape: KvShape) -> bool {
-        if self.current(number, table).is_some() {
+        if self.current(number, table, shape).is_some() {
             return true;
         }
         let number = number as usize;
         if self.places.len() <= number {
             self.places.resize(number + 1, None);
         }
-        let known = self.places[number].filter(|place| place.holds(table));
-        let Some(place) = known.or_else(|| self.new_place(table)) else { return false };
+        let known = self.places[number].filter(|place| place.holds(table) && place.blocks <= shape.blocks);
+        let Some(place) = known.or_else(|| self.new_place(table, shape)) else { return false };
         let mut set = |entry: Entry| {
             let value = match entry {
                 Entry::Block(slot, index) => {
@@ -119,10 +121,11 @@ impl<D: Device> Tables<D> {
     }
 
     /// A place for a table that may grow, if there is room.
-    fn new_place(&mut self, table: &KvTable) -> Option<Place> {
+    fn new_place(&mut self, table: &KvTable, shape: KvShape) -> Option<Place> {
         let blocks_per_slot = blocks_per_slot(table).next_power_of_two();
         let slots = table.slots().len().next_power_of_two();
-        let place = Place { version: NO_VERSION, start: self.used, slots, blocks_per_slot };
+        let blocks = shape.blocks;
+        let place = Place { version: NO_VERSION, blocks, start: self.used, slots, blocks_per_slot };
         let end = place.word(Entry::TopSlot(blocks_per_slot * BLOCK_POSITIONS)) as usize;
         if end > self.capacity {
             return None;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Changes that are remembered: more than a chunk of a prompt makes at one depth.
-const REMEMBERED: usize = 128;
+/// Changes that are remembered: more than a chunk of a prompt of several hundred positions makes at one depth.
+const REMEMBERED: usize = 512;
 
 /// A place of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

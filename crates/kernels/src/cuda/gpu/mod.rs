@@ -402,7 +402,7 @@ impl Device for Gpu {
     fn put(&self, from: &GpuMemory, bytes: usize, parcel: &mut GpuParcel) {
         assert!(bytes <= from.bytes, "{bytes} bytes of {}", from.bytes);
         self.context.bind();
-        parcel.put(from.address, bytes);
+        parcel.put(&self.context, from.address, bytes);
     }
 
     fn take(&self, parcel: &mut GpuParcel, bytes: usize, to: &GpuMemory) {
@@ -468,7 +468,7 @@ impl Device for Gpu {
 
     fn wait(&self) {
         self.context.bind();
-        self.context.synchronize();
+        self.finish(&mut self.pinned());
     }
 
     fn ranks(&self) -> Option<usize> {

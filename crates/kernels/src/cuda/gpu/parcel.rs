@@ -40,17 +40,16 @@ impl GpuParcel {
         Self { memory, arrival: Signal::new(context), taken: None }
     }
 
-    /// Has the device that it is from, whose context is current, copy `bytes` from this address to it.
-    pub(super) fn put(&mut self, from: u64, bytes: usize) {
+    /// Has the device of `context`, which is current and where this is from, copy `bytes` from this address to it.
+    pub(super) fn put(&mut self, context: &Arc<Context>, from: u64, bytes: usize) {
+        assert!(Arc::ptr_eq(context, &self.arrival.context), "a parcel is from one device");
         assert!(bytes <= self.memory.bytes(), "{bytes} bytes to a parcel of {}", self.memory.bytes());
         let to = self.memory.address();
         if let Some(taken) = &self.taken {
-            taken.hold_back(&self.arrival.context);
+            taken.hold_back(context);
         }
         // SAFETY: both have as many bytes, of this device.
-        ok("copy within the device", unsafe {
-            memcpy_dtod_async(to, from, bytes, self.arrival.context.stream)
-        });
+        ok("copy within the device", unsafe { memcpy_dtod_async(to, from, bytes, context.stream) });
         self.arrival.give();
     }
 
@@ -62,6 +61,7 @@ impl GpuParcel {
             reach(context, &arrival.context);
             Signal::new(context)
         });
+        assert!(Arc::ptr_eq(context, &taken.context), "a parcel is for one device");
         arrival.hold_back(context);
         // SAFETY: both have as many bytes, each of its context's device.
         ok("copy from another device", unsafe {
@@ -79,7 +79,10 @@ impl Drop for GpuParcel {
             // SAFETY: the context is retained as long as this lives; the event was recorded on its stream.
             unsafe {
                 let _: Result<(), DriverError> = ctx::set_current(context.context);
-                let _ = context.reach(*event);
+                if context.reach(*event).is_err() {
+                    // It has left a group that is lost, and goes on without.
+                    let _ = context.reach(*event);
+                }
             }
         }
     }
