@@ -132,9 +132,9 @@ fn a_table_that_changes_between_two_launches_of_the_same_rows_is_seen() {
 #[test]
 fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
     fn values<B: Backend>(backend: &B) -> Vec<f32> {
-        const POSITIONS: usize = 800;
+        const POSITIONS: usize = 1000;
         let width = 4;
-        let (mut tables, mut free): ([KvTable; 3], Vec<u32>) = (Default::default(), (0..700).collect());
+        let (mut tables, mut free): ([KvTable; 3], Vec<u32>) = (Default::default(), (0..900).collect());
         let shape = KvShape { blocks: free.len(), layers: 1, heads: 1, head_dim: width };
         let mut cache = backend.kv_cache(shape);
         let mut rotary = backend.buffer(POSITIONS, width);
@@ -149,7 +149,7 @@ fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
             let number = random(3);
             let table = &mut tables[number];
             let known = table.contents().1.len();
-            if random(20) == 0 || known + 300 > POSITIONS {
+            if random(20) == 0 || known + 450 > POSITIONS {
                 table.clear(|block| free.push(block));
                 continue;
             }
@@ -157,15 +157,14 @@ fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
                 table.set_top_slot(random(known), 1);
             }
             // Now and then more than a table remembers of its changes.
-            let new = if random(20) == 0 { 300 } else { 1 + random(4) };
+            let new = if random(20) == 0 { 450 } else { 1 + random(4) };
             // And now and then one that is very deep, so that there is no room for it where tables are.
             if random(40) == 0 && table.block(300, known).is_none() {
                 table.set_block(300, known, free.pop().unwrap());
             }
-            // One that nobody says anything of, so that it has slot 0 alone.
-            let skipped = known + new / 2;
             for position in known..known + new {
-                let is_skipped = position == skipped && new > 2;
+                // Of one nobody says anything, so that it has slot 0 alone.
+                let is_skipped = position + 2 == known + new && new > 2;
                 let top_slot = if is_skipped { 0 } else { 1 + random(3) as u32 };
                 for slot in
                     (0..=top_slot).filter(|&slot| table.block(slot, position).is_none()).collect::<Vec<_>>()
@@ -179,7 +178,8 @@ fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
             for slot in 0..4 {
                 let has_slot = |&position: &usize| tables[number].top_slot(position) >= slot;
                 let row = |position| KvRow { table: number as u32, position: position as u32, slot };
-                let rows: Vec<KvRow> = (known..known + new).filter(has_slot).map(row).collect();
+                let rows = (known + new - new.min(4)..known + new).filter(has_slot).map(row);
+                let rows: Vec<KvRow> = rows.collect();
                 let rows = KvRows { rows: &rows, tables: &tables };
                 if rows.is_empty() {
                     continue;
@@ -197,7 +197,7 @@ fn tables_that_grow_change_and_begin_anew_are_read_as_they_are() {
         all
     }
     let twin = values(&Plain);
-    assert!(twin.len() > 10_000, "{} values", twin.len());
+    assert!(twin.len() > 1000, "{} values", twin.len());
     for (format, tolerance) in [(WeightFormat::F32, 1e-5), (WeightFormat::Bf16, 1e-2)] {
         for (i, (a, b)) in twin.iter().zip(&values(&emulated(format))).enumerate() {
             assert!((a - b).abs() < tolerance, "{format}: value {i} is {b}, the twin's is {a}");
