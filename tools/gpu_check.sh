@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Does all that can be shown on a machine with a GPU, unattended and in less than 10 minutes: every kernel against its twin, the
-# recorded generations, figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them.
+# Shows on a machine with a GPU, unattended and in less than 10 minutes: every operation against its twin, the recorded generations,
+# figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them; with several GPUs, in three minutes more,
+# two stages and two ranks as well.
 #
 #     OUT=figures tools/gpu_check.sh target/release/windlass
 #
@@ -51,7 +52,7 @@ nvidia-smi >"$out/nvidia-smi.out" || fail "nvidia-smi fails: no GPU can be used,
 find_library libnvrtc.so.13
 find_library libnccl.so.2
 date -u >"$out/date.out"
-"$windlass" doctor --backend cuda >"$out/doctor.out" || fail "windlass doctor finds no GPU it can use: nothing was measured"
+timeout 30 "$windlass" doctor --backend cuda >"$out/doctor.out" || fail "windlass doctor finds no GPU it can use: nothing was measured"
 
 bench() {
     "$windlass" bench engine --backend cuda --shape "$shape" --weights bf16 --rounds 1 --json "$@"
@@ -59,13 +60,18 @@ bench() {
 export -f bench
 export windlass shape
 
-step selftest 60 "$windlass" doctor --backend cuda --selftest --json
-step goldens 90 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --goldens "$here/tests/goldens/huginn-tiny"
-step ring 150 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1,8,64,256 --requests 256 --tokens 4 --modes depth'
-step full 90 bash -c 'bench --kv full --depths fixed:32 --lanes 1,8,64 --requests 64 --tokens 4 --modes depth'
-step mixed 90 bash -c 'bench --kv ring:1 --depths uniform:1:32 --lanes 64 --requests 128 --tokens 8'
-step prefill 60 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 2 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth'
-step peer 120 python3 "$here/tools/gpu_peer.py"
+gpus=$(nvidia-smi --list-gpus | wc -l)
+step selftest 60 "$windlass" doctor --backend cuda --selftest --json --cuda-devices "$(seq -s , 0 $((gpus - 1)))"
+step goldens 60 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --goldens "$here/tests/goldens/huginn-tiny"
+step ring 140 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1,8,64,256 --requests 256 --tokens 4 --modes depth'
+step full 80 bash -c 'bench --kv full --depths fixed:32 --lanes 1,8,64 --requests 64 --tokens 4 --modes depth'
+step mixed 80 bash -c 'bench --kv ring:1 --depths uniform:1:32 --lanes 64 --requests 128 --tokens 8'
+step prefill 50 bash -c 'bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 2 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth'
+step peer 90 python3 "$here/tools/gpu_peer.py"
+if [ "$gpus" -gt 1 ]; then
+    step stages 90 bash -c 'bench --stages 2 --kv ring:1 --depths fixed:32 --lanes 64 --requests 128 --tokens 4 --modes depth'
+    step ranks 90 bash -c 'bench --tp 2 --kv ring:1 --depths fixed:32 --lanes 64 --requests 128 --tokens 4 --modes depth'
+fi
 
 if [ ${#failed[@]} -gt 0 ]; then
     fail "these steps failed: ${failed[*]}; see $out"

@@ -22,12 +22,12 @@ def draw_layouts(curriculum, random):
     return layouts
 
 
-def make_batch(task, size, shared, own):
+def make_batch(task, size, rows, shared, own):
     """Layouts come from the shared generator, puzzles from a process's own."""
     if task != "chain":
-        return TASKS[task](own, ROWS[task], size)
+        return TASKS[task](own, rows, size)
     others = tuple(shared.integers(1, 5, shared.integers(1, 4)))
-    return TASKS[task](own, ROWS[task], size, others, int(shared.integers(1, 4)))
+    return TASKS[task](own, rows, size, others, int(shared.integers(1, 4)))
 
 
 def work(rank, options):
@@ -41,7 +41,7 @@ def work(rank, options):
         still_weight = 0.1 + 0.2 * min(1, run.progress / 0.7)
         facts = []
         for task, (size, window) in draw_layouts(curriculum, shared).items():
-            batch = make_batch(task, size, shared, own)
+            batch = make_batch(task, size, ROWS[task], shared, own)
             loss, fact = objective(run.model, batch, window, still_weight, run.products, run.device)
             loss.backward()
             facts.append(fact)

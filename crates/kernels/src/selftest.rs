@@ -65,16 +65,19 @@ pub fn run<B: Backend>(backend: &B) -> Vec<Check> {
     ]
 }
 
-/// Sums over the ranks of a group, all of them by rank, against sums in their order; rows that each hands to the next; and outputs side
-/// by side, where the backend joins them.
+/// Rows that each of these devices hands to the next, and the last to the first.
+pub fn run_ring<B: Backend>(devices: &[B]) -> Check {
+    let twin = handed(&Plain, &Plain);
+    let next = devices.iter().cycle().skip(1);
+    let errors = devices.iter().zip(next).map(|(from, to)| largest_error(&twin, &handed(from, to)));
+    Check { operation: "rows from each to the next", error: errors.fold(0.0, f32::max), tolerance: 0.0 }
+}
+
+/// Sums over the ranks of a group, all of them by rank, against sums in their order; and outputs side by side, where the backend
+/// joins them.
 pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
     let mut checks = Vec::new();
     let ranks = summed(ranks, &mut checks);
-    let twin = handed(&Plain, &Plain);
-    let next = ranks.iter().cycle().skip(1);
-    let errors = ranks.iter().zip(next).map(|(from, to)| largest_error(&twin, &handed(from, to)));
-    let error = errors.fold(0.0, f32::max);
-    checks.push(Check { operation: "rows from rank to rank", error, tolerance: 0.0 });
     if ranks.iter().all(|backend| backend.ranks_joined() == Some(ranks.len())) {
         joined(ranks, &mut checks);
     }
@@ -426,7 +429,7 @@ fn lane(positions: usize, mut block: u32) -> KvTable {
 /// Two lanes, of which rows read earlier positions at slots that those may not have; at most `batch` rows at a time.
 fn attended<B: Backend>(backend: &B, batch: usize) -> Vec<f32> {
     let mut all = Vec::new();
-    for (positions, heads, head_dim) in [(41_usize, 5, 16), (150, 3, 56)] {
+    for (positions, heads, head_dim) in [(41_usize, 5, 16), (150, 3, 56), (40, 1, 96), (37, 1, 130)] {
         let width = heads * head_dim;
         let blocks = positions.div_ceil(BLOCK_POSITIONS) * (SLOTS as usize + 1);
         let tables = [lane(positions, 0), lane(positions, blocks as u32)];

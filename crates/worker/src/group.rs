@@ -12,16 +12,17 @@ mod place;
 mod process;
 mod wire;
 
-use std::ops::Range;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+#[cfg(feature = "cuda")]
+use windlass_kernels::WeightFormat;
 use windlass_kernels::{Arithmetic, Cpu, CpuConfig};
 use windlass_model::ranks::Device;
 use windlass_model::split::measured_cut;
 use windlass_model::stages::{LocalRanks, StageRanks};
-use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network, Ranks, Ring, Runner, Shard};
+use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network, Ranks, Ring, Runner};
 use windlass_transport::ServerTls;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -60,10 +61,8 @@ pub(crate) fn lead(
             #[cfg(feature = "cuda")]
             {
                 let (gpu, device) = process::open(gpus, config.weights)?;
-                lead_on(gpu, config, door, progress, |model, part| {
-                    let capacity = config.engine.capacity(model);
-                    let plan = DevicePlan::of_part(model, config.weights, capacity, config.tp, part);
-                    Ok(DevicePlan::check(&[plan], &[device])?)
+                lead_on(gpu, config, door, progress, |model, place| {
+                    fits_gpu(model, place, config.weights, device)
                 })
             }
             #[cfg(not(feature = "cuda"))]
@@ -74,11 +73,27 @@ pub(crate) fn lead(
         }
         WorkerBackend::Cpu | WorkerBackend::Simulated(_) => {
             let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-            lead_on(cpu, config, door, progress, |model, (shard, core)| {
-                memory::check(config.engine.capacity(model).part_bytes(model, shard, core))
-            })
+            lead_on(cpu, config, door, progress, fits_machine)
         }
     }
+}
+
+/// Whether this machine has memory for what a place asks of it, but for weights.
+fn fits_machine(model: &ModelConfig, place: &Place) -> Result<(), WorkerError> {
+    let (shard, core) = place.part(model)?;
+    memory::check(place.capacity.part_bytes(model, &shard, &core))
+}
+
+/// Whether a GPU has memory for a place; it is given by its number and the bytes that are free there.
+#[cfg(feature = "cuda")]
+fn fits_gpu(
+    model: &ModelConfig,
+    place: &Place,
+    weights: WeightFormat,
+    device: (usize, u64),
+) -> Result<(), WorkerError> {
+    let plan = DevicePlan::of_part(model, weights, place.capacity, place.ranks, &place.part(model)?);
+    Ok(DevicePlan::check(&[plan], &[device])?)
 }
 
 /// The same on a backend, once `check` has found that rank 0's part fits.
@@ -87,16 +102,17 @@ fn lead_on<B: ProcessRank>(
     config: &WorkerConfig,
     (listener, tls): (TcpListener, Option<ServerTls>),
     progress: &mut dyn FnMut(LoadProgress),
-    check: impl FnOnce(&ModelConfig, &(Shard, Range<usize>)) -> Result<(), WorkerError>,
+    check: impl FnOnce(&ModelConfig, &Place) -> Result<(), WorkerError>,
 ) -> Result<(Box<dyn Runner>, Host), WorkerError> {
     let WorkerConfig { model: folder, tp, .. } = config;
     let (runtime, model) = (Handle::current(), folder.config()?);
     let arithmetic = backend.arithmetic();
     let (stages, mut backends) = measured_cut(vec![backend], config.stages, &model)?;
     let backend = backends.remove(0);
-    let places = Place::all(*tp, &stages, || if *tp > 1 { B::group_id() } else { Ok(Vec::new()) })?;
+    let group_id = || if *tp > 1 { B::group_id() } else { Ok(Vec::new()) };
+    let places = Place::all(*tp, &stages, config.engine.capacity(&model), group_id)?;
     let (place, part) = (places[0].clone(), places[0].part(&model)?);
-    check(&model, &part)?;
+    check(&model, &place)?;
     tracing::info!(ranks = places.len(), "waiting for the other ranks to join");
     let rank_timeout = config.rank_timeout.unwrap_or(RANK_TIMEOUT);
     let identity = fingerprint(folder, arithmetic)?;

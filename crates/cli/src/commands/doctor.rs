@@ -47,8 +47,8 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
     let threads = thread_count(arguments.threads)?;
     let (gpus, problem) = gpus::survey();
     let has_nccl = gpus.as_ref().is_some_and(|gpus| gpus.has_nccl);
-    let free_bytes = match &asked_for {
-        // The smallest decides.
+    let memory_bytes = match &asked_for {
+        // All that the smallest has.
         Some(GpuConfig { devices, .. }) => gpus.as_ref().and_then(|gpus| {
             devices.iter().filter_map(|&device| Some(gpus.devices.get(device)?.memory_bytes)).min()
         }),
@@ -64,7 +64,9 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
         },
         cuda: gpus,
         cuda_problem: problem.as_ref().map(ToString::to_string),
-        model: model.map(|model| plan::plan(&model, arguments.weights, free_bytes)).transpose()?,
+        model: model
+            .map(|model| plan::plan(&model, arguments.weights, asked_for.is_some(), memory_bytes))
+            .transpose()?,
         selftest: match (&asked_for, &problem) {
             // Said by the end.
             (Some(_), Some(_)) => Vec::new(),

@@ -12,7 +12,7 @@ use crate::process::shutdown_signal;
 
 /// Computes a part of a worker's model, on this machine or another
 ///
-/// It joins a worker that was started with --tp and --tp-listen, and ends with it. If it is lost, or the worker, both are.
+/// It joins a worker that was started with --tp-listen and --tp or --stages, and ends with it. If it is lost, or the worker, both are.
 #[derive(Debug, Args)]
 pub(crate) struct RankArguments {
     /// TOML file of settings, section `rank`; flags and environment variables go before it

@@ -34,7 +34,7 @@ impl Identity {
             format!("for model '{name}' these differ from those of the other workers: {what}")
         } else {
             format!(
-                "its model '{name}' has fingerprint {ours}, that of the other workers {theirs}: weights, config, arithmetic, latent seed or prefill segment differ"
+                "its model '{name}' has fingerprint {ours}, that of the other workers {theirs}: weights, config, arithmetic, tp, latent seed, prefill segment or build differ"
             )
         };
         format!("{difference}; serve the same model folder with the same settings, or use another name")

@@ -12,7 +12,7 @@ use tonic::{Code, Status, Streaming};
 use windlass_kernels::group::{Exchange, Loss};
 use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
 use windlass_model::ranks::{Device, Follower, Order, Step};
-use windlass_model::{LoadProgress, ModelFolder, Network};
+use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network};
 use windlass_proto::v1::ranks_client::RanksClient;
 use windlass_proto::v1::to_rank::Message;
 use windlass_proto::v1::{FromRank, RankHello, RankReady, RankValues, ToRank, from_rank};
@@ -100,22 +100,25 @@ pub async fn serve_rank(
     match &config.gpu {
         None => {
             let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-            serve_on(cpu, config, progress, shutdown).await
+            serve_on(cpu, config, super::fits_machine, progress, shutdown).await
         }
         #[cfg(feature = "cuda")]
         Some(gpu) => {
-            let (gpu, _) = super::process::open(gpu, config.weights).map_err(WorkerError::from)?;
-            serve_on(gpu, config, progress, shutdown).await
+            let (gpu, device) = super::process::open(gpu, config.weights).map_err(WorkerError::from)?;
+            let weights = config.weights;
+            let fits = move |model: &_, place: &_| super::fits_gpu(model, place, weights, device);
+            serve_on(gpu, config, fits, progress, shutdown).await
         }
         #[cfg(not(feature = "cuda"))]
         Some(_) => Err(WorkerError::from(windlass_kernels::CudaError::NotBuilt).into()),
     }
 }
 
-/// The same on a backend.
+/// The same on a backend, once `check` has found that this rank's part fits.
 async fn serve_on<B: ProcessRank>(
     backend: B,
     config: RankConfig,
+    check: impl FnOnce(&ModelConfig, &Place) -> Result<(), WorkerError> + Send + 'static,
     progress: impl FnMut(LoadProgress) + Send + 'static,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RankError> {
@@ -125,7 +128,7 @@ async fn serve_on<B: ProcessRank>(
         joined = join(backend, &config) => joined?,
         () = &mut shutdown => return Ok(()),
     };
-    let life = take_part(config, joined, progress);
+    let life = take_part(config, joined, check, progress);
     tokio::pin!(life);
     tokio::select! {
         ended = &mut life => return ended,
@@ -216,7 +219,10 @@ async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Statu
     });
     let mut incoming = client.join(outgoing).await?.into_inner();
     match incoming.message().await?.and_then(|first| first.message) {
-        Some(Message::Welcome(welcome)) => Ok((outbox, incoming, Place::welcomed(&welcome))),
+        Some(Message::Welcome(welcome)) => {
+            let place = Place::welcomed(&welcome).ok_or(Status::internal("rank 0 is of another build"))?;
+            Ok((outbox, incoming, place))
+        }
         _ => Err(Status::internal("rank 0 gives no welcome")),
     }
 }
@@ -225,6 +231,7 @@ async fn say_hello(channel: Channel, hello: RankHello) -> Result<Welcomed, Statu
 async fn take_part<B: ProcessRank>(
     config: RankConfig,
     Joined { backend, outbox, incoming, place }: Joined<B>,
+    check: impl FnOnce(&ModelConfig, &Place) -> Result<(), WorkerError> + Send + 'static,
     progress: impl FnMut(LoadProgress) + Send + 'static,
 ) -> Result<(), RankError> {
     let (sums_sender, sums) = mpsc::channel(QUEUE);
@@ -240,7 +247,10 @@ async fn take_part<B: ProcessRank>(
         heard
     };
     let living = async {
-        let loading = spawn_blocking(move || load(&config, backend, &place, (spoke, loss), progress));
+        let loading = spawn_blocking(move || {
+            check(&config.model.config()?, &place)?;
+            load(&config, backend, &place, (spoke, loss), progress)
+        });
         let member = loading.await.map_err(|_| RankError::Stopped)??;
         let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
         ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;

@@ -38,11 +38,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
     };
     RankOrder {
         step: step.into(),
-        capacity: capacity.map(|Capacity { rows, latents, blocks }| RankCapacity {
-            rows: rows as u64,
-            latents: latents as u64,
-            blocks: blocks as u64,
-        }),
+        capacity: capacity.map(capacity_message),
         opened: order.opened.iter().map(table_message).collect(),
         rows: order.rows.iter().map(row_message).collect(),
         tokens: order.tokens.clone(),
@@ -64,12 +60,8 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         StepMessage::Core => Step::Core,
         StepMessage::Coda => Step::Coda,
         StepMessage::Allocate => {
-            let capacity = message.capacity.as_ref().ok_or(WireError("an allocation has no capacity"))?;
-            Step::Allocate(Capacity {
-                rows: capacity.rows as usize,
-                latents: capacity.latents as usize,
-                blocks: capacity.blocks as usize,
-            })
+            let asked_for = message.capacity.as_ref().ok_or(WireError("an allocation has no capacity"))?;
+            Step::Allocate(capacity(asked_for))
         }
     };
     let rows_values = message.values.as_ref().ok_or(WireError("an order has no values"))?;
@@ -86,6 +78,17 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
         draws: message.draws.iter().map(draw).collect(),
         changes: message.changes.iter().map(change).collect(),
     })
+}
+
+pub(super) fn capacity_message(capacity: Capacity) -> RankCapacity {
+    let [rows, latents, blocks] =
+        [capacity.rows, capacity.latents, capacity.blocks].map(|count| count as u64);
+    RankCapacity { rows, latents, blocks }
+}
+
+pub(super) fn capacity(message: &RankCapacity) -> Capacity {
+    let [rows, latents, blocks] = [message.rows, message.latents, message.blocks].map(|count| count as usize);
+    Capacity { rows, latents, blocks }
 }
 
 fn table_message(opened: &OpenedTable) -> RankTable {

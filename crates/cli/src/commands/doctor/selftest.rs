@@ -6,8 +6,8 @@ use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
 
 use super::report::CheckReport;
 
-/// Tests the GPUs, or without any the processor, with every format of weights that each has, and where several are to compute
-/// together, or NCCL is there, how they do.
+/// Tests the GPUs, or without any the processor, with every format of weights that each has, and how several work together: the stages
+/// of a ring, and where NCCL is there a group of ranks.
 pub(super) fn run(gpus: Option<&GpuConfig>, has_nccl: bool, threads: usize) -> Result<Vec<CheckReport>> {
     match gpus {
         None => {
@@ -16,12 +16,12 @@ pub(super) fn run(gpus: Option<&GpuConfig>, has_nccl: bool, threads: usize) -> R
             let tested = formats.into_iter().flat_map(|weights| checks("cpu", &cpu(weights), weights));
             Ok(tested.collect())
         }
-        Some(gpus) => on_gpus(gpus, has_nccl || gpus.devices.len() > 1),
+        Some(gpus) => on_gpus(gpus, has_nccl),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn on_gpus(gpus: &GpuConfig, as_group: bool) -> Result<Vec<CheckReport>> {
+fn on_gpus(gpus: &GpuConfig, has_nccl: bool) -> Result<Vec<CheckReport>> {
     use windlass_kernels::cuda::Cuda;
 
     let mut reports = Vec::new();
@@ -31,11 +31,12 @@ fn on_gpus(gpus: &GpuConfig, as_group: bool) -> Result<Vec<CheckReport>> {
             reports.extend(checks(&format!("gpu {device}"), cuda, weights));
         }
     }
-    if as_group {
-        let ranks = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
-        let checks = selftest::run_group(Cuda::group(ranks)?);
-        reports.extend(checks.iter().map(|check| report("all gpus", WeightFormat::F32, check)));
+    let all: Vec<_> = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
+    let mut together = vec![selftest::run_ring(&all)];
+    if has_nccl {
+        together.extend(selftest::run_group(Cuda::group(all)?));
     }
+    reports.extend(together.iter().map(|check| report("all gpus", WeightFormat::F32, check)));
     Ok(reports)
 }
 
