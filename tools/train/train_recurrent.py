@@ -8,7 +8,7 @@ from objective import Window, objective
 from run import LOG_EVERY, Run, arguments, start
 from tasks import TASKS
 
-ROWS = {"chain": 16, "arithmetic": 48, "addition": 16}
+ROWS = {"chain": 24, "arithmetic": 16, "addition": 24}
 FACTS = ("entropy", "still", "met")
 
 
@@ -22,12 +22,12 @@ def draw_layouts(curriculum, random):
     return layouts
 
 
-def make_batch(task, size, rows, shared, own):
+def make_batch(task, size, shared, own):
     """Layouts come from the shared generator, puzzles from a process's own."""
     if task != "chain":
-        return TASKS[task](own, rows, size)
+        return TASKS[task](own, ROWS[task], size)
     others = tuple(shared.integers(1, 5, shared.integers(1, 4)))
-    return TASKS[task](own, rows, size, others, int(shared.integers(1, 4)))
+    return TASKS[task](own, ROWS[task], size, others, int(shared.integers(1, 4)))
 
 
 def work(rank, options):
@@ -36,14 +36,14 @@ def work(rank, options):
     curriculum = Curriculum(state)
     seed = options.seed + 1000 * run.step
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, rank])
-    log = []
+    mean_rows, log = sum(ROWS.values()) / len(ROWS), []
     while run.progress < 1:
         still_weight = 0.1 + 0.2 * min(1, run.progress / 0.7)
         facts = []
         for task, (size, window) in draw_layouts(curriculum, shared).items():
-            batch = make_batch(task, size, ROWS[task], shared, own)
+            batch = make_batch(task, size, shared, own)
             loss, fact = objective(run.model, batch, window, still_weight, run.products, run.device)
-            loss.backward()
+            (loss * ROWS[task] / mean_rows).backward()
             facts.append(fact)
         log.append(run.update(torch.cat(facts)))
         for task, met in zip(TASKS, log[-1][2::3]):
