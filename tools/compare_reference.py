@@ -175,7 +175,7 @@ def load_module(path):
 
 def load_model(module, folder, kind):
     config = json.loads((folder / "config.json").read_text())
-    config = {key: value for key, value in config.items() if key not in ("architectures", "torch_dtype", "head_dim")}
+    config = {key: value for key, value in config.items() if key not in ("architectures", "torch_dtype", "head_dim", "tie_word_embeddings")}
     model = module.RavenForCausalLM(module.RavenConfig(**config)).eval()
     tensors = load_file(folder / "model.safetensors")
     missing, unexpected = model.load_state_dict(tensors, strict=False)

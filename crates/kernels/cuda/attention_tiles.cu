@@ -1,6 +1,6 @@
 // Attention in bf16 by the matrix instruction: a block of threads for a head of a tile, which is up to 16 rows that follow on each
 // other in the launch, are of one lane and read the same slots. As in attention.cu what a row gets does not depend on the others: of a
-// position that it does not see the weight is zero, which changes no sum.
+// position that it does not see the weight is zero, which changes no sum of finite values.
 //
 // Lane 4g + t has rows g and g + 8 of scores and results, as of every product of a tile, and of each eight columns 2t and 2t + 1.
 
@@ -52,9 +52,11 @@ struct TileAttention {
         for (u32 row = 0; row < tile.rows; ++row) {
             const u32 positions = rows[tile.first + row].position + 1;
             most = most < positions ? positions : most;
-            if (row % 8 == lane / 4) {
-                seen[row / 8] = positions;
-            }
+        }
+#pragma unroll
+        for (u32 half = 0; half < 2; ++half) {
+            const u32 row = half * 8 + lane / 4;
+            seen[half] = row < tile.rows ? rows[tile.first + row].position + 1 : 0;
         }
     }
 
@@ -165,15 +167,17 @@ struct TileAttention {
         }
         __syncthreads();
         for (u32 turn = 0; turn < ATTENTION_WARPS; ++turn) {
+            if (turn == warp) {
 #pragma unroll
-            for (u32 half = 0; turn == warp && half < 2; ++half) {
-                const u32 row = half * 8 + lane / 4;
-                const float weight = weight_of(of_largest, turn, row);
+                for (u32 half = 0; half < 2; ++half) {
+                    const u32 row = half * 8 + lane / 4;
+                    const float weight = weight_of(of_largest, turn, row);
 #pragma unroll
-                for (u32 i = 0; i < DIMS / 4; ++i) {
-                    const u32 j = i / 2 * 8 + lane % 4 * 2 + i % 2;
-                    const float value = values[i / 2][half * 2 + i % 2];
-                    of_all[row][j] = turn == 0 ? value * weight : fmaf(value, weight, of_all[row][j]);
+                    for (u32 i = 0; i < DIMS / 4; ++i) {
+                        const u32 j = i / 2 * 8 + lane % 4 * 2 + i % 2;
+                        const float value = values[i / 2][half * 2 + i % 2];
+                        of_all[row][j] = turn == 0 ? value * weight : fmaf(value, weight, of_all[row][j]);
+                    }
                 }
             }
             __syncthreads();

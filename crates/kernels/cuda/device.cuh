@@ -13,7 +13,7 @@ __device__ __forceinline__ u64 shuffle_xor(u64 value, int mask) {
 // rows g and g + 8, inputs 2t and 2t + 8 with their neighbours; of b column g and the same inputs; of the sum rows g (first
 // two) and g + 8, columns 2t and 2t + 1.
 __device__ __forceinline__ void multiply_tile(float (&sum)[4], u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) {
-    asm(
+    asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])

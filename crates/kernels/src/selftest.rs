@@ -461,6 +461,18 @@ fn attended<B: Backend>(backend: &B, batch: usize) -> Vec<f32> {
                 backend.attention(&qkv, KvRows { rows: some, ..rows }, 1, &cache, &mut out);
                 all.extend(download(backend, &out, some.len()));
             }
+            // Neighbours that read other slots.
+            let alternating =
+                |i: usize| KvRow { slot: i as u32 % (slot + 1), ..rows.rows[positions - 1 - i] };
+            let alternating: Vec<_> = (0..9).map(alternating).collect();
+            let mut out = backend.buffer(alternating.len(), width);
+            backend.upload(
+                &queries[..3 * width * alternating.len()],
+                &mut qkv,
+                Rows::First(alternating.len()),
+            );
+            backend.attention(&qkv, KvRows { rows: &alternating, ..rows }, 1, &cache, &mut out);
+            all.extend(download(backend, &out, alternating.len()));
         }
     }
     all

@@ -15,7 +15,7 @@ pub struct CudaBuffer<D: Device> {
     pub(super) width: usize,
 }
 
-/// Keys and values on a device, `[blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]`.
+/// Keys and values on a device, `[blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]`, values in bf16 by dimension: see `kv.cuh`.
 #[derive(Debug)]
 pub struct CudaCache<D: Device> {
     pub(super) memory: Kept<D>,

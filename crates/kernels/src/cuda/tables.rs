@@ -116,7 +116,8 @@ impl<D: Device> Tables<D> {
             Some(entries) => entries.for_each(&mut set),
             None => table.entries().for_each(&mut set),
         }
-        self.places[number] = Some(Place { version: table.version(), ..place });
+        let blocks = place.blocks.max(shape.blocks);
+        self.places[number] = Some(Place { version: table.version(), blocks, ..place });
         true
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Devices hand them over in parcels, in the order of launches. A parcel goes back when its rows were taken over.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 
 use windlass_kernels::{Backend, Rows};
 
@@ -89,8 +89,10 @@ impl<B: Backend> Outlet<B> {
         spare.extend(back.try_iter().filter(|parcel| parcel.rows == *capacity));
         let mut parcel = spare.pop().expect("a parcel for every launch there can be");
         backend.hand_over(from, rows, &mut parcel.parcel);
-        // A stage that is lost has said so itself.
-        let _ = forth.send(parcel);
+        if let Err(SendError(parcel)) = forth.send(parcel) {
+            // A stage that is lost has said so itself.
+            spare.push(parcel);
+        }
     }
 }
 
