@@ -2,6 +2,7 @@
 
 import pathlib
 import sys
+import tomllib
 
 import kubernetes_validate
 import yaml
@@ -24,22 +25,23 @@ def matches(selector, labels):
     return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
 
 
-kustomization = documents(FOLDER / "kustomization.yaml")[0]
-files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
-assert set(kustomization["resources"]) == files, f"kustomization.yaml lists not exactly {files}"
-generated = {generator["name"] for generator in kustomization["configMapGenerator"]}
-for generator in kustomization["configMapGenerator"]:
-    for name in generator["files"]:
-        assert (FOLDER / name).exists(), f"kustomization.yaml: there is no {name}"
-tagged = {image["name"] for image in kustomization["images"]}
-
-resources = [document for name in sorted(files) for document in documents(FOLDER / name)]
+resources, generated, tagged = [], set(), set()
+for folder in (FOLDER, FOLDER / "gpu"):
+    kustomization = documents(folder / "kustomization.yaml")[0]
+    files = {path.name for path in folder.glob("*.yaml")} - {"kustomization.yaml"}
+    assert set(kustomization["resources"]) == files, f"{folder}/kustomization.yaml lists not exactly {files}"
+    for generator in kustomization["configMapGenerator"]:
+        generated.add(generator["name"])
+        for name in generator["files"]:
+            assert (folder / name).exists(), f"{folder}/kustomization.yaml: there is no {name}"
+    tagged |= {image["name"] for image in kustomization["images"]}
+    resources += [document for name in sorted(files) for document in documents(folder / name)]
 for resource in resources:
     kubernetes_validate.validate(resource, VERSION, strict=True)
 
 workloads = {r["metadata"]["name"]: r for r in resources if r["kind"] in ("Deployment", "StatefulSet")}
 pods = {name: workload["spec"]["template"] for name, workload in workloads.items()}
-assert set(workloads) == {"coordinator", "worker", "etcd"}
+assert set(workloads) == {"coordinator", "worker", "gpu-worker", "etcd"}
 ports = {}
 for name, workload in workloads.items():
     pod = pods[name]["spec"]
@@ -47,7 +49,8 @@ for name, workload in workloads.items():
     # Variables that Kubernetes would set for Services begin with WINDLASS_ where their names do.
     assert pod["enableServiceLinks"] is False, f"{name} has service links"
     for volume in pod.get("volumes", []):
-        assert volume["configMap"]["name"] in generated, f"{name}: no ConfigMap {volume}"
+        config = volume.get("configMap")
+        assert not config or config["name"] in generated, f"{name}: no ConfigMap {volume}"
     for container in pod["containers"]:
         assert container["image"] in tagged, f"{name}: {container['image']} has no tag"
         ports[name] = {port["name"] for port in container["ports"]}
@@ -75,6 +78,15 @@ assert set(scaled) == {"coordinator", "worker"}
 for name in scaled:
     # An HPA and a number of replicas in the manifest would fight.
     assert "replicas" not in workloads[name]["spec"], f"{name} has replicas beside its HPA"
+
+# A pod has as many GPUs as its worker computes on.
+settings = tomllib.loads((FOLDER / "gpu" / "windlass.toml").read_text())["worker"]
+limits = pods["gpu-worker"]["spec"]["containers"][0]["resources"]["limits"]
+assert int(limits["nvidia.com/gpu"]) == settings["tp"] * settings["stages"], f"gpu-worker has {limits}"
+# The container has the compiler of kernels that the tests have.
+wheels = (DEPLOY.parent / "tests" / "python" / "cuda-requirements.txt").read_text().split()
+recipe = (DEPLOY / "container" / "Dockerfile").read_text()
+assert all(wheel in recipe for wheel in wheels), f"container/Dockerfile does not install {wheels}"
 
 compose = documents(DEPLOY / "compose.yaml")[0]
 for name, service in compose["services"].items():

@@ -52,3 +52,17 @@ fn the_example_configuration_is_one_that_servers_take() -> Result<()> {
     ensure!(ended, "a server did not end with 0");
     Ok(())
 }
+
+#[test]
+fn the_configurations_of_pods_are_ones_that_workers_take() -> Result<()> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/kubernetes");
+    let here = ["--listen", "127.0.0.1:0", "--registry", "none"];
+    let processor = ["--backend", "cpu", "--model", "demo", "--kv-bytes", "16777216"];
+    for file in ["windlass.toml", "gpu/windlass.toml"] {
+        let config = format!("{folder}/{file}");
+        let arguments = [&["worker", "--config", &config], here.as_slice(), &processor].concat();
+        let mut worker = Server::windlass(&arguments).with_context(|| config)?;
+        ensure!(worker.terminate()?, "{file}: the worker did not end with 0");
+    }
+    Ok(())
+}
