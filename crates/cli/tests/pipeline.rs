@@ -39,6 +39,8 @@ fn rings_are_measured_beside_one_stage_and_larger_ones_simulated() {
         let rate = |at: &Value| at["tokens_per_second"].as_f64().unwrap();
         let over_first = ring["over_first"].as_f64().unwrap();
         assert!((over_first - rate(ring) / rate(&measured[0])).abs() < 1e-9);
+        let separate = ring["separate_tokens_per_second"].as_f64().unwrap();
+        assert!(separate > 0.0 && (separate == rate(ring)) == (ring["stages"] == 1), "{ring}");
         assert_eq!((layers, ring["rounds"].as_array().unwrap().len()), (3, 2));
         let [bubbles, balance] = ["bubbles", "balance"].map(|share| ring[share].as_f64().unwrap());
         assert!((0.0..1.0).contains(&bubbles) && balance > 0.0 && balance <= 1.0, "{ring}");

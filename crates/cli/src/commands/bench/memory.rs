@@ -7,11 +7,11 @@ use windlass_engine::EngineConfig;
 use windlass_kernels::WeightFormat;
 use windlass_model::{ModelConfig, Shard};
 
-/// Refuses what needs more memory than is free: packed weights, what every rank has of its own (embedding in f32, adapter, rows),
-/// keys and values. On a system that does not say how much is free, refuses nothing.
+/// Refuses what needs more memory than is free, for so many models at once, each split into `shards`: packed weights, what every rank has
+/// of its own (embedding in f32, adapter, rows), keys and values. On a system that does not say how much is free, refuses nothing.
 pub(super) fn check(
     model: &ModelConfig,
-    shards: &[Shard],
+    (models, shards): (usize, &[Shard]),
     format: WeightFormat,
     config: &EngineConfig,
 ) -> Result<()> {
@@ -21,6 +21,7 @@ pub(super) fn check(
     let weights =
         format.bytes() * (model.parameters() + adapters) + ranks * 4 * model.vocabulary as u64 * hidden;
     let workspace = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(capacity.bytes(model, shard)));
+    let [weights, workspace] = [weights, workspace].map(|bytes| bytes.saturating_mul(models as u64));
     let lanes = config.max_lanes;
     if weights.saturating_add(workspace) > free {
         let [weights, workspace, free] = [weights, workspace, free].map(|bytes| bytes as f64 / 1e9);

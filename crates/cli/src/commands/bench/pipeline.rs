@@ -22,8 +22,9 @@ use simulation::{Simulated, simulate};
 
 /// Measures a model on a ring of stages beside the same model on one stage, and simulates larger rings
 ///
-/// Random weights; every token takes the same depth. Each stage has one thread. Rings take turns within each round; figures are
-/// those of the round of median time. A ring is simulated from what layer, adapter and head take for 16 rows on one thread;
+/// Random weights; every token takes the same depth. Each stage has one thread. Beside each ring as many engines of one stage share
+/// the sequences and never wait for each other, which shows what the machine gives so many threads. All take turns within each round;
+/// figures are those of the round of median time. A ring is simulated from what layer, adapter and head take for 16 rows on one thread;
 /// where it has more stages than the core has layers, the core is as many layers long.
 #[derive(Debug, Args)]
 pub(crate) struct PipelineArguments {
@@ -89,10 +90,9 @@ pub(crate) fn run(arguments: &PipelineArguments) -> Result<()> {
     for &stages in &arguments.stages {
         stages::check(model, stages)?;
     }
-    let rings = vec![Shard::whole(model); arguments.stages.len()];
-    memory::check(model, &rings, arguments.weights, &config)?;
-    let (costs, _) = Costs::measure(vec![Cpu::with(cpu)], model)?;
     let rings = Rings { model, cpu, seed: arguments.seed, stages: &arguments.stages };
+    memory::check(model, (rings.copies(), &[Shard::whole(model)]), arguments.weights, &config)?;
+    let (costs, _) = Costs::measure(vec![Cpu::with(cpu)], model)?;
     let report = Report {
         shape: to_argument(model),
         weights: arguments.weights.to_string(),
@@ -157,16 +157,29 @@ impl Report {
             to,
             "16 rows take a layer {layer:.2} ms, the adapter {adapter:.2} ms, the head {head:.2} ms\n"
         )?;
-        let header = ["stages", "core layers", "tokens/s", "over the first", "bubbles", "balance", "busy"];
+        let header = [
+            "stages",
+            "core layers",
+            "tokens/s",
+            "over the first",
+            "separate tokens/s",
+            "over separate",
+            "bubbles",
+            "balance",
+            "busy",
+        ];
         let mut shown = table(header.map(str::to_owned).to_vec());
         for ring in measured {
             let Measured { stages, cut, tokens_per_second, over_first, bubbles, balance, busy, .. } = ring;
+            let separate = ring.separate_tokens_per_second;
             let busy: Vec<String> = busy.iter().map(|busy| format!("{:.0} %", 100.0 * busy)).collect();
             shown.add_row([
                 stages.to_string(),
                 sizes(cut),
                 format!("{tokens_per_second:.1}"),
                 format!("{over_first:.2}"),
+                format!("{separate:.1}"),
+                format!("{:.2}", tokens_per_second / separate),
                 format!("{:.1} %", 100.0 * bubbles),
                 format!("{balance:.3}"),
                 busy.join(" "),

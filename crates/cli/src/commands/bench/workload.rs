@@ -53,6 +53,12 @@ impl Workload {
         Self { depths: self.depths.iter().map(cut).collect(), ..*self }
     }
 
+    /// The requests dealt out to so many workloads, or to as many as there are requests.
+    pub(super) fn dealt(&self, workloads: usize) -> Vec<Self> {
+        let dealt = |first| self.depths.iter().skip(first).step_by(workloads).cloned().collect();
+        (0..workloads.min(self.len())).map(|first| Self { depths: dealt(first), ..*self }).collect()
+    }
+
     /// How many requests.
     pub(super) fn len(&self) -> usize {
         self.depths.len()
