@@ -25,8 +25,10 @@ def generate(windlass, goldens, case, backend):
     command = [windlass, "generate", "--backend", backend, "--model", goldens, "--kv", policy(case["kv"])]
     command += ["--token-ids", ",".join(map(str, case["prompt"])), "--depth", f"fixed:{case['num_steps']}"]
     command += ["--max-tokens", str(len(case["tokens"])), "--init-scale", "0", "--logits"]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if ended.returncode:
+        sys.exit(f"{' '.join(command)} ended with {ended.returncode}")
+    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 def largest_difference(tokens, others):

@@ -174,7 +174,7 @@ fn help_says_what_is_measured() {
 #[test]
 fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
     let huge = "d=8192,heads=64,ff=65536,layers=64+64+64,vocabulary=1000000";
-    let cases: [(&[&str], i32, &str); 23] = [
+    let cases: [(&[&str], i32, &str); 24] = [
         (
             &["--shape", "width=3"],
             2,
@@ -197,7 +197,12 @@ fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
         ),
         (&["--lanes", "0"], 2, "invalid value '0' for '--lanes <N,…>'"),
         (&["--lanes", "4,x"], 2, "invalid value 'x' for '--lanes <N,…>'"),
-        (&["--requests", "0"], 2, "invalid value '0' for '--requests <N>'"),
+        (&["--requests", "0"], 2, "invalid value '0' for '--requests <N,…>'"),
+        (
+            &["--lanes", "1,2", "--requests", "1,2,3"],
+            1,
+            "error: requests has 3 numbers: give one, or one for each of --lanes, which has 2",
+        ),
         (&["--tokens", "0"], 2, "invalid value '0' for '--tokens <N>'"),
         (&["--prompt", "-1"], 2, "invalid value '-1' for '--prompt <N>'"),
         (

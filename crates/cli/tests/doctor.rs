@@ -23,6 +23,7 @@ fn the_processor_is_tested_with_every_format_and_passes() {
     for weights in ["f32", "bf16", "int8"] {
         let of_format: Vec<_> = checks.iter().filter(|check| check["weights"] == weights).collect();
         assert!(of_format.len() >= 8 && of_format.iter().all(|check| check["passed"] == true), "{weights}");
+        assert!(of_format.iter().any(|check| check["operation"] == "answers alone and together"));
     }
     assert!(report["model"]["positions_ring_1"].as_u64() > report["model"]["positions_full"].as_u64());
     assert!(report["cuda_problem"].as_str().unwrap().contains("cuda"), "why there is no GPU is said");

@@ -118,7 +118,8 @@ struct TileAttention {
                    : layout.keys_at(of_position, head, 0) + layout.side() + (first + position) % BLOCK_POSITIONS;
     }
 
-    // Makes scores weights, relative to the largest score so far.
+    // Makes scores weights, relative to the largest score so far. A row's place in the tile decides which of the halves it is in, and the
+    // compiler unrolls them, so what it could contract in the one and not in the other is written out.
     __device__ __forceinline__ void weigh(float (&scores)[4][4], u32 first) {
         const float scale = 1.0f / sqrtf(static_cast<float>(layout.head_dim));
 #pragma unroll
@@ -128,19 +129,19 @@ struct TileAttention {
             for (u32 i = 0; i < 8; ++i) {
                 float& score = scores[i / 2][half * 2 + i % 2];
                 const u32 position = first + i / 2 * 8 + lane % 4 * 2 + i % 2;
-                score = position < seen[half] ? score * scale : negative_infinity();
+                score = position < seen[half] ? __fmul_rn(score, scale) : negative_infinity();
                 now_largest = fmaxf(now_largest, score);
             }
             now_largest = fmaxf(now_largest, shuffle_xor(now_largest, 1));
             now_largest = fmaxf(now_largest, shuffle_xor(now_largest, 2));
             const float base = weight_base(now_largest), decay = expf(largest[half] - base);
             largest[half] = now_largest;
-            sums[half] *= decay;
+            sums[half] = __fmul_rn(sums[half], decay);
 #pragma unroll
             for (u32 i = 0; i < 8; ++i) {
                 float& score = scores[i / 2][half * 2 + i % 2];
-                score = __uint_as_float(bf16_bits(expf(score - base)) << 16);
-                sums[half] += score;
+                score = __uint_as_float(bf16_bits(expf(__fsub_rn(score, base))) << 16);
+                sums[half] = __fadd_rn(sums[half], score);
             }
 #pragma unroll
             for (u32 n = 0; n < DIMS / 8; ++n) {

@@ -1,5 +1,7 @@
 //! Models of any shape with random weights: for measurements, where what a model says does not matter.
 
+use std::thread;
+
 use windlass_kernels::Weight;
 
 use crate::config::ModelConfig;
@@ -179,16 +181,28 @@ impl Tensors {
     }
 
     fn next(&mut self, len: usize) -> Vec<f32> {
-        let step = self.bound / 2.0_f32.powi(31);
+        let tensors = *self;
         let mut values = vec![0.0; len];
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let quads = len.div_ceil(4).div_ceil(threads);
+        thread::scope(|scope| {
+            for (part, values) in values.chunks_mut((4 * quads).max(4)).enumerate() {
+                scope.spawn(move || tensors.fill(values, part * quads));
+            }
+        });
+        self.index += 1;
+        values
+    }
+
+    /// Fills a part of the next tensor that has so many times four values before it.
+    fn fill(self, values: &mut [f32], quads: usize) {
+        let step = self.bound / 2.0_f32.powi(31);
         for (i, values) in values.chunks_mut(4).enumerate() {
-            let words = draw(self.seed, Stream::Weights, self.index, i as u32);
+            let words = draw(self.seed, Stream::Weights, self.index, (quads + i) as u32);
             for (value, word) in values.iter_mut().zip(words) {
                 *value = word.cast_signed() as f32 * step;
             }
         }
-        self.index += 1;
-        values
     }
 }
 

@@ -1,5 +1,6 @@
 //! `windlass doctor`: what this machine has, what fits on it, and whether its kernels compute right.
 
+mod answers;
 mod gpus;
 mod plan;
 mod report;
@@ -19,12 +20,13 @@ use report::{Processor, Report};
 
 /// Shows what this machine has and what fits on it, and tests its kernels
 ///
-/// Exits with 1 where the backend asked for cannot be used or a kernel computes wrongly.
+/// Exits with 1 where the backend asked for cannot be used or a check fails.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArguments {
     #[command(flatten)]
     device: DeviceOptions,
-    /// Run every kernel of the backend, with every format of weights, against a plain twin, and show the errors
+    /// Run every kernel of the backend, with every format of weights, against a plain twin, and the demo model on requests alone and
+    /// together, and show the errors
     #[arg(long)]
     selftest: bool,
     /// Show what this model takes: its folder, or `demo` for the one in this program
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
         None => free_memory(),
     };
     let model = arguments.model.as_deref().map(model_folder).transpose()?;
-    let report = Report {
+    let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         processor: Processor {
             cores: available_parallelism().map_or(1, usize::from),
@@ -67,24 +69,30 @@ pub(crate) fn run(arguments: &DoctorArguments) -> Result<()> {
         model: model
             .map(|model| plan::plan(&model, arguments.weights, asked_for.is_some(), memory_bytes))
             .transpose()?,
-        selftest: match (&asked_for, &problem) {
-            // Said by the end.
-            (Some(_), Some(_)) => Vec::new(),
-            _ if arguments.selftest => selftest::run(asked_for.as_ref(), has_nccl, threads)?,
-            _ => Vec::new(),
-        },
+        selftest: Vec::new(),
     };
+    if !arguments.json {
+        report.write(&mut stdout().lock())?;
+    }
+    let can_be_used = asked_for.is_none() || problem.is_none();
+    if arguments.selftest && can_be_used {
+        selftest::run(asked_for.as_ref(), has_nccl, threads, &mut |check| {
+            if !arguments.json {
+                check.write(&mut stdout().lock())?;
+            }
+            report.selftest.push(check);
+            Ok(())
+        })?;
+    }
     if arguments.json {
         writeln!(stdout(), "{}", serde_json::to_string(&report)?)?;
-    } else {
-        report.write(&mut stdout().lock())?;
     }
     if let (Some(_), Some(problem)) = (asked_for, problem) {
         return Err(problem.into());
     }
     let failed = report.selftest.iter().filter(|check| !check.passed).count();
     if failed > 0 {
-        bail!("{failed} kernels compute wrongly: do not serve on this machine with this backend");
+        bail!("{failed} checks fail: do not serve on this machine with this backend");
     }
     Ok(())
 }

@@ -224,6 +224,7 @@ inline void atomicMax(u64* to, u64 value) { *to = value > *to ? value : *to; }
 inline void atomicAdd(u64* to, u64 value) { *to += value; }
 
 // Operations that nothing is fused with.
+inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fsub_rn(float a, float b) { return a - b; }
 inline double __dsub_rn(double a, double b) { return a - b; }

@@ -8,21 +8,21 @@ use crate::bytes::{Number, bytes};
 #[derive(Debug)]
 pub(super) struct Growing<D: Device> {
     memory: Option<Kept<D>>,
+    /// What was too small, in all less than there is now. Freeing memory waits for all devices that reach it, of which one may wait
+    /// for this one's part of a sum.
+    outgrown: Vec<Kept<D>>,
 }
 
 impl<D: Device> Default for Growing<D> {
     fn default() -> Self {
-        Self { memory: None }
+        Self { memory: None, outgrown: Vec::new() }
     }
 }
 
 impl<D: Device> Growing<D> {
     /// Memory of `bytes` at least, with whatever is in it.
     pub(super) fn reserve(&mut self, device: &Queue<D>, bytes: usize) -> &Kept<D> {
-        if self.memory.as_ref().is_none_or(|memory| memory.bytes() < bytes) {
-            // The old one first, so that both need not fit.
-            self.memory = None;
-        }
+        self.outgrown.extend(self.memory.take_if(|memory| memory.bytes() < bytes));
         self.memory.get_or_insert_with(|| device.allocate(bytes.next_power_of_two()))
     }
 

@@ -90,9 +90,9 @@ pub(crate) struct EngineArguments {
     /// Sequences served at once; several, separated by commas, are measured one after the other
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "16", value_parser = value_parser!(u32).range(1..=65_536))]
     lanes: Vec<u32>,
-    /// How many requests
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=1_000_000))]
-    requests: u32,
+    /// How many requests; or several numbers, separated by commas, one for each of --lanes
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "64", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    requests: Vec<u32>,
     /// Tokens of each request
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = value_parser!(u32).range(1..=16_777_216))]
     tokens: u32,
@@ -261,23 +261,33 @@ impl EngineArguments {
         Shard::all(model, self.tp)?;
         let mut cells = Vec::new();
         for depths in &self.depths {
-            let table = depths.table(self.seed, self.requests as usize, tokens)?;
-            let most = depths.most(&table);
-            let workload = Workload::new((prompt, model.vocabulary), self.kv.0, most, table);
-            let longest = workload.longest();
-            if prompt + longest > context {
-                bail!(
-                    "tokens is {longest}: with prompt, {prompt}, more than the context of {context}: use fewer"
-                );
-            }
-            let limits = RequestLimits { model, max_depth: most, max_prompt: prompt };
-            workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
-            for &lanes in &self.lanes {
-                let config = self.engine_config(lanes as usize, model, &workload)?;
-                cells.push(Cell { depths, workload: workload.clone(), config });
+            for (lanes, requests) in self.lanes()? {
+                let table = depths.table(self.seed, requests, tokens)?;
+                let most = depths.most(&table);
+                let workload = Workload::new((prompt, model.vocabulary), self.kv.0, most, table);
+                let longest = workload.longest();
+                if prompt + longest > context {
+                    bail!(
+                        "tokens is {longest}: with prompt, {prompt}, more than the context of {context}: use fewer"
+                    );
+                }
+                let limits = RequestLimits { model, max_depth: most, max_prompt: prompt };
+                workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
+                let config = self.engine_config(lanes, model, &workload)?;
+                cells.push(Cell { depths, workload, config });
             }
         }
         Ok(cells)
+    }
+
+    /// Every number of lanes, and how many requests it gets.
+    fn lanes(&self) -> Result<impl Iterator<Item = (usize, usize)>> {
+        let (lanes, requests) = (self.lanes.len(), self.requests.len());
+        if requests != 1 && requests != lanes {
+            bail!("requests has {requests} numbers: give one, or one for each of --lanes, which has {lanes}");
+        }
+        let requests = self.requests.iter().cycle();
+        Ok(self.lanes.iter().zip(requests).map(|(&lanes, &requests)| (lanes as usize, requests as usize)))
     }
 
     /// Limits with room for all lanes, so that no mode waits for memory.

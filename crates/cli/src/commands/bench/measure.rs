@@ -9,7 +9,7 @@ use super::outcome::{Outcomes, run};
 use super::progress::Progress;
 use super::workload::Workload;
 
-/// Tokens of each request in the run that is not counted, which touches the memory that others find in use.
+/// Tokens of each request in the run that is not counted, which touches the memory that others find in use: of a request a lane.
 const WARM_UP_TOKENS: usize = 2;
 
 /// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
@@ -23,7 +23,7 @@ pub(super) fn measure<R: Runner>(
 ) -> Result<(Engine<R>, Outcomes)> {
     let mut outcomes = Outcomes::new();
     engine = engine.reconfigure(config.clone())?;
-    run(&mut engine, &workload.cut(WARM_UP_TOKENS), Mode::FullDepth)?;
+    run(&mut engine, &workload.first(config.max_lanes).cut(WARM_UP_TOKENS), Mode::FullDepth)?;
     for round in 0..rounds {
         for turn in 0..modes.len() {
             let mode = modes[(round + turn) % modes.len()];

@@ -47,6 +47,11 @@ impl Workload {
         })
     }
 
+    /// At most so many of the requests.
+    pub(super) fn first(&self, requests: usize) -> Self {
+        Self { depths: self.depths.iter().take(requests).cloned().collect(), ..*self }
+    }
+
     /// The same prompts with at most `tokens` tokens each.
     pub(super) fn cut(&self, tokens: usize) -> Self {
         let cut = |depths: &Vec<Depth>| depths[..tokens.min(depths.len())].to_vec();

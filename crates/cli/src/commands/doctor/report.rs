@@ -66,14 +66,14 @@ pub(super) struct CheckReport {
     pub(super) device: String,
     pub(super) weights: String,
     pub(super) operation: &'static str,
-    /// Relative to the twin; null where a result is no number.
+    /// Relative to the twin, or of answers how many differ; null where a result is no number.
     pub(super) error: f32,
     pub(super) tolerance: f32,
     pub(super) passed: bool,
 }
 
 impl Report {
-    /// For people.
+    /// For people, but for the checks, which are told one by one.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let Processor { cores, instructions, free_memory_bytes } = &self.processor;
         writeln!(out, "windlass     {}", self.version)?;
@@ -90,14 +90,18 @@ impl Report {
         if let Some(model) = &self.model {
             model.write(out)?;
         }
-        for CheckReport { device, weights, operation, error, tolerance, passed } in &self.selftest {
-            let verdict = if *passed { "ok" } else { "WRONG" };
-            writeln!(
-                out,
-                "selftest     {verdict:<6} {device:<8} {weights:<5} {operation:<28} error {error:.1e}, allowed {tolerance:.0e}"
-            )?;
-        }
         Ok(())
+    }
+}
+
+impl CheckReport {
+    pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { device, weights, operation, error, tolerance, passed } = self;
+        let verdict = if *passed { "ok" } else { "WRONG" };
+        writeln!(
+            out,
+            "selftest     {verdict:<6} {device:<8} {weights:<5} {operation:<28} error {error:.1e}, allowed {tolerance:.0e}"
+        )
     }
 }
 

@@ -17,7 +17,7 @@ const FILE: &str = "libnvrtc.so.13";
 /// The kernels for `architecture`, from the cache where they are there.
 pub(super) fn kernels(architecture: &str, cache: Option<&Path>) -> Result<Vec<u8>, CudaError> {
     let source = source::for_gpu();
-    let hash = Sha256::digest([architecture, &source].join("\n").as_bytes());
+    let hash = Sha256::digest([options(architecture).join(" "), source].join("\n").as_bytes());
     let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let file = cache.unwrap_or(Path::new("")).join(format!("{architecture}-{hash}.cubin"));
     if cache.is_some()
@@ -62,6 +62,10 @@ pub fn compile(architecture: &str) -> Result<Vec<u8>, CudaError> {
     program.compile(architecture).map_err(failed)
 }
 
+fn options(architecture: &str) -> [String; 2] {
+    [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()]
+}
+
 /// A program of the run-time compiler.
 struct Program(sys::nvrtcProgram);
 
@@ -72,9 +76,8 @@ impl Program {
 
     /// Its image, or the compiler's log.
     fn compile(&self, architecture: &str) -> Result<Vec<u8>, String> {
-        let options = [format!("--gpu-architecture={architecture}"), "--std=c++17".to_owned()];
         // SAFETY: the program lives as long as this.
-        unsafe { result::compile_program(self.0, &options) }.map_err(|error| {
+        unsafe { result::compile_program(self.0, &options(architecture)) }.map_err(|error| {
             // SAFETY: as above.
             let log = unsafe { result::get_program_log(self.0) }.unwrap_or_default();
             let log: Vec<u8> = log.into_iter().map(c_char::cast_unsigned).collect();

@@ -63,11 +63,16 @@ impl GpuParcel {
         });
         assert!(Arc::ptr_eq(context, &taken.context), "a parcel is for one device");
         arrival.hold_back(context);
+        let (from, from_context) = (memory.address(), arrival.context.context);
         // SAFETY: both have as many bytes, each of its context's device.
-        ok("copy from another device", unsafe {
-            let (to_context, from_context) = (context.context, arrival.context.context);
-            memcpy_peer_async(to_context, to, from_context, memory.address(), bytes, context.stream)
-        });
+        let copied = unsafe {
+            if context.context == from_context {
+                memcpy_dtod_async(to, from, bytes, context.stream)
+            } else {
+                memcpy_peer_async(context.context, to, from_context, from, bytes, context.stream)
+            }
+        };
+        ok("copy from another device", copied);
         taken.give();
     }
 }

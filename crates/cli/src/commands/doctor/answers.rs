@@ -1,0 +1,95 @@
+//! Whole answers of the demo model: what a request gets alone, and among others.
+
+use anyhow::{Context, Result};
+use windlass_engine::{
+    Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, Sampling, TokenOutput, block_bytes,
+};
+use windlass_kernels::Backend;
+use windlass_kernels::selftest::Check;
+use windlass_model::{AdaptiveDepth, Criterion, Depth, DepthPolicy, KvPolicy, Runner, Split};
+
+use crate::config::model_folder;
+use crate::split;
+use crate::text_files::tokenizer;
+
+const PROMPTS: [&str; 4] = ["7+5-3*2", "yz cd ab xy de bc;axc=", "7+5a4+8bc=", "1+1"];
+const REQUESTS: usize = 12;
+const TOKENS: usize = 6;
+const MAX_DEPTH: Depth = 16;
+
+/// How many of the requests get another answer among the others than alone: other tokens, depths or values of exits.
+pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
+    let folder = model_folder("demo")?;
+    let config = folder.config()?;
+    let tokenizer = tokenizer(&folder)?.context("the demo model has a tokenizer")?;
+    let prompts = PROMPTS.iter().map(|prompt| tokenizer.encode(prompt, true));
+    let requests = requests(&prompts.collect::<Result<Vec<_>, _>>()?);
+    let blocks: usize = requests.iter().map(Request::kv_blocks).sum();
+    let limits = EngineConfig {
+        max_lanes: REQUESTS,
+        max_rows: 48,
+        prefill_chunk: 16,
+        prefill_positions: 4 * 48,
+        max_waiting: REQUESTS,
+        kv_bytes: 2 * blocks * block_bytes(&config),
+        prefix_cache: false,
+        ..EngineConfig::new(&config, MAX_DEPTH)
+    };
+    let runner = split::load(Split::new(vec![vec![backend]], &config)?, &folder, &config)?;
+    let mut engine = Engine::new(runner, limits, Box::new(MonotonicClock::start()))?;
+    let mut alone = Vec::new();
+    for request in &requests {
+        alone.extend(answers(&mut engine, std::slice::from_ref(request))?);
+    }
+    let together = answers(&mut engine, &requests)?;
+    let differing = alone.iter().zip(&together).filter(|(alone, together)| alone != together).count();
+    Ok(Check { operation: "answers alone and together", error: differing as f32, tolerance: 0.0 })
+}
+
+/// Of all kinds: depths that are fixed or depend on latents or logits, tokens that are drawn or the most likely ones, and slots that
+/// are kept or used again.
+fn requests(prompts: &[Vec<u32>]) -> Vec<Request> {
+    let adaptive = |criterion, threshold| {
+        DepthPolicy::Adaptive(AdaptiveDepth { criterion, threshold, min: 1, max: MAX_DEPTH, every: 1 })
+    };
+    let depths = [
+        adaptive(Criterion::LatentDiff, 0.03),
+        DepthPolicy::Fixed(5),
+        adaptive(Criterion::Kl, 1e-3),
+        adaptive(Criterion::LatentDiff, 0.1),
+        DepthPolicy::Fixed(11),
+    ];
+    let request = |index: usize| {
+        let kv = if index % 3 == 0 { KvPolicy::Ring(1) } else { KvPolicy::Full };
+        let drawn = Sampling { temperature: 1.0, top_p: 0.9, seed: index as u64, ..Sampling::default() };
+        Request {
+            sampling: if index % 2 == 0 { Sampling::default() } else { drawn },
+            ignore_model_stops: true,
+            ..Request::greedy(
+                prompts[index % prompts.len()].clone(),
+                TOKENS,
+                depths[index % depths.len()],
+                kv,
+            )
+        }
+    };
+    (0..REQUESTS).map(request).collect()
+}
+
+/// What each of these gets when all are there at once.
+fn answers<R: Runner>(engine: &mut Engine<R>, requests: &[Request]) -> Result<Vec<Vec<TokenOutput>>> {
+    for (id, request) in (0..).map(RequestId).zip(requests) {
+        engine.submit(id, request.clone())?;
+    }
+    let mut answers = vec![Vec::new(); requests.len()];
+    let mut events = Vec::new();
+    while !engine.is_idle() {
+        engine.tick(&mut events);
+        for event in events.drain(..) {
+            if let Event::Token(RequestId(id), token) = event {
+                answers[id as usize].push(token);
+            }
+        }
+    }
+    Ok(answers)
+}
