@@ -60,10 +60,10 @@ fn requests(prompts: &[Vec<u32>]) -> Vec<Request> {
         DepthPolicy::Fixed(11),
     ];
     let request = |index: usize| {
-        let kv = if index % 3 == 0 { KvPolicy::Ring(1) } else { KvPolicy::Full };
+        let kv = if index.is_multiple_of(3) { KvPolicy::Ring(1) } else { KvPolicy::Full };
         let drawn = Sampling { temperature: 1.0, top_p: 0.9, seed: index as u64, ..Sampling::default() };
         Request {
-            sampling: if index % 2 == 0 { Sampling::default() } else { drawn },
+            sampling: if index.is_multiple_of(2) { Sampling::default() } else { drawn },
             ignore_model_stops: true,
             ..Request::greedy(
                 prompts[index % prompts.len()].clone(),
