@@ -1,33 +1,34 @@
 #!/usr/bin/env bash
 # Shows on a machine with a GPU, unattended and in less than 10 minutes: every operation against its twin, the recorded generations,
-# figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them; with several GPUs, in three minutes more,
-# two stages and two ranks as well.
+# figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them; with several GPUs, in three minutes and
+# 15 seconds a GPU more, two stages and two ranks as well.
 #
 #     OUT=figures tools/gpu_check.sh target/release/windlass
 #
 # The program is one built with `cargo build --release --features cuda --package windlass-cli`; it may have been built on another
 # machine. Needs the NVIDIA driver, NVRTC of CUDA 13 and, for the parity and the peer, python3; for the peer, PyTorch. Where NCCL is
 # there, sums over ranks are tested with it, on all GPUs. Writes a file per step into $OUT, and after each of them all files into
-# $ARCHIVE (else $OUT.tgz), so that whoever ends this early has what is done. Ends with 1 if any step failed: at once where there is no
-# GPU, or where it computes wrongly, since its figures would then mean nothing. STEPS="ring prefill" runs these alone.
+# $ARCHIVE (else $OUT.tgz, and never in $OUT), so that whoever ends this early has what is done. Ends with 1 if any step failed: at once
+# where there is no GPU, or where selftest or goldens fail, since figures would then mean nothing. STEPS="ring prefill" runs these alone.
 set -uo pipefail
 
 windlass=$(realpath "${1:?usage: OUT=DIR tools/gpu_check.sh WINDLASS}") || exit 1
 here=$(cd "$(dirname "$0")/.." && pwd)
 out=${OUT:-$PWD/gpu-check}
+out=${out%/}
 mkdir -p "$out"
 archive=${ARCHIVE:-$out.tgz}
 all='selftest goldens ring full mixed prefill peer stages ranks'
-steps=${STEPS:-$all}
+read -r -a steps <<<"${STEPS:-$all}"
 shape=d=5280,heads=55,ff=17920,layers=2+4+2,vocabulary=65536,context=4096
-failed=()
+ran=() failed=()
 
 fail() {
     echo "gpu_check: $*" >&2
     exit 1
 }
 
-for name in $steps; do
+for name in "${steps[@]}"; do
     [[ " $all " == *" $name "* ]] || fail "STEPS has $name: use some of $all"
 done
 
@@ -35,7 +36,8 @@ done
 step() {
     local name=$1 seconds=$2 status=0
     shift 2
-    [[ " $steps " == *" $name "* ]] || return 0
+    [[ " ${steps[*]} " == *" $name "* ]] || return 0
+    ran+=("$name")
     echo "== $name: $*" | tee -a "$out/commands.txt"
     timeout --kill-after 5 "$seconds" "$@" >"$out/$name.out" 2>"$out/$name.err" || status=$?
     if [ $status -ne 0 ]; then
@@ -74,12 +76,14 @@ bench() {
 export -f bench
 export windlass shape
 
-"$windlass" doctor --json >"$out/doctor.json"
+timeout 30 "$windlass" doctor --json >"$out/doctor.json"
 tell='import json, sys; cuda = json.load(sys.stdin)["cuda"]; print(len(cuda["devices"]), cuda["has_nccl"])'
 read -r gpus has_nccl < <(python3 -c "$tell" <"$out/doctor.json") || fail "windlass doctor does not tell how many GPUs there are"
 gpu_list=$(seq -s , 0 $((gpus - 1)))
-step selftest $((105 + 15 * gpus)) "$windlass" doctor --backend cuda --selftest --cuda-devices "$gpu_list" || fail "see $out"
-step goldens 60 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --goldens "$here/tests/goldens/huginn-tiny" || fail "see $out"
+step selftest $((105 + 15 * gpus)) "$windlass" doctor --backend cuda --selftest --cuda-devices "$gpu_list" \
+    || fail "the selftest failed, so nothing else was measured; see $out"
+step goldens 60 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --goldens "$here/tests/goldens/huginn-tiny" \
+    || fail "the recorded generations failed, so nothing else was measured; see $out"
 deep='--depths fixed:32 --tokens 8 --modes depth --rounds 3'
 step ring 70 bash -c "bench --kv ring:1 $deep --lanes 1,8,64,256 --requests 4,16,128,512"
 step full 60 bash -c "bench --kv full $deep --lanes 1,8,64 --requests 4,16,128"
@@ -92,7 +96,8 @@ if [ "$gpus" -gt 1 ]; then
     [ "$has_nccl" = False ] || step ranks 90 bash -c "bench --tp 2 --kv ring:1 $deep --lanes 64 --requests 128"
 fi
 
+[ ${#ran[@]} -gt 0 ] || fail "none of the steps ${steps[*]} can be made on this machine"
 if [ ${#failed[@]} -gt 0 ]; then
     fail "these steps failed: ${failed[*]}; see $out"
 fi
-echo "gpu_check: all steps passed; figures are in $out"
+echo "gpu_check: passed: ${ran[*]}; figures are in $out and $archive"

@@ -1,4 +1,4 @@
-# etcd as Debian packages it, for deployments that have none: `docker build -f deploy/container/etcd.Dockerfile -t windlass-etcd .`
+# etcd as Debian packages it, for deployments that have none: `docker build -f deploy/container/etcd.Dockerfile -t windlass-etcd:0.1.0 .`
 FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends etcd-server etcd-client \

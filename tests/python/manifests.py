@@ -58,6 +58,10 @@ for name, workload in workloads.items():
         claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
         assert mounted == claims | {volume["name"] for volume in pod.get("volumes", [])}, f"{name}: {mounted}"
 
+# Who finds others in etcd is let in there.
+let_in = next(r for r in resources if r["kind"] == "NetworkPolicy" and r["metadata"]["name"] == "etcd")["spec"]["ingress"][0]["from"][0]
+assert set(let_in["podSelector"]["matchExpressions"][0]["values"]) == set(workloads) - {"etcd"}, let_in
+
 scaled = {}
 for resource in resources:
     kind, name, spec = resource["kind"], resource["metadata"]["name"], resource.get("spec", {})

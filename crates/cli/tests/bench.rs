@@ -128,10 +128,10 @@ fn the_trace_has_a_track_per_mode_and_an_event_per_launch() {
 
 #[test]
 fn people_get_tables_and_what_they_mean() {
-    let text = small(&["--depths", "bimodal:1:4", "--lanes", "2"]);
+    let text = small(&["--depths", "bimodal:1:4", "--lanes", "2", "--requests", "4"]);
     for expected in [
         "random weights: d=32,heads=2,ff=48,layers=1+2+1,vocabulary=64,context=64",
-        "depths bimodal:1:4, 2 lanes: 6 requests, 30 tokens",
+        "depths bimodal:1:4, 2 lanes: 4 requests, 20 tokens",
         "depths bimodal:1:4, 3 lanes: 6 requests, 30 tokens",
         "full-depth",
         "over lockstep",

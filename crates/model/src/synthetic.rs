@@ -8,6 +8,9 @@ use crate::config::ModelConfig;
 use crate::random::{Stream, draw};
 use crate::weights::{LayerWeights, Weights};
 
+/// Of a tensor that several threads fill, what each gets at least, in fours.
+const LEAST_QUADS: usize = 1 << 14;
+
 /// Sizes of a model without a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
@@ -184,9 +187,9 @@ impl Tensors {
         let tensors = *self;
         let mut values = vec![0.0; len];
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let quads = len.div_ceil(4).div_ceil(threads);
+        let quads = len.div_ceil(4).div_ceil(threads).max(LEAST_QUADS);
         thread::scope(|scope| {
-            for (part, values) in values.chunks_mut((4 * quads).max(4)).enumerate() {
+            for (part, values) in values.chunks_mut(4 * quads).enumerate() {
                 scope.spawn(move || tensors.fill(values, part * quads));
             }
         });
@@ -251,6 +254,17 @@ mod tests {
         assert_ne!(adapter, other.adapter);
         let core = other.weights(&config, |layer| layer.proj.to_vec()).core;
         assert_ne!(core[0], core[1]);
+    }
+
+    #[test]
+    fn a_tensor_is_the_same_in_parts() {
+        let mut tensors = Tensors::new(&TINY.config().unwrap(), 3);
+        tensors.next(5);
+        let of_next = tensors;
+        let in_parts = tensors.next(4 * 3 * LEAST_QUADS + 3);
+        let mut whole = vec![0.0; in_parts.len()];
+        of_next.fill(&mut whole, 0);
+        assert_eq!(in_parts, whole);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl DevicePlan {
     }
 }
 
-/// What every rank has of a sum, or of logits, on one of them: memory that grows by doubling.
+/// What every rank has of a sum, or of logits, on one of them: memory that grows by doubling, and keeps what it has outgrown.
 fn group_bytes(
     model: &ModelConfig,
     rows: usize,
@@ -114,7 +114,7 @@ fn group_bytes(
     (shard, core): (&Shard, &Range<usize>),
 ) -> u64 {
     let values = |count: usize| (4 * count as u64).saturating_mul(rows as u64);
-    let grown = |bytes: u64| bytes.checked_next_power_of_two().unwrap_or(u64::MAX);
+    let grown = |bytes: u64| bytes.checked_next_power_of_two().unwrap_or(u64::MAX).saturating_mul(2);
     let sums = values(ranks * model.hidden);
     if core.end < model.core_layers {
         return grown(sums);

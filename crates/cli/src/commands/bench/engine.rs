@@ -151,7 +151,8 @@ pub(crate) fn run(arguments: &EngineArguments) -> Result<()> {
         None => {
             let shards = Shard::all(&model, arguments.tp)?;
             for cell in &cells {
-                memory::check(&model, (1, &shards), arguments.weights, &cell.config)?;
+                let remedy = "fewer lanes, fewer tokens, --kv ring:1, --weights bf16 or a smaller shape";
+                memory::check(&model, (1, &shards), remedy, arguments.weights, &cell.config)?;
             }
             let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(threads) };
             let backends = split::cpus(cpu, &model, arguments.tp, arguments.stages)?;

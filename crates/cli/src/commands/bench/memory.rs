@@ -12,6 +12,7 @@ use windlass_model::{ModelConfig, Shard};
 pub(super) fn check(
     model: &ModelConfig,
     (models, shards): (usize, &[Shard]),
+    remedy: &str,
     format: WeightFormat,
     config: &EngineConfig,
 ) -> Result<()> {
@@ -27,8 +28,7 @@ pub(super) fn check(
         let [weights, workspace, free] = [weights, workspace, free].map(|bytes| bytes as f64 / 1e9);
         bail!(
             "lanes is {lanes}: weights take {weights:.1} GB, and keys and values with the rest {workspace:.1} GB, but \
-             {free:.1} GB of memory are free: use fewer lanes, fewer tokens, --kv ring:1, --weights \
-             bf16 or a smaller shape"
+             {free:.1} GB of memory are free: use {remedy}"
         );
     }
     Ok(())

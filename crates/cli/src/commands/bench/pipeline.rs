@@ -1,4 +1,4 @@
-//! `windlass bench pipeline`: a ring of stages beside one stage, and rings that this machine is too small for.
+//! `windlass bench pipeline`: a ring of stages beside one stage and beside separate engines, and rings that this machine is too small for.
 
 mod measured;
 mod simulation;
@@ -52,7 +52,7 @@ pub(crate) struct PipelineArguments {
     /// Core iterations of each token
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u32).range(1..=10_000))]
     depth: Depth,
-    /// Times that each ring runs
+    /// Times that each ring runs, and the engines beside it
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = value_parser!(u32).range(1..=10_000))]
     rounds: u32,
     /// Write one JSON object
@@ -87,11 +87,16 @@ pub(crate) fn run(arguments: &PipelineArguments) -> Result<()> {
     let workload = arguments.workload(model)?;
     let config = arguments.engine_config(model, &workload);
     let cpu = CpuConfig { weights: arguments.weights, ..CpuConfig::new(1) };
+    let lanes = arguments.lanes as usize;
     for &stages in &arguments.stages {
         stages::check(model, stages)?;
+        if lanes < stages {
+            bail!("lanes is {lanes}: use at least stages, which is {stages}, so that each has a sequence");
+        }
     }
     let rings = Rings { model, cpu, seed: arguments.seed, stages: &arguments.stages };
-    memory::check(model, (rings.copies(), &[Shard::whole(model)]), arguments.weights, &config)?;
+    let remedy = "fewer lanes, fewer stages, --weights bf16 or a smaller shape";
+    memory::check(model, (rings.copies(), &[Shard::whole(model)]), remedy, arguments.weights, &config)?;
     let (costs, _) = Costs::measure(vec![Cpu::with(cpu)], model)?;
     let report = Report {
         shape: to_argument(model),

@@ -58,10 +58,10 @@ impl Workload {
         Self { depths: self.depths.iter().map(cut).collect(), ..*self }
     }
 
-    /// The requests dealt out to so many workloads, or to as many as there are requests.
+    /// The requests dealt out to so many workloads in turn.
     pub(super) fn dealt(&self, workloads: usize) -> Vec<Self> {
         let dealt = |first| self.depths.iter().skip(first).step_by(workloads).cloned().collect();
-        (0..workloads.min(self.len())).map(|first| Self { depths: dealt(first), ..*self }).collect()
+        (0..workloads).map(|first| Self { depths: dealt(first), ..*self }).collect()
     }
 
     /// How many requests.

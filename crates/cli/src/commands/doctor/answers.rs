@@ -1,6 +1,6 @@
 //! Whole answers of the demo model: what a request gets alone, and among others.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use windlass_engine::{
     Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, Sampling, TokenOutput, block_bytes,
 };
@@ -25,11 +25,13 @@ pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
     let prompts = PROMPTS.iter().map(|prompt| tokenizer.encode(prompt, true));
     let requests = requests(&prompts.collect::<Result<Vec<_>, _>>()?);
     let blocks: usize = requests.iter().map(Request::kv_blocks).sum();
+    let prompts = requests.iter().map(|request| request.prompt.len()).sum();
     let limits = EngineConfig {
         max_lanes: REQUESTS,
-        max_rows: 48,
+        // More than a product of any shape has at least, and prompts in pieces.
+        max_rows: 160,
         prefill_chunk: 16,
-        prefill_positions: 4 * 48,
+        prefill_positions: prompts,
         max_waiting: REQUESTS,
         kv_bytes: 2 * blocks * block_bytes(&config),
         prefix_cache: false,
@@ -41,6 +43,7 @@ pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
     for request in &requests {
         alone.extend(answers(&mut engine, std::slice::from_ref(request))?);
     }
+    ensure!(alone.iter().all(|answer| answer.len() == TOKENS), "an answer is short: {alone:?}");
     let together = answers(&mut engine, &requests)?;
     let differing = alone.iter().zip(&together).filter(|(alone, together)| alone != together).count();
     Ok(Check { operation: "answers alone and together", error: differing as f32, tolerance: 0.0 })
@@ -60,7 +63,7 @@ fn requests(prompts: &[Vec<u32>]) -> Vec<Request> {
         DepthPolicy::Fixed(11),
     ];
     let request = |index: usize| {
-        let kv = if index.is_multiple_of(3) { KvPolicy::Ring(1) } else { KvPolicy::Full };
+        let kv = [KvPolicy::Full, KvPolicy::Ring(1), KvPolicy::Anchor(3)][index % 3];
         let drawn = Sampling { temperature: 1.0, top_p: 0.9, seed: index as u64, ..Sampling::default() };
         Request {
             sampling: if index.is_multiple_of(2) { Sampling::default() } else { drawn },

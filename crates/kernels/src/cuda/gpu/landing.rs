@@ -1,6 +1,7 @@
 //! Host memory that the device copies to by itself, and how one hears that it has.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use cudarc::driver::result::{DriverError, ctx, event, free_host, malloc_host};
@@ -20,6 +21,9 @@ pub struct GpuLanding {
     pub(super) arrival: CUevent,
     /// How much had been put for the device to read by then.
     pub(super) put: u64,
+    /// What was too small, in all less than there is now. Freeing it may wait for other devices, of which one may wait for this one's
+    /// part of a sum.
+    outgrown: Vec<Self>,
 }
 
 // SAFETY: memory and event are this value's own, and may be used from any thread that has made the context current.
@@ -41,13 +45,23 @@ impl GpuLanding {
         let start = unsafe { malloc_host(capacity, 0) }?.cast::<u8>();
         // SAFETY: the memory has as many bytes.
         unsafe { start.write_bytes(0, capacity) };
-        Ok(Self { context: Arc::clone(context), start, capacity, bytes: 0, arrival, put: 0 })
+        Ok(Self {
+            context: Arc::clone(context),
+            start,
+            capacity,
+            bytes: 0,
+            arrival,
+            put: 0,
+            outgrown: Vec::new(),
+        })
     }
 
     /// Makes room for so many bytes, which will be on their way. What was on its way before has arrived.
     pub(super) fn begin(&mut self, bytes: usize) {
         if self.capacity < bytes {
-            *self = ok("pin memory", Self::new(&Arc::clone(&self.context), bytes.next_power_of_two()));
+            let larger = ok("pin memory", Self::new(&self.context, bytes.next_power_of_two()));
+            let outgrown = mem::replace(self, larger);
+            self.outgrown.push(outgrown);
         }
         self.bytes = bytes;
     }
