@@ -18,6 +18,8 @@ async fn main() -> Result<()> {
     let network = Network::load(device, &config.model.checkpoint()?, &config.model.config()?, &mut |_| {})?;
     let worker = Worker::new(&config, Local::new(network))?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    // Before anybody knows that it is there.
+    let mut told_to_end = signal(SignalKind::terminate())?;
     println!("worker listening on {}", listener.local_addr()?);
     std::thread::spawn(move || {
         let mut line = String::new();
@@ -25,7 +27,6 @@ async fn main() -> Result<()> {
             broken.store(true, Ordering::Relaxed);
         }
     });
-    let mut told_to_end = signal(SignalKind::terminate())?;
     let shutdown = async move {
         told_to_end.recv().await;
     };
