@@ -44,7 +44,8 @@ $(VENV)/installed: tests/python/requirements.txt
 # From nothing to models/demo, models/plain and docs/evidence.md: two runs side by side, of one process each; the plain model needs
 # three fifths of the TRAIN_SECONDS that the other takes. A run that was interrupted goes on where it was.
 train: $(TRAIN_VENV)/installed protoc
-	export OMP_NUM_THREADS=1; \
+	export OMP_NUM_THREADS=1 ONEDNN_PRIMITIVE_CACHE_CAPACITY=100000; \
+	export LD_PRELOAD=$$(/sbin/ldconfig -p | awk '/libjemalloc\.so\.2 / { print $$NF; exit }') MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1; \
 	$(TRAIN_PYTHON) $(TRAIN)/train_plain.py $(RUNS)/plain --seconds $$(($(TRAIN_SECONDS) * 3 / 5)) & plain=$$!; \
 	trap "kill $$plain 2> /dev/null" EXIT; \
 	$(TRAIN_PYTHON) $(TRAIN)/train_recurrent.py $(RUNS)/recurrent --seconds $(TRAIN_SECONDS) && wait $$plain
@@ -67,6 +68,7 @@ evidence: $(VENV)/installed protoc
 $(TRAIN_VENV)/installed: $(TRAIN)/requirements.txt
 	python3 -c 'import venv, ensurepip' 2>/dev/null || { apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
 	{ command -v g++ && test -e /usr/include/python3*/Python.h; } > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++ python3-dev; }
+	/sbin/ldconfig -p | grep --quiet 'libjemalloc\.so\.2 ' || { apt-get update && apt-get install -y --no-install-recommends libjemalloc2; }
 	python3 -m venv $(TRAIN_VENV)
 	$(TRAIN_PYTHON) -m pip install --quiet --requirement $(TRAIN)/requirements.txt
 	touch $@
