@@ -174,10 +174,10 @@ mod tests {
         let twice = 4 * model.vocabulary as u64 * hidden + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden);
         assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
         assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
-        // Each 64 rows of both ranks' logits, the first those of both once more.
+        // Each 64 rows of both ranks' logits and what was outgrown before, the first all logits once more.
         let logits = 4 * 64 * model.vocabulary as u64;
         let group_bytes = [whole, ranks[0], ranks[1]].map(|plan| plan.group_bytes);
-        assert_eq!(group_bytes, [0, logits + logits, logits]);
+        assert_eq!(group_bytes, [0, 2 * logits + logits, 2 * logits]);
         assert!(ranks[0].spare_bytes > whole.spare_bytes);
     }
 
