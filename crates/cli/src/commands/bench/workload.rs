@@ -123,6 +123,17 @@ mod tests {
     }
 
     #[test]
+    fn requests_are_dealt_out_once_in_turn() {
+        let depths = vec![vec![8], vec![8, 1], vec![8, 2], vec![8, 3], vec![8, 4]];
+        let workload = Workload::new((1, 10), KvPolicy::Full, 8, depths.clone());
+        let dealt = workload.dealt(2);
+        let of = |indices: &[usize]| indices.iter().map(|&i| depths[i].clone()).collect::<Vec<_>>();
+        assert_eq!([&dealt[0].depths, &dealt[1].depths], [&of(&[0, 2, 4]), &of(&[1, 3])]);
+        assert_eq!(workload.first(2).depths, of(&[0, 1]));
+        assert_eq!(workload.first(9), workload);
+    }
+
+    #[test]
     fn requests_replay_their_depths_or_take_the_most() {
         let workload = workload(4);
         let depths = |has_exits| -> Vec<_> {
