@@ -90,7 +90,7 @@ step full 60 bash -c "bench --kv full $deep --lanes 1,8,64 --requests 4,16,128"
 spread='--depths uniform:1:32 --depths geometric:8:32 --depths bimodal:4:32'
 step mixed 80 bash -c "bench --kv ring:1 $spread --lanes 64 --requests 128 --tokens 16 --rounds 1"
 step prefill 40 bash -c "bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 4 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth --rounds 3"
-step peer 90 env LD_LIBRARY_PATH="$own_libraries" python3 "$here/tools/gpu_peer.py"
+step peer 90 env --unset=LD_LIBRARY_PATH ${own_libraries:+LD_LIBRARY_PATH="$own_libraries"} python3 "$here/tools/gpu_peer.py"
 if [ "$gpus" -gt 1 ]; then
     step stages 90 bash -c "bench --stages 2 --kv ring:1 $deep --lanes 64 --requests 128"
     [ "$has_nccl" = False ] || step ranks 90 bash -c "bench --tp 2 --kv ring:1 $deep --lanes 64 --requests 128"

@@ -52,12 +52,14 @@ fn rings_are_measured_beside_one_stage_and_larger_ones_simulated() {
 }
 
 #[test]
-fn more_stages_than_core_layers_or_threads_are_refused_with_a_remedy() {
+fn more_stages_than_core_layers_lanes_or_threads_are_refused_with_a_remedy() {
     let too_many = pipeline(&["--stages", "1,4"]);
     let too_many: Vec<&str> = too_many.iter().map(String::as_str).collect();
     let generate = ["generate", "--model", "demo", "--prompt", "7+5=", "--stages", "2", "--threads", "1"];
-    let cases: [(&[&str], &str); 3] = [
+    let few_lanes = ["bench", "pipeline", "--shape", SHAPE, "--lanes", "2", "--stages", "1,3"];
+    let cases: [(&[&str], &str); 4] = [
         (&too_many, "stages is 4: use 1 to 3, the layers of the model's core"),
+        (&few_lanes, "lanes is 2: use at least stages, which is 3"),
         (&generate, "threads is 1: use at least stages, which is 2"),
         (&["bench", "engine", "--stages", "0"], "stages is 0: use 1 to 2, the layers of the model's core"),
     ];

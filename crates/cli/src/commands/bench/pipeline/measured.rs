@@ -72,7 +72,7 @@ struct Run {
     busy: Vec<f64>,
 }
 
-/// Runs `workload` on every ring in turn, `rounds` times, each round beginning with another.
+/// Runs `workload` on every ring and on the engines beside it in turn, `rounds` times, each round beginning with another.
 pub(super) fn measure(
     rings: &Rings<'_>,
     config: &EngineConfig,
