@@ -1,22 +1,12 @@
 """What the recurrent network is trained on: a window of iterations, each told what every position is to say by then."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
+from pool import WINDOW
 from tasks import NOTHING
 
-WINDOW = 4
 HINGE = 0.08
-
-
-@dataclass(frozen=True)
-class Window:
-    """Iterations without gradient, then `WINDOW` iterations with, from a latent of this scale."""
-
-    skipped: int
-    scale: float
 
 
 def as_tensors(batch, device):
@@ -25,19 +15,18 @@ def as_tensors(batch, device):
     return ids, targets, torch.as_tensor(batch.weights(), dtype=torch.float32, device=device), settled
 
 
-def objective(model, batch, window, still_weight, dtype, device):
-    """Loss of a batch, and {cross entropy, latent change once settled, weighted share of targets met} without gradient."""
-    ids, targets, weights, settled = as_tensors(batch, device)
+def objective(model, ongoing, still_weight, dtype, device):
+    """Takes a batch through its next window.
+
+    Returns the loss, and {cross entropy, latent change once settled, weighted share of targets met} without gradient.
+    """
+    ids, targets, weights, settled = as_tensors(ongoing.batch, device)
     context = model.prepare(ids.shape[1], dtype, device)
     embedding = model.embed(ids, context)
-    latent = model.initial_latent(embedding, window.scale)
-    with torch.no_grad():
-        for _ in range(window.skipped):
-            latent = model.iterate(latent, embedding, context)
-    latents = [latent]
+    latents = [begin(model, ongoing, embedding, context) if ongoing.latent is None else ongoing.latent]
     for _ in range(WINDOW):
         latents.append(model.iterate(latents[-1], embedding, context))
-    steps = window.skipped + torch.arange(WINDOW, device=device)
+    steps = ongoing.step + torch.arange(WINDOW, device=device)
     at = steps.clamp(max=len(targets) - 1)
     wanted, weight = targets[at].flatten(), weights[at].flatten()
     logits = model.read(torch.cat(latents[1:]), context).flatten(0, 1)
@@ -46,7 +35,17 @@ def objective(model, batch, window, still_weight, dtype, device):
     still, hinge = movement(torch.stack(latents[1:]), steps, settled, targets[-1] != NOTHING)
     met = ((logits.argmax(-1) == wanted) * weight).sum() / weight.sum()
     loss = entropy + still_weight * still + hinge
+    ongoing.latent, ongoing.step = latents[-1].detach(), ongoing.step + WINDOW
     return loss, torch.stack([entropy, still, met]).detach()
+
+
+@torch.no_grad()
+def begin(model, ongoing, embedding, context):
+    """The latent after the iterations that a batch skips at its beginning."""
+    latent = model.initial_latent(embedding, ongoing.scale)
+    for _ in range(ongoing.step):
+        latent = model.iterate(latent, embedding, context)
+    return latent
 
 
 def movement(latents, steps, settled, asked):

@@ -168,3 +168,11 @@ def _chain_batch(source, target, questions, size):
 
 
 TASKS = {"chain": chain, "arithmetic": arithmetic, "addition": addition}
+
+
+def draw(task, rows, size, shared, own):
+    """A batch whose layout comes from the generator that all processes share, and whose puzzles from a process's own."""
+    if task != "chain":
+        return TASKS[task](own, rows, size)
+    others = tuple(shared.integers(1, 5, shared.integers(1, 4)))
+    return chain(own, rows, size, others, int(shared.integers(1, 4)))

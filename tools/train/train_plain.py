@@ -7,9 +7,9 @@ import torch.nn.functional as F
 import written_steps
 from curriculum import LARGEST, Curriculum
 from run import LOG_EVERY, Run, arguments, start
-from tasks import NOTHING, TASKS
-from train_recurrent import make_batch
+from tasks import NOTHING, TASKS, draw
 
+ROWS = {"chain": 24, "arithmetic": 16, "addition": 24}
 FIRST = {"chain": LARGEST["chain"]}  # short ways alone are guessed, and following them is never learned
 WEIGHTS = {"chain": 4, "arithmetic": 1, "addition": 1}  # at equal weight the others drown what chains begin with
 
@@ -36,7 +36,7 @@ def work(rank, options):
     while run.progress < 1:
         facts = []
         for task in TASKS:
-            batch = make_batch(task, curriculum.size(task, shared), shared, own)
+            batch = draw(task, ROWS[task], curriculum.size(task, shared), shared, own)
             loss, fact = objective(run.model, task, batch, run.products, run.device)
             (WEIGHTS[task] * loss).backward()
             facts.append(fact)

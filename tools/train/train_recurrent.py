@@ -4,30 +4,13 @@ import numpy as np
 import torch
 
 from curriculum import Curriculum
-from objective import Window, objective
+from objective import objective
+from pool import Pool
 from run import LOG_EVERY, Run, arguments, start
 from tasks import TASKS
 
-ROWS = {"chain": 24, "arithmetic": 16, "addition": 24}
+ROWS = {"chain": 32, "arithmetic": 32, "addition": 24}
 FACTS = ("entropy", "still", "met")
-
-
-def draw_layouts(curriculum, random):
-    """Of each task a size and a window; the same in all processes, so that none waits for another."""
-    layouts = {}
-    for task in TASKS:
-        size = curriculum.size(task, random)
-        scale = 0.0 if random.random() < 0.2 else 1.0
-        layouts[task] = size, Window(curriculum.skipped(task, size, random), scale)
-    return layouts
-
-
-def make_batch(task, size, shared, own):
-    """Layouts come from the shared generator, puzzles from a process's own."""
-    if task != "chain":
-        return TASKS[task](own, ROWS[task], size)
-    others = tuple(shared.integers(1, 5, shared.integers(1, 4)))
-    return TASKS[task](own, ROWS[task], size, others, int(shared.integers(1, 4)))
 
 
 def work(rank, options):
@@ -36,18 +19,22 @@ def work(rank, options):
     curriculum = Curriculum(state)
     seed = options.seed + 1000 * run.step
     shared, own = np.random.default_rng(seed), np.random.default_rng([seed, rank])
-    mean_rows, log = sum(ROWS.values()) / len(ROWS), []
+    pools = {task: Pool(task, ROWS[task], curriculum, shared, own) for task in TASKS}
+    log = []
     while run.progress < 1:
         still_weight = 0.1 + 0.2 * min(1, run.progress / 0.7)
-        facts = []
-        for task, (size, window) in draw_layouts(curriculum, shared).items():
-            batch = make_batch(task, size, shared, own)
-            loss, fact = objective(run.model, batch, window, still_weight, run.products, run.device)
-            (loss * ROWS[task] / mean_rows).backward()
+        facts, thinking = [], []
+        for task, pool in pools.items():
+            ongoing = pool.next()
+            thinking.append(ongoing.is_thinking)
+            loss, fact = objective(run.model, ongoing, still_weight, run.products, run.device)
+            loss.backward()
+            pool.sort(ongoing)
             facts.append(fact)
         log.append(run.update(torch.cat(facts)))
-        for task, met in zip(TASKS, log[-1][2::3]):
-            curriculum.update(task, met)
+        for task, met, counts in zip(TASKS, log[-1][2::3], thinking):
+            if counts:
+                curriculum.update(task, met)
         if run.step % LOG_EVERY == 0:
             names = [f"{task} {fact}" for task in TASKS for fact in FACTS]
             means = {name: round(float(mean), 4) for name, mean in zip(names, np.mean(log, 0))}
