@@ -8,7 +8,7 @@ TRAIN_VENV := .venv-train
 TRAIN_PYTHON := $(TRAIN_VENV)/bin/python
 TRAIN := tools/train
 RUNS := $(TRAIN)/runs
-TRAIN_SECONDS := 6000
+TRAIN_SECONDS := 3600
 PROGRAM := target/release/windlass
 
 .PHONY: demo test train export evidence test-cuda lint docs bench protoc cluster
@@ -41,12 +41,12 @@ $(VENV)/installed: tests/python/requirements.txt
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 	touch $@
 
-# From nothing to models/demo, models/plain and docs/evidence.md: two runs side by side, of one process each; the plain model needs
-# three fifths of the TRAIN_SECONDS that the other takes. A run that was interrupted goes on where it was.
+# From nothing to models/demo, models/plain and docs/evidence.md: two runs side by side, of one process and TRAIN_SECONDS each. A run that
+# was interrupted goes on where it was.
 train: $(TRAIN_VENV)/installed protoc
 	export OMP_NUM_THREADS=1 ONEDNN_PRIMITIVE_CACHE_CAPACITY=100000; \
 	export LD_PRELOAD=$$(/sbin/ldconfig -p | awk '/libjemalloc\.so\.2 / { print $$NF; exit }') MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1; \
-	$(TRAIN_PYTHON) $(TRAIN)/train_plain.py $(RUNS)/plain --seconds $$(($(TRAIN_SECONDS) * 3 / 5)) & plain=$$!; \
+	$(TRAIN_PYTHON) $(TRAIN)/train_plain.py $(RUNS)/plain --seconds $(TRAIN_SECONDS) & plain=$$!; \
 	trap "kill $$plain 2> /dev/null" EXIT; \
 	$(TRAIN_PYTHON) $(TRAIN)/train_recurrent.py $(RUNS)/recurrent --seconds $(TRAIN_SECONDS) && wait $$plain
 	$(MAKE) export evidence

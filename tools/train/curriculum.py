@@ -2,6 +2,7 @@
 
 LARGEST = {"chain": 10, "arithmetic": 12, "addition": 8}
 KNOWN_WELL = 0.93
+SPARE = 3  # levels above the largest size, so that its answers are due before the level too (pool.py)
 AHEAD = 2  # how much larger puzzles may be than what is known well
 
 
@@ -20,6 +21,6 @@ class Curriculum:
 
     def update(self, task, met):
         self.met[task] += 0.1 * (met - self.met[task])
-        if self.met[task] > KNOWN_WELL and self.level[task] < LARGEST[task] + 3:
+        if self.met[task] > KNOWN_WELL and self.level[task] < LARGEST[task] + SPARE:
             self.level[task] += 1
             self.met[task] = KNOWN_WELL - 0.05

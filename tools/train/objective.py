@@ -16,17 +16,17 @@ def as_tensors(batch, device):
 
 
 def objective(model, ongoing, still_weight, dtype, device):
-    """Takes a batch through its next window.
+    """Takes a batch through its next window, and leaves its new latent and depth in it.
 
     Returns the loss, and {cross entropy, latent change once settled, weighted share of targets met} without gradient.
     """
     ids, targets, weights, settled = as_tensors(ongoing.batch, device)
     context = model.prepare(ids.shape[1], dtype, device)
     embedding = model.embed(ids, context)
-    latents = [begin(model, ongoing, embedding, context) if ongoing.latent is None else ongoing.latent]
+    latents = [first_latent(model, ongoing, embedding, context) if ongoing.latent is None else ongoing.latent]
     for _ in range(WINDOW):
         latents.append(model.iterate(latents[-1], embedding, context))
-    steps = ongoing.step + torch.arange(WINDOW, device=device)
+    steps = ongoing.depth + torch.arange(WINDOW, device=device)
     at = steps.clamp(max=len(targets) - 1)
     wanted, weight = targets[at].flatten(), weights[at].flatten()
     logits = model.read(torch.cat(latents[1:]), context).flatten(0, 1)
@@ -35,15 +35,15 @@ def objective(model, ongoing, still_weight, dtype, device):
     still, hinge = movement(torch.stack(latents[1:]), steps, settled, targets[-1] != NOTHING)
     met = ((logits.argmax(-1) == wanted) * weight).sum() / weight.sum()
     loss = entropy + still_weight * still + hinge
-    ongoing.latent, ongoing.step = latents[-1].detach(), ongoing.step + WINDOW
+    ongoing.latent, ongoing.depth = latents[-1].detach(), ongoing.depth + WINDOW
     return loss, torch.stack([entropy, still, met]).detach()
 
 
 @torch.no_grad()
-def begin(model, ongoing, embedding, context):
-    """The latent after the iterations that a batch skips at its beginning."""
+def first_latent(model, ongoing, embedding, context):
+    """The latent at which the first window of a batch begins."""
     latent = model.initial_latent(embedding, ongoing.scale)
-    for _ in range(ongoing.step):
+    for _ in range(ongoing.depth):
         latent = model.iterate(latent, embedding, context)
     return latent
 

@@ -31,7 +31,7 @@ def work(rank, options):
     run = Run(options, rank, state)
     curriculum = Curriculum(state, FIRST)
     seed = options.seed + 1000 * run.step
-    shared, own = np.random.default_rng(seed), np.random.default_rng([seed, rank])
+    shared, own = np.random.default_rng(seed), np.random.default_rng([seed, 1 + rank])
     log = []
     while run.progress < 1:
         facts = []

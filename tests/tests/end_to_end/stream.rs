@@ -48,7 +48,7 @@ async fn answers_are_the_same_streamed_whole_batched_and_over_grpc() -> Result<(
     }
     let right = puzzles.iter().zip(&alone).filter(|((_, answer), choice)| choice["text"] == **answer).count();
     // How many exactly, of a fixed sample, the tests of the demo model say.
-    ensure!(right >= 36, "only {right} of 40 puzzles answered");
+    ensure!(right >= 39, "only {right} of 40 puzzles answered");
 
     let whole = try_join_all(
         puzzles
