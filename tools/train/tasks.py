@@ -1,8 +1,8 @@
 """Puzzles as arrays of token ids, with what every position is to say after every iteration.
 
 A batch has one layout, so no padding is needed. After `step` iterations too few a position that knows its value says it,
-one that waits for others says so, by `?` and `.` in turn: two waiting iterations never look alike, so that no exit
-criterion takes waiting for being done.
+one that waits for others says so, by `?` and `.` in turn: two waiting iterations never look alike, so that no test
+of whether the latent still changes takes waiting for being done. A letter of a chain says where its arrows have led so far.
 """
 
 from dataclasses import dataclass
