@@ -21,7 +21,6 @@ class Ongoing:
     """
 
     batch: Batch
-    size: int
     depth: int
     scale: float
     latent: object = None
@@ -74,4 +73,4 @@ class Pool:
         scale = 0.0 if self.shared.random() < ZERO_LATENT else 1.0
         batch = draw(self.task, self.rows, size, self.shared, self.own)
         depth = int(self.shared.integers(min(WINDOW, len(batch.targets)))) if self.shared.random() < OFFSET else 0
-        return Ongoing(batch, size, depth, scale)
+        return Ongoing(batch, depth, scale)

@@ -44,7 +44,7 @@ class Windows(unittest.TestCase):
         from pool import WINDOW, Ongoing
 
         for first in range(WINDOW):
-            ongoing = Ongoing(self.batch, size=3, depth=first, scale=0.0)
+            ongoing = Ongoing(self.batch, depth=first, scale=0.0)
             for count in range(1, 3):
                 loss, _ = self.window(ongoing)
                 self.assertTrue(loss.requires_grad and not ongoing.latent.requires_grad)
@@ -57,7 +57,7 @@ class Windows(unittest.TestCase):
         latent = self.latent_after(40)
         facts = []
         for depth in (len(self.batch.targets) - 1, 40):
-            ongoing = Ongoing(self.batch, size=3, depth=depth, scale=0.0, latent=latent)
+            ongoing = Ongoing(self.batch, depth=depth, scale=0.0, latent=latent)
             facts.append(self.window(ongoing)[1])
         self.assertEqual(facts[0][0], facts[1][0])
         self.assertEqual(facts[0][2], facts[1][2])

@@ -44,8 +44,8 @@ class Windows(unittest.TestCase):
             self.assertEqual(staying, set(range(2, level)))
 
     def test_windows_begin_at_every_iteration_up_to_the_answer(self):
-        begins = {(ongoing.size, depth) for ongoing, depth in windows(level=15) if depth < ongoing.due}
-        self.assertEqual(begins, {(size, depth) for size in range(1, LARGEST["arithmetic"] + 1) for depth in range(size + 1)})
+        begins = {(ongoing.due, depth) for ongoing, depth in windows(level=15) if depth < ongoing.due}
+        self.assertEqual(begins, {(due, depth) for due in range(2, LARGEST["arithmetic"] + 2) for depth in range(due)})
 
     def test_all_processes_look_at_the_same_layouts_and_not_at_the_same_puzzles(self):
         for task in LARGEST:
@@ -53,7 +53,7 @@ class Windows(unittest.TestCase):
             for _ in range(200):
                 first, second = (pool.next() for pool in pools)
                 self.assertEqual(first.batch.ids.shape, second.batch.ids.shape)
-                self.assertEqual((first.size, first.depth, first.scale), (second.size, second.depth, second.scale))
+                self.assertEqual((first.depth, first.scale), (second.depth, second.scale))
                 self.assertFalse((first.batch.ids == second.batch.ids).all())
                 for ongoing, pool in zip((first, second), pools):
                     ongoing.depth += WINDOW
