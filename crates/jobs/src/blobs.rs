@@ -90,14 +90,6 @@ impl Blobs {
         Ok(paths.into_iter().map(|root| self.with_root(root)).collect())
     }
 
-    /// Names of the folders right below.
-    pub(crate) async fn folders(&self) -> Result<Vec<String>, JobsError> {
-        let listed = self.store.list_with_delimiter(Some(&self.root)).await;
-        let listed = listed.map_err(|source| self.failed("list", source))?;
-        let name = |path: Path| path.filename().map(str::to_owned);
-        Ok(listed.common_prefixes.into_iter().filter_map(name).collect())
-    }
-
     /// Deletes the object, if it is there.
     pub(crate) async fn delete(&self) -> Result<(), JobsError> {
         match self.store.delete(&self.root).await {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use windlass_store::{Entry, Page, Revision, Store, StoreError};
+use windlass_store::{Entry, Operation, Page, Revision, Store, StoreError};
 
 use crate::blobs::Blobs;
 use crate::config::JobsConfig;
@@ -30,6 +30,13 @@ impl Context {
     /// Where a job's items and results are.
     pub(crate) fn folder(&self, id: JobId) -> Blobs {
         self.blobs.below(&id.to_string())
+    }
+
+    /// Deletes a job's folder. It stays known until it is gone.
+    pub(crate) async fn delete_folder(&self, id: JobId) -> Result<(), JobsError> {
+        self.folder(id).delete_all().await?;
+        self.store.commit(Vec::new(), vec![Operation::Delete(self.keys.folder(id))]).await?;
+        Ok(())
     }
 
     /// A shard's items.

@@ -50,14 +50,16 @@ async fn delete(context: &Context, record: &Record, revision: Revision) -> Resul
     Ok(())
 }
 
-/// Deletes folders that belong to no job and to no submission.
+/// Deletes folders that belong to no job and to no submission. Others may have theirs in the same place, so only those that
+/// the store knows are looked at.
 async fn sweep(context: &Context) -> Result<(), JobsError> {
-    for name in context.blobs.folders().await? {
-        let Ok(id) = name.parse::<JobId>() else { continue };
+    let prefix = context.keys.folders();
+    for entry in context.list(&prefix, None).await? {
+        let Ok(id) = entry.key[prefix.len()..].parse::<JobId>() else { continue };
         // In this order: accepting a job turns one into the other.
         let submission = context.store.get(&context.keys.submission(id)).await?;
         if submission.is_none() && context.store.get(&context.keys.record(id)).await?.is_none() {
-            context.folder(id).delete_all().await?;
+            context.delete_folder(id).await?;
         }
     }
     Ok(())

@@ -68,6 +68,16 @@ impl Keys {
         }
     }
 
+    /// Jobs' folders, from before there is anything in them until they are deleted.
+    pub(crate) fn folders(&self) -> String {
+        format!("{}folders/", self.prefix)
+    }
+
+    /// Is there as long as the job's folder may be.
+    pub(crate) fn folder(&self, id: JobId) -> String {
+        format!("{}{id}", self.folders())
+    }
+
     /// A submission under way, under a lease.
     pub(crate) fn submission(&self, id: JobId) -> String {
         format!("{}submissions/{id}", self.prefix)

@@ -83,7 +83,7 @@ where
     // Where it is unknown whether the job was accepted, its items stay; if it was not, they are swept later.
     let may_be_accepted =
         matches!(&accepted, Ok(Some(_)) | Err(JobsError::Store(StoreError::Unavailable { .. })));
-    if !may_be_accepted && let Err(error) = context.folder(id).delete_all().await {
+    if !may_be_accepted && let Err(error) = context.delete_folder(id).await {
         tracing::warn!(%error, "what a submission left cannot be deleted now");
     }
     tenure.end().await;
@@ -111,10 +111,11 @@ impl Submission<'_> {
         S: Stream<Item = Result<JobItem, JobsError>> + Send + Unpin,
     {
         let Self { context, id, tenure, .. } = self;
-        // Before the first blob: a folder without record and submission is deleted.
-        let key = context.keys.submission(*id);
-        let put = Operation::Put { key, value: tenure.owner.clone().into(), lease: Some(tenure.lease()) };
-        context.store.commit(Vec::new(), vec![put]).await?;
+        // Before the first blob: only a folder that is known is deleted, and it is without record and submission.
+        let put = |key, lease| Operation::Put { key, value: tenure.owner.clone().into(), lease };
+        let folder = put(context.keys.folder(*id), None);
+        let submission = put(context.keys.submission(*id), Some(tenure.lease()));
+        context.store.commit(Vec::new(), vec![folder, submission]).await?;
         let mut count = 0;
         let mut shard = Vec::new();
         while let Some(item) = items.next().await {

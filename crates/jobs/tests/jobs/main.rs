@@ -14,6 +14,7 @@ mod idempotency;
 mod input;
 mod limits;
 mod list;
+mod neighbours;
 mod no_claim_left;
 mod ownership;
 mod progress;

@@ -53,6 +53,7 @@ fn what_a_dead_front_left_is_swept_and_what_is_under_way_is_not() {
         tokio::time::sleep(Duration::from_secs(1000)).await;
         let objects = world.objects().await;
         assert!(objects.len() >= 2 && objects.iter().all(of_kept), "{objects:?}");
+        assert_eq!(world.keys("folders/").await.len(), 1);
     });
 }
 
