@@ -209,18 +209,21 @@ impl Submission<'_> {
 
     /// Commits; where it is unknown whether that worked, looks, and tries again.
     async fn commit(&self, conditions: &[Condition], operations: &[Operation]) -> Result<bool, JobsError> {
-        let store = &self.context.store;
+        let Context { store, keys, .. } = self.context;
         let mut backoff = Backoff::new(0);
-        for _ in 1..ACCEPT_ATTEMPTS {
-            match store.commit(conditions.to_vec(), operations.to_vec()).await {
-                Ok(Some(_)) => return Ok(true),
+        let mut attempts = 1;
+        loop {
+            let attempt = async {
+                let committed = store.commit(conditions.to_vec(), operations.to_vec()).await?;
                 // Perhaps an earlier attempt worked.
-                Ok(None) => return Ok(store.get(&self.context.keys.record(self.id)).await?.is_some()),
-                Err(StoreError::Unavailable { .. }) => backoff.pause().await,
-                Err(error) => return Err(error.into()),
+                Ok(committed.is_some() || store.get(&keys.record(self.id)).await?.is_some())
+            };
+            match attempt.await {
+                Err(StoreError::Unavailable { .. }) if attempts < ACCEPT_ATTEMPTS => backoff.pause().await,
+                attempt => return Ok(attempt?),
             }
+            attempts += 1;
         }
-        Ok(store.commit(conditions.to_vec(), operations.to_vec()).await?.is_some())
     }
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +15,8 @@ pub(crate) struct FlakyStore {
     pub(crate) store: MemoryStore,
     pub(crate) dice: Arc<Dice>,
     pub(crate) fault_percent: u64,
+    /// So many commits that write a record are not answered.
+    pub(crate) unanswered: Arc<AtomicU32>,
 }
 
 impl FlakyStore {
@@ -44,7 +47,13 @@ impl Store for FlakyStore {
         conditions: Vec<Condition>,
         operations: Vec<Operation>,
     ) -> Result<Option<Revision>, StoreError> {
-        self.around(self.store.commit(conditions, operations)).await
+        let has_record = operations.iter().any(writes_record);
+        let committed = self.around(self.store.commit(conditions, operations)).await;
+        if has_record && self.unanswered.load(Ordering::SeqCst) > 0 {
+            self.unanswered.fetch_sub(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable { reason: "the answer got lost".into() });
+        }
+        committed
     }
 
     async fn grant(&self, time_to_live: Duration) -> Result<LeaseId, StoreError> {
@@ -62,4 +71,8 @@ impl Store for FlakyStore {
     async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, StoreError> {
         self.around(self.store.watch(prefix, after)).await
     }
+}
+
+fn writes_record(operation: &Operation) -> bool {
+    matches!(operation, Operation::Put { key, .. } if key.contains("/records/"))
 }

@@ -1,13 +1,14 @@
 //! A submission is a job as a whole, or nothing.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use windlass_jobs::JobsError;
-use windlass_proto::v1::{GenerationParameters, JobItem, JobSpec};
+use windlass_proto::v1::{GenerationParameters, JobItem, JobSpec, JobState};
 
 use crate::answers::items;
-use crate::world::{World, for_seeds, submit, submit_items};
+use crate::world::{World, ended, for_seeds, submit, submit_items};
 
 #[test]
 fn what_is_refused_or_breaks_off_leaves_nothing() {
@@ -54,6 +55,22 @@ fn what_a_dead_front_left_is_swept_and_what_is_under_way_is_not() {
         let objects = world.objects().await;
         assert!(objects.len() >= 2 && objects.iter().all(of_kept), "{objects:?}");
         assert_eq!(world.keys("folders/").await.len(), 1);
+    });
+}
+
+#[test]
+fn a_job_that_was_accepted_unheard_keeps_its_items() {
+    // The last of five attempts is heard, or none.
+    for_seeds(6, |unanswered| async move {
+        let world = World::new(unanswered);
+        let jobs = world.jobs();
+        world.unanswered.store(unanswered as u32, Ordering::SeqCst);
+        let submitted = submit_items(&jobs, JobSpec::default(), items(3)).await;
+        assert_eq!(submitted.is_ok(), unanswered < 5, "{submitted:?}");
+        let job = jobs.list(None, "").await.unwrap().0.remove(0);
+        let _process = world.process(0);
+        let job = ended(&jobs, &job.id).await;
+        assert_eq!(job.state(), JobState::Succeeded, "{}", job.error);
     });
 }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use futures::stream::{self, TryStreamExt};
@@ -20,6 +21,8 @@ pub(crate) struct World {
     pub(crate) blobs: Arc<InMemory>,
     pub(crate) answers: Arc<Answers>,
     pub(crate) config: JobsConfig,
+    /// Commits that write a record and are not answered.
+    pub(crate) unanswered: Arc<AtomicU32>,
 }
 
 /// A process that works on jobs.
@@ -39,7 +42,7 @@ impl World {
         let dice = Arc::new(Dice::new(seed));
         let answers = Answers::new(Arc::clone(&dice), 5);
         let (store, blobs, config) = (MemoryStore::default(), Arc::default(), JobsConfig::default());
-        Self { dice, store, blobs, answers, config }
+        Self { dice, store, blobs, answers, config, unanswered: Arc::default() }
     }
 
     /// Jobs over stores without faults.
@@ -50,7 +53,8 @@ impl World {
     /// Jobs over stores that fail so often.
     pub(crate) fn jobs_with(&self, fault_percent: u64) -> Jobs {
         let (store, blobs, dice) = (self.store.clone(), Arc::clone(&self.blobs), &self.dice);
-        let store = FlakyStore { store, dice: Arc::clone(dice), fault_percent };
+        let unanswered = Arc::clone(&self.unanswered);
+        let store = FlakyStore { store, dice: Arc::clone(dice), fault_percent, unanswered };
         let blobs = FlakyBlobs { blobs, dice: Arc::clone(dice), fault_percent };
         Jobs::new(self.config.clone(), Arc::new(store), Blobs::of(Arc::new(blobs)))
     }
