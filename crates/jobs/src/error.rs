@@ -57,7 +57,7 @@ pub enum JobsError {
     /// The object store did not do it.
     #[error("cannot {action} {object}: {}", with_cause(source))]
     Blob {
-        /// `read`, `write`, `list` or `delete`.
+        /// `open`, `read`, `write`, `list` or `delete`.
         action: &'static str,
         /// Which object or folder.
         object: String,
@@ -95,22 +95,22 @@ impl JobsError {
         Self::Damaged { object: object.into(), reason: reason.to_string() }
     }
 
-    /// Whether trying again cannot help, because what it needs is not there, not allowed or no use.
+    /// Whether whoever works on a job cannot be helped by trying again: what it needs is gone or no use, or its output cannot be
+    /// written. What is read and deleted is the server's own: if that is not allowed, it is not the job's fault.
     pub(crate) fn is_final(&self) -> bool {
         use object_store::Error::{
             InvalidPath, NotFound, NotImplemented, NotSupported, PermissionDenied, Unauthenticated,
         };
         match self {
-            Self::Blob { source, .. } => matches!(
+            Self::Blob { source: NotFound { .. }, .. } | Self::Invalid { .. } | Self::Damaged { .. } => true,
+            Self::Blob { action: "open" | "write", source, .. } => matches!(
                 source,
-                NotFound { .. }
-                    | InvalidPath { .. }
+                InvalidPath { .. }
                     | NotSupported { .. }
                     | NotImplemented { .. }
                     | PermissionDenied { .. }
                     | Unauthenticated { .. }
             ),
-            Self::Invalid { .. } | Self::Damaged { .. } => true,
             _ => false,
         }
     }
@@ -127,5 +127,17 @@ mod tests {
         let source = object_store::Error::Generic { store: "S3", source };
         let error = JobsError::Blob { action: "read", object: "a".into(), source }.to_string();
         assert_eq!(error.matches("connection refused").count(), 1, "{error}");
+    }
+
+    #[test]
+    fn what_is_not_allowed_now_is_final_for_outputs_alone() {
+        let denied = |action| {
+            let source = object_store::Error::PermissionDenied { path: "a".into(), source: "403".into() };
+            JobsError::Blob { action, object: "a".into(), source }
+        };
+        assert!(denied("write").is_final());
+        assert!(!denied("read").is_final() && !denied("delete").is_final());
+        let source = object_store::Error::NotFound { path: "a".into(), source: "404".into() };
+        assert!(JobsError::Blob { action: "read", object: "a".into(), source }.is_final());
     }
 }

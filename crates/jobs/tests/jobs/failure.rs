@@ -1,5 +1,8 @@
 //! A job that never can go on fails and says why; one that cannot now is tried again.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use object_store::{ObjectStoreExt, path::Path};
 use url::Url;
 use windlass_proto::v1::{JobSpec, JobState};
@@ -29,6 +32,21 @@ fn a_job_whose_items_are_gone_or_damaged_fails() {
 }
 
 #[test]
+fn a_job_whose_items_may_not_be_read_now_goes_on_later() {
+    for_seeds(1, |seed| async move {
+        let world = World::new(seed);
+        let jobs = world.jobs();
+        let job = submit(&jobs, 70).await;
+        world.denies.store(true, Ordering::SeqCst);
+        let _process = world.process(0);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(jobs.get(&job.id).await.unwrap().state(), JobState::Running, "it is tried again");
+        world.denies.store(false, Ordering::SeqCst);
+        assert_eq!(ended(&jobs, &job.id).await.state(), JobState::Succeeded);
+    });
+}
+
+#[test]
 fn an_output_that_cannot_be_written_now_is_tried_again() {
     for_seeds(1, |seed| async move {
         let folder = tempfile::tempdir().unwrap();
@@ -42,7 +60,7 @@ fn an_output_that_cannot_be_written_now_is_tried_again() {
         // A folder is in the way of the object.
         std::fs::create_dir_all(folder.path().join("sub/out.jsonl/x")).unwrap();
         let _process = world.process(0);
-        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         let job = jobs.get(&job.id).await.unwrap();
         assert_eq!((job.succeeded, job.state()), (3, JobState::Running), "it is tried again");
         std::fs::remove_dir_all(folder.path().join("sub/out.jsonl")).unwrap();

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -18,6 +19,8 @@ pub(crate) struct FlakyBlobs {
     pub(crate) blobs: Arc<InMemory>,
     pub(crate) dice: Arc<Dice>,
     pub(crate) fault_percent: u64,
+    /// Nothing may be read.
+    pub(crate) denies: Arc<AtomicBool>,
 }
 
 impl FlakyBlobs {
@@ -55,6 +58,9 @@ impl ObjectStore for FlakyBlobs {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         self.fail_sometimes().await?;
+        if self.denies.load(Ordering::SeqCst) {
+            return Err(Error::PermissionDenied { path: path.to_string(), source: "403".into() });
+        }
         self.blobs.get_opts(path, options).await
     }
 

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::Duration;
 
 use futures::stream::{self, TryStreamExt};
@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) config: JobsConfig,
     /// Commits that write a record and are not answered.
     pub(crate) unanswered: Arc<AtomicU32>,
+    /// Whether no object may be read.
+    pub(crate) denies: Arc<AtomicBool>,
 }
 
 /// A process that works on jobs.
@@ -42,7 +44,8 @@ impl World {
         let dice = Arc::new(Dice::new(seed));
         let answers = Answers::new(Arc::clone(&dice), 5);
         let (store, blobs, config) = (MemoryStore::default(), Arc::default(), JobsConfig::default());
-        Self { dice, store, blobs, answers, config, unanswered: Arc::default() }
+        let (unanswered, denies) = (Arc::default(), Arc::default());
+        Self { dice, store, blobs, answers, config, unanswered, denies }
     }
 
     /// Jobs over stores without faults.
@@ -55,7 +58,8 @@ impl World {
         let (store, blobs, dice) = (self.store.clone(), Arc::clone(&self.blobs), &self.dice);
         let unanswered = Arc::clone(&self.unanswered);
         let store = FlakyStore { store, dice: Arc::clone(dice), fault_percent, unanswered };
-        let blobs = FlakyBlobs { blobs, dice: Arc::clone(dice), fault_percent };
+        let denies = Arc::clone(&self.denies);
+        let blobs = FlakyBlobs { blobs, dice: Arc::clone(dice), fault_percent, denies };
         Jobs::new(self.config.clone(), Arc::new(store), Blobs::of(Arc::new(blobs)))
     }
 
