@@ -16,6 +16,11 @@ pub(crate) struct Items {
 
 #[async_trait]
 impl Execute for Items {
+    fn can_answer(&self, model: &str) -> bool {
+        let served = self.generator.model(model).map_err(|error| verdict(&error));
+        !matches!(served, Err(ExecuteError::Transient { .. }))
+    }
+
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
         let owner = task.owner.clone();
         let answer = self.answer(task).await.map_err(|error| verdict(&error));

@@ -19,6 +19,9 @@ pub struct Task {
 /// Answers items.
 #[async_trait]
 pub trait Execute: Send + Sync {
+    /// Whether anyone serves the model now, named as in [`Task::model`]. Jobs of one that nobody serves wait.
+    fn can_answer(&self, model: &str) -> bool;
+
     /// The answer; dropping the future gives the item up.
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError>;
 }

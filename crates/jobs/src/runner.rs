@@ -137,7 +137,7 @@ impl<'a> Runner<'a> {
         }
         let shards = self.context.config.concurrency.div_ceil(ITEMS_PER_SHARD as usize) + SPARE_SHARDS;
         let room = shards.saturating_sub(self.running.len());
-        for work in self.scan.free(self.context, room).await? {
+        for work in self.scan.free(self.context, self.execute.as_ref(), room).await? {
             if let Some(revision) = claim::claim(self.context, self.tenure, &self.scan, work).await? {
                 self.begin(work, revision);
             }

@@ -1,6 +1,7 @@
 //! Jobs over gRPC, through the typed client.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::support::{FakeWorker, Front, Otherwise, Script, eventually};
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -16,12 +17,13 @@ struct Keeping {
     _folder: tempfile::TempDir,
 }
 
-async fn keeping(worker: &FakeWorker) -> Keeping {
+async fn keeping(workers: &[&FakeWorker]) -> Keeping {
     let folder = tempfile::tempdir().unwrap();
     let blobs = Blobs::at(&url::Url::from_directory_path(folder.path()).unwrap()).unwrap();
     let jobs = Jobs::new(JobsConfig::default(), Arc::new(MemoryStore::default()), blobs);
-    let front = Front::start_keeping(vec![worker.address.clone()], jobs).await;
-    front.wait_for_workers(1).await;
+    let front =
+        Front::start_keeping(workers.iter().map(|worker| worker.address.clone()).collect(), jobs).await;
+    front.wait_for_workers(workers.len()).await;
     let client = Client::connect(&front.grpc).await.unwrap();
     Keeping { front, client, _folder: folder }
 }
@@ -34,7 +36,7 @@ fn items(count: usize) -> Vec<JobItem> {
 #[tokio::test]
 async fn a_jobs_items_are_generated_with_low_priority_and_seeds_of_their_own() {
     let worker = FakeWorker::start(Script::says("42")).await;
-    let Keeping { client, front, .. } = &keeping(&worker).await;
+    let Keeping { client, front, .. } = &keeping(&[&worker]).await;
     let options = GenerateOptions { max_tokens: Some(2), ..GenerateOptions::default() };
     let (stop, parameters) = options.into_parameters();
     let spec = JobSpec { parameters: Some(parameters), stop, ..JobSpec::default() };
@@ -72,7 +74,7 @@ async fn what_a_busy_or_lost_worker_refused_is_done_again() {
         _ => Otherwise::No,
     };
     let worker = FakeWorker::start(Script { but, ..Script::says("7") }).await;
-    let Keeping { client, .. } = &keeping(&worker).await;
+    let Keeping { client, .. } = &keeping(&[&worker]).await;
     let job = client.submit_job(JobSpec::default(), stream::iter(items(10))).await.unwrap();
     let jobs: Vec<_> = client.watch_job(&job.id).await.unwrap().try_collect().await.unwrap();
     assert_eq!((jobs.last().unwrap().succeeded, jobs.last().unwrap().failed), (10, 0));
@@ -80,9 +82,25 @@ async fn what_a_busy_or_lost_worker_refused_is_done_again() {
 }
 
 #[tokio::test]
+async fn a_job_whose_model_is_away_holds_up_no_other() {
+    let (worker, away) =
+        tokio::join!(FakeWorker::start(Script::says("7")), FakeWorker::start(Script::says("7")));
+    away.turn_to("other", "b");
+    let Keeping { client, front, .. } = &keeping(&[&worker, &away]).await;
+    away.seen.draining.store(true, Ordering::SeqCst);
+    front.wait_for_workers(1).await;
+    let of = |model: &str| JobSpec { model: model.into(), ..JobSpec::default() };
+    // More than is worked on at once.
+    let waiting = client.submit_job(of("other"), stream::iter(items(200))).await.unwrap();
+    let job = client.submit_job(of("demo"), stream::iter(items(10))).await.unwrap();
+    eventually(|| async { client.get_job(&job.id).await.unwrap().state() == JobState::Succeeded }).await;
+    assert_eq!(client.get_job(&waiting.id).await.unwrap().state(), JobState::Queued);
+}
+
+#[tokio::test]
 async fn an_item_that_is_at_fault_carries_its_error() {
     let worker = FakeWorker::start(Script::says("7")).await;
-    let Keeping { client, .. } = &keeping(&worker).await;
+    let Keeping { client, .. } = &keeping(&[&worker]).await;
     let mut items = items(3);
     items[1].stop = vec![String::new()];
     let job = client.submit_job(JobSpec::default(), stream::iter(items)).await.unwrap();
@@ -96,7 +114,7 @@ async fn an_item_that_is_at_fault_carries_its_error() {
 #[tokio::test]
 async fn errors_are_told_apart() {
     let worker = FakeWorker::start(Script::says("7")).await;
-    let Keeping { client, .. } = &keeping(&worker).await;
+    let Keeping { client, .. } = &keeping(&[&worker]).await;
     let none = client.submit_job(JobSpec::default(), stream::empty()).await.unwrap_err();
     assert!(
         matches!(&none, ClientError::InvalidArgument { field: Some(field), .. } if field == "item"),
@@ -122,7 +140,7 @@ async fn errors_are_told_apart() {
 async fn a_stop_gives_claims_back_and_ends_streams() {
     let but = |_| Otherwise::Waits;
     let worker = FakeWorker::start(Script { but, ..Script::says("7") }).await;
-    let Keeping { client, front, _folder } = keeping(&worker).await;
+    let Keeping { client, front, _folder } = keeping(&[&worker]).await;
     let job = client.submit_job(JobSpec::default(), stream::iter(items(3))).await.unwrap();
     let mut results = Box::pin(client.job_results(&job.id, "").await.unwrap());
     eventually(|| async { worker.requests().len() == 3 }).await;

@@ -98,6 +98,13 @@ impl Claim {
         sleep(PAUSE).await;
     }
 
+    /// Leaves the work to whoever can do it, or to later.
+    pub(super) async fn give_up(&self) -> Result<(), JobsError> {
+        let delete = Operation::Delete(self.work.key(&self.context.keys));
+        self.context.store.commit(self.conditions(), vec![delete]).await?;
+        Ok(())
+    }
+
     /// Holds as long as the claim is there and the job has not ended.
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let keys = &self.context.keys;

@@ -8,6 +8,7 @@ use super::claim::{Part, Work};
 use crate::context::Context;
 use crate::done::DoneShards;
 use crate::error::JobsError;
+use crate::execute::Execute;
 use crate::id::JobId;
 use crate::record::Record;
 
@@ -80,8 +81,14 @@ impl Scan {
         own.map(|(work, (revision, _))| (*work, *revision)).collect()
     }
 
-    /// At most `room` things to do that nobody has claimed: of jobs of the highest priority, of these the oldest.
-    pub(super) async fn free(&mut self, context: &Context, room: usize) -> Result<Vec<Work>, JobsError> {
+    /// At most `room` things to do that nobody has claimed: of jobs of the highest priority, of these the oldest. Shards whose
+    /// model nobody serves are passed over.
+    pub(super) async fn free(
+        &mut self,
+        context: &Context,
+        execute: &dyn Execute,
+        room: usize,
+    ) -> Result<Vec<Work>, JobsError> {
         let mut order: Vec<_> =
             self.jobs.iter().map(|(id, job)| (Reverse(job.record.priority), *id)).collect();
         order.sort_unstable();
@@ -95,6 +102,9 @@ impl Scan {
             let is_free = |part: &Part| !self.claims.contains_key(&Work { job: id, part: *part });
             if job.done.count() == job.record.shards() {
                 free.extend(Some(Part::Output).filter(is_free).map(|part| Work { job: id, part }));
+                continue;
+            }
+            if !execute.can_answer(&job.record.model) {
                 continue;
             }
             let undone = (job.done.next()..job.record.shards()).filter(|shard| !job.done.contains(*shard));

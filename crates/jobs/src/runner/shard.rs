@@ -1,7 +1,10 @@
 //! Answers the items of one shard, and says that it is done.
 
+use std::time::Duration;
+
 use futures::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 use windlass_proto::v1::{ItemError, ItemResult, JobItem, item_result};
 use windlass_store::{Operation, StoreError};
 use xxhash_rust::xxh3::xxh3_64;
@@ -17,6 +20,10 @@ use crate::result::{result_line, totals};
 
 /// Seeds stay below 2^53, up to which JavaScript's numbers are exact.
 const SEED_BITS: u32 = 53;
+/// How long a shard that was begun keeps its place without its model: workers restart, and giving up loses answers.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time from one look for the model to the next.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(
     claim: &Claim,
@@ -37,7 +44,14 @@ pub(super) async fn run(
         progress.add(totals);
         (result_line(&result) + "\n", totals)
     });
-    let results: Vec<_> = results.buffered(at_once).collect().await;
+    let results = tokio::select! {
+        biased;
+        results = results.buffered(at_once).collect::<Vec<_>>() => results,
+        () = away(execute, &record.model) => {
+            tracing::info!(job = %record.id, shard, model = record.model, "a shard waits until its model is served again");
+            return claim.give_up().await;
+        }
+    };
     let lines: String = results.iter().map(|(line, _)| line.as_str()).collect();
     let totals = results.iter().fold(Totals::default(), |sum, (_, totals)| sum + *totals);
     let done = Done { results: format!("results/{shard:08}-{}", claim.revision), totals };
@@ -48,6 +62,17 @@ pub(super) async fn run(
         context.folder(job).below(&done.results).delete().await?;
     }
     Ok(())
+}
+
+/// Returns once nobody has served the model for a while.
+async fn away(execute: &dyn Execute, model: &str) {
+    let mut last_seen = Instant::now();
+    while last_seen.elapsed() < PATIENCE {
+        sleep(LOOK).await;
+        if execute.can_answer(model) {
+            last_seen = Instant::now();
+        }
+    }
 }
 
 /// Answers an item, as often as it takes.

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -17,8 +17,13 @@ pub(crate) struct Answers {
     pub(crate) asked: AtomicUsize,
     pub(crate) at_once: AtomicUsize,
     pub(crate) most_at_once: AtomicUsize,
+    /// Whether nobody serves the model [`RARE`].
+    pub(crate) is_rare_away: AtomicBool,
     seeds: Mutex<BTreeMap<String, u64>>,
 }
+
+/// A model that may be away.
+pub(crate) const RARE: &str = "rare";
 
 /// Counts those that are answered right now, also when they are given up.
 struct Presence<'a>(&'a AtomicUsize);
@@ -37,6 +42,7 @@ impl Answers {
             asked: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
+            is_rare_away: AtomicBool::new(false),
             seeds: Mutex::default(),
         })
     }
@@ -53,6 +59,10 @@ impl Answers {
 
 #[async_trait]
 impl Execute for Answers {
+    fn can_answer(&self, model: &str) -> bool {
+        model != RARE || !self.is_rare_away.load(Ordering::SeqCst)
+    }
+
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
         let job_item::Prompt::Text(text) = task.prompt else { panic!("no text") };
         let seed = task.parameters.sampling.unwrap().seed.unwrap();
@@ -62,7 +72,7 @@ impl Execute for Answers {
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let _presence = Presence(&self.at_once);
         self.dice.wait(300).await;
-        if self.dice.happens(self.fault_percent) {
+        if !self.can_answer(&task.model) || self.dice.happens(self.fault_percent) {
             return Err(ExecuteError::Transient { message: "busy".into() });
         }
         if is_bad(&text) {

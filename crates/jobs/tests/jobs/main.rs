@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod answers;
+mod away;
 mod cancel;
 mod dice;
 mod every_item_once;

@@ -46,6 +46,10 @@ impl NoAnswers {
 
 #[async_trait::async_trait]
 impl windlass_jobs::Execute for NoAnswers {
+    fn can_answer(&self, _: &str) -> bool {
+        true
+    }
+
     async fn execute(
         &self,
         _: windlass_jobs::Task,
