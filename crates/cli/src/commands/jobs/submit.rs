@@ -143,8 +143,19 @@ async fn submit(client: &Client, spec: JobSpec, file: Option<&Path>) -> Result<J
     Ok(job?)
 }
 
-/// Reads items line by line; an error names the line.
+/// Sends the items that are read, and makes the server refuse the job if that fails.
 async fn send(name: &str, from: impl AsyncRead + Unpin, to: mpsc::Sender<JobItem>) -> Result<()> {
+    let sent = send_lines(name, from, &to).await;
+    if sent.is_err() {
+        // Of what ends too early the server would make a job; an item without a prompt it refuses. Where nobody takes it, the
+        // server has refused the job already.
+        let _ = to.send(JobItem::default()).await;
+    }
+    sent
+}
+
+/// Reads items line by line; an error names the line.
+async fn send_lines(name: &str, from: impl AsyncRead + Unpin, to: &mpsc::Sender<JobItem>) -> Result<()> {
     let mut lines = BufReader::new(from).split(b'\n');
     let mut number = 0_u64;
     while let Some(line) = lines.next_segment().await.with_context(|| format!("cannot read {name}"))? {
@@ -152,14 +163,53 @@ async fn send(name: &str, from: impl AsyncRead + Unpin, to: mpsc::Sender<JobItem
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let item = parse_line(&line).map_err(|error| anyhow!("{name} line {number}: {error}"));
-        // Of what ends too early the server would make a job; an item without a prompt it refuses.
-        let sent = to.send(item.as_ref().map_or_else(|_| JobItem::default(), JobItem::clone)).await;
-        item?;
-        if sent.is_err() {
+        let item = parse_line(&line).map_err(|error| anyhow!("{name} line {number}: {error}"))?;
+        if to.send(item).await.is_err() {
             // The server has refused the job already.
             return Ok(());
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{self, Poll};
+
+    use tokio::io::ReadBuf;
+
+    use super::*;
+
+    /// A file that cannot be read behind this.
+    struct Broken(&'static str);
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut task::Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let rest = std::mem::take(&mut self.0);
+            buffer.put_slice(rest.as_bytes());
+            Poll::Ready(if rest.is_empty() { Err(io::Error::other("unplugged")) } else { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_ends_with_an_item_that_is_refused() {
+        let cases = [
+            ("{\"prompt\": \"1+1=\"}\n", "cannot read in.jsonl"),
+            ("{\"prompt\": \"1+1=\"}\n{}\n", "in.jsonl line 2: "),
+        ];
+        for (from, said) in cases {
+            let (sender, mut items) = mpsc::channel(AHEAD);
+            let error = send("in.jsonl", Broken(from), sender).await.unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+            assert!(items.recv().await.unwrap().prompt.is_some());
+            assert_eq!(items.recv().await, Some(JobItem::default()));
+            assert_eq!(items.recv().await, None);
+        }
+    }
 }
