@@ -173,7 +173,7 @@ fn help_says_what_is_measured() {
 
 #[test]
 fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
-    let huge = "d=8192,heads=64,ff=65536,layers=64+64+64,vocabulary=1000000";
+    let huge = "d=8192,heads=64,ff=65536,layers=64+64+64,vocabulary=500000";
     let cases: [(&[&str], i32, &str); 24] = [
         (
             &["--shape", "width=3"],

@@ -4,6 +4,7 @@
 //! whose value would change what is computed in a way that is not implemented is an error.
 
 mod raw;
+pub(crate) mod sizes;
 
 use serde::de::DeserializeOwned;
 
@@ -22,7 +23,7 @@ pub struct ModelConfig {
     pub hidden: usize,
     /// Attention heads; keys and values have as many.
     pub heads: usize,
-    /// Length of one head's query, `hidden / heads`, even.
+    /// Length of one head's query, `hidden / heads`, even, 256 at most.
     pub head_dim: usize,
     /// Feed-forward columns: `fc` has twice as many rows, gate first.
     pub intermediate: usize,

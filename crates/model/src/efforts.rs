@@ -77,7 +77,7 @@ impl Efforts {
             let threshold = criterion.default_threshold();
             DepthPolicy::Adaptive(AdaptiveDepth { criterion, threshold, min: 1, max, every: 1 })
         };
-        let policies = [("low", (mean / 2).max(1)), ("medium", mean), ("high", 2 * mean)];
+        let policies = [("low", (mean / 2).max(1)), ("medium", mean), ("high", (2 * mean).min(DEEPEST))];
         Self {
             default: "medium".to_owned(),
             max_depth: (4 * mean).min(DEEPEST),
@@ -139,6 +139,10 @@ mod tests {
         let efforts = Efforts::parse(None, &config).unwrap();
         assert_eq!(depths(&efforts), [("low", 1), ("medium", 1), ("high", 2)]);
         assert_eq!(efforts.max_depth, 4);
+        let deep = ModelConfig { mean_recurrence: 3000, ..config };
+        let efforts = Efforts::parse(None, &deep).unwrap();
+        assert_eq!(depths(&efforts), [("low", 1500), ("medium", 3000), ("high", 4096)]);
+        assert_eq!(efforts.max_depth, 4096);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::thread;
 use windlass_kernels::Weight;
 
 use crate::config::ModelConfig;
+use crate::config::sizes::{MOST_HEAD_DIM, MOST_HIDDEN, MOST_INTERMEDIATE, MOST_VOCABULARY, is_head_dim};
 use crate::random::{Stream, draw};
 use crate::weights::{LayerWeights, Weights};
 
@@ -82,23 +83,25 @@ impl Shape {
 
     fn validate(&self) -> Result<(), ShapeError> {
         let ranges = [
-            ("hidden", self.hidden, 1 << 16),
+            ("hidden", self.hidden, MOST_HIDDEN),
             ("heads", self.heads, 1 << 12),
-            ("intermediate", self.intermediate, 1 << 20),
+            ("intermediate", self.intermediate, MOST_INTERMEDIATE),
             ("prelude_layers", self.prelude_layers, 1 << 10),
             ("core_layers", self.core_layers, 1 << 10),
             ("coda_layers", self.coda_layers, 1 << 10),
-            ("vocabulary", self.vocabulary, 1 << 25),
+            ("vocabulary", self.vocabulary, MOST_VOCABULARY),
             ("context_length", self.context_length, 1 << 24),
         ];
         for (field, value, most) in ranges {
-            if value < 1 || value > most {
+            if value < 1 || value as u64 > most {
                 return Err(ShapeError { field, value, remedy: format!("use 1 to {most}") });
             }
         }
         let (heads, hidden) = (self.heads, self.hidden);
-        if !hidden.is_multiple_of(heads) || !(hidden / heads).is_multiple_of(2) {
-            let remedy = format!("use a number that divides the width, {hidden}, into heads of an even size");
+        if !hidden.is_multiple_of(heads) || !is_head_dim((hidden / heads) as u64) {
+            let remedy = format!(
+                "use a number that divides the width, {hidden}, into heads of an even size up to {MOST_HEAD_DIM}"
+            );
             return Err(ShapeError { field: "heads", value: heads, remedy });
         }
         Ok(())
@@ -270,10 +273,11 @@ mod tests {
     #[test]
     fn impossible_sizes_are_refused_by_name_and_value() {
         let cases = [
-            (Shape { hidden: 0, ..TINY }, "hidden is 0: use 1 to 65536"),
+            (Shape { hidden: 0, ..TINY }, "hidden is 0: use 1 to 32768"),
+            (Shape { hidden: 516, heads: 2, ..TINY }, "heads is 2: use a number"),
             (Shape { heads: 3, ..TINY }, "heads is 3: use a number that divides the width, 16,"),
             (Shape { heads: 16, ..TINY }, "heads is 16: use a number"),
-            (Shape { intermediate: 1 << 21, ..TINY }, "intermediate is 2097152: use 1 to 1048576"),
+            (Shape { intermediate: 1 << 21, ..TINY }, "intermediate is 2097152: use 1 to 65536"),
             (Shape { core_layers: 0, ..TINY }, "core_layers is 0: use 1 to 1024"),
             (Shape { vocabulary: 0, ..TINY }, "vocabulary is 0"),
             (Shape { context_length: 0, ..TINY }, "context_length is 0"),

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::sizes::{MOST_HEAD_DIM, MOST_HIDDEN, MOST_INTERMEDIATE, MOST_VOCABULARY, is_head_dim};
 use super::{CONFIG_FILE, GENERATION_FILE, ModelConfig, wrong};
 use crate::error::ConfigError;
 
@@ -136,15 +137,15 @@ impl RawConfig {
         Ok(())
     }
 
-    /// Refuses sizes that no model can have.
+    /// Refuses sizes that no model has, and that backends need not be made for.
     pub(super) fn check_sizes(&self) -> Result<(), ConfigError> {
         let ranges = [
-            ("n_embd", self.n_embd, 1 << 16),
+            ("n_embd", self.n_embd, MOST_HIDDEN),
             ("n_heads", self.n_heads, 1 << 12),
-            ("intermediate_size", self.intermediate_size, 1 << 20),
-            ("vocab_size", self.vocab_size, 1 << 24),
-            ("padding_multiple", self.padding_multiple, 1 << 20),
-            ("padded_vocab_size", self.vocabulary(), 1 << 25),
+            ("intermediate_size", self.intermediate_size, MOST_INTERMEDIATE),
+            ("vocab_size", self.vocab_size, MOST_VOCABULARY),
+            ("padding_multiple", self.padding_multiple, MOST_VOCABULARY),
+            ("padded_vocab_size", self.vocabulary(), MOST_VOCABULARY),
             ("n_layers_in_prelude", self.n_layers_in_prelude, 1 << 10),
             ("n_layers_in_recurrent_block", self.n_layers_in_recurrent_block, 1 << 10),
             ("n_layers_in_coda", self.n_layers_in_coda, 1 << 10),
@@ -178,8 +179,9 @@ impl RawConfig {
 
     fn check_heads(&self) -> Result<(), ConfigError> {
         let (heads, width) = (self.n_heads, self.n_embd);
-        if !width.is_multiple_of(heads) || !(width / heads).is_multiple_of(2) {
-            let remedy = format!("must divide n_embd, {width}, into heads of an even size");
+        if !width.is_multiple_of(heads) || !is_head_dim(width / heads) {
+            let remedy =
+                format!("must divide n_embd, {width}, into heads of an even size up to {MOST_HEAD_DIM}");
             return Err(wrong("n_heads", &heads, remedy));
         }
         let repeated = [

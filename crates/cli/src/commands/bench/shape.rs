@@ -119,7 +119,7 @@ mod tests {
             ("d=8,heads=2,d=8", "d is given twice"),
             ("d=many", "d is 'many': use a whole number"),
             ("d=-1", "d is '-1': use a whole number"),
-            ("d=0", "d is 0: use 1 to 65536"),
+            ("d=0", "d is 0: use 1 to 32768"),
             ("d=1024,heads=7", "heads is 7: use a number that divides the width, 1024,"),
             ("ff=0", "ff is 0: use 1 to"),
             ("layers=2+4", "layers is '2+4': use PRELUDE+CORE+CODA"),
