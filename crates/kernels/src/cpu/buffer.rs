@@ -19,6 +19,11 @@ impl CpuBuffer {
         self.width
     }
 
+    /// How many rows there is room for.
+    pub(super) fn rows(&self) -> usize {
+        self.data.len().checked_div(self.width).unwrap_or(0)
+    }
+
     pub(super) fn data(&self) -> &[f32] {
         &self.data
     }
@@ -33,7 +38,8 @@ impl CpuBuffer {
     }
 }
 
-/// The rows of a buffer, for the parts of one job to write: no two of them the same row.
+/// The rows of a buffer, for the parts of one job to write: no two of them the same row, as [`Marks`](super::marks::Marks) makes
+/// sure of where rows are named.
 pub(super) struct RowsOf<'a> {
     data: Disjoint<'a, f32>,
     width: usize,

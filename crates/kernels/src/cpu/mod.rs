@@ -8,6 +8,7 @@ mod disjoint;
 mod draw;
 mod format;
 mod isa;
+mod marks;
 mod math;
 mod product;
 mod rotate;
@@ -26,6 +27,7 @@ use draw::draw_on;
 pub use draw::{DrawScratch, draw};
 pub use format::{Arithmetic, WeightFormat};
 pub use isa::Isa;
+use marks::Marks;
 use product::{Epilogue, Gate, Input, Largest, Order, PackedMatrix, Prepared, Store};
 use team::Team;
 
@@ -34,7 +36,7 @@ use crate::backend::{
 };
 use crate::draw::Draws;
 use crate::group::{Exchange, seats};
-use crate::kv::{KvRows, KvShape};
+use crate::kv::{BLOCK_POSITIONS, KvRows, KvShape};
 use crate::report::Reported;
 use crate::weight::Weight;
 
@@ -71,6 +73,8 @@ pub struct Cpu {
     prepared: Mutex<Prepared>,
     /// Kept between calls as well.
     largest: Mutex<Largest>,
+    /// For rows that several threads write.
+    marks: Marks,
     /// The way to the other ranks of its group, if it is one of several.
     exchange: Option<Mutex<Box<dyn Exchange>>>,
 }
@@ -99,7 +103,8 @@ impl Cpu {
         let CpuConfig { threads, isa, weights } = config;
         assert!(isa.is_available(), "{isa} is not available on this machine");
         let team = Team::new(threads);
-        Self { isa, weights, team, prepared: Mutex::default(), largest: Mutex::default(), exchange: None }
+        let (prepared, largest) = (Mutex::default(), Mutex::default());
+        Self { isa, weights, team, prepared, largest, marks: Marks::default(), exchange: None }
     }
 
     /// The same as one rank of a group.
@@ -132,6 +137,14 @@ impl Cpu {
     fn multiply(&self, input: Input<'_>, weight: &PackedMatrix, epilogue: &dyn Epilogue) {
         let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         product::multiply((self.isa, &self.team), &mut prepared, input, weight, epilogue);
+    }
+
+    /// # Panics
+    /// If `rows` of `buffer` are not there, or one of them twice.
+    fn check_rows(&self, rows: Rows<'_>, buffer: &CpuBuffer) {
+        if let Rows::At(rows) = rows {
+            self.marks.check_distinct(buffer.rows(), rows.iter().map(|&row| row as usize));
+        }
     }
 
     /// Calls `row` with each of `0..rows`, on all threads where that is worth it for rows of `width`.
@@ -176,6 +189,7 @@ impl Backend for Cpu {
 
     fn upload(&self, values: &[f32], to: &mut CpuBuffer, rows: Rows<'_>) {
         assert_eq!(values.len(), rows.len() * to.width(), "values are not [{}, {}]", rows.len(), to.width());
+        self.check_rows(rows, to);
         let (width, to) = (to.width(), RowsOf::new(to));
         self.each_row(rows.len(), width, &|i| {
             to.row(rows.index(i)).copy_from_slice(&values[i * width..][..width]);
@@ -221,6 +235,7 @@ impl Backend for Cpu {
     }
 
     fn scatter(&self, from: &CpuBuffer, to: &mut CpuBuffer, rows: Rows<'_>) {
+        self.check_rows(rows, to);
         let (width, to) = (to.width(), RowsOf::new(to));
         self.each_row(rows.len(), width, &|i| to.row(rows.index(i)).copy_from_slice(from.row(i)));
     }
@@ -336,6 +351,9 @@ impl Backend for Cpu {
         let qkv = RowsOf::new(qkv);
         let has_stopped =
             |i: usize| stopped.is_some_and(|Stopped { flags, rows }| flags.row(rows[i] as usize)[0] != 0.0);
+        let writing = (0..rows.len()).filter(|&i| !has_stopped(i)).map(|i| &rows.rows[i]);
+        let place = |row| rows.written_block(row) * BLOCK_POSITIONS + row.position as usize % BLOCK_POSITIONS;
+        self.marks.check_distinct(cache.shape().blocks * BLOCK_POSITIONS, writing.map(place));
         rotate::rotate_and_store(self.isa, rotation, rows, layer, cache, |rotate| {
             self.each_row(rows.len(), width, &|i| rotate(i, qkv.row(i), has_stopped(i)));
         });
@@ -360,6 +378,7 @@ impl Backend for Cpu {
         Commit { latents, rows, flags, stops }: Commit<'_, CpuBuffer>,
         changes: &mut Vec<LatentChange>,
     ) {
+        self.check_rows(Rows::At(rows), latents);
         changes.clear();
         changes.resize(rows.len(), LatentChange::default());
         let (x, latents, to) = (RowsOf::new(x), RowsOf::new(latents), Disjoint::new(changes));
