@@ -27,7 +27,7 @@ test: $(VENV)/installed protoc cluster
 test-cuda: $(VENV)/cuda-installed protoc
 	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
 	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --profile checked --locked --package windlass-kernels \
-		--features cuda-emulator --test cuda
+		--features cuda-emulator --lib --test cuda
 	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens --test exactness cuda
 	cargo test --profile checked --locked --package windlass-cli --features cuda --test doctor
 

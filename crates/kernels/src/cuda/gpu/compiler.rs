@@ -21,7 +21,7 @@ pub(super) fn kernels(architecture: &str, cache: Option<&Path>) -> Result<Vec<u8
     let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let file = cache.unwrap_or(Path::new("")).join(format!("{architecture}-{hash}.cubin"));
     if cache.is_some()
-        && let Ok(image) = fs::read(&file)
+        && let Some(image) = kept(&file)
     {
         return Ok(image);
     }
@@ -38,14 +38,21 @@ pub(super) fn kernels(architecture: &str, cache: Option<&Path>) -> Result<Vec<u8
     Ok(image)
 }
 
-/// Puts a file in its place as a whole.
+/// Puts an image and its hash into a file, as a whole.
 fn keep(file: &Path, image: &[u8]) -> io::Result<()> {
     if let Some(folder) = file.parent() {
         fs::create_dir_all(folder)?;
     }
     let draft = file.with_extension(process::id().to_string());
-    fs::write(&draft, image)?;
+    fs::write(&draft, [image, &Sha256::digest(image)].concat())?;
     fs::rename(&draft, file)
+}
+
+/// The image in a file that [`keep`] made, if it is whole: the loader of images reads as far as they say themselves.
+fn kept(file: &Path) -> Option<Vec<u8>> {
+    let mut image = fs::read(file).ok()?;
+    let hash = image.split_off(image.len().checked_sub(Sha256::output_size())?);
+    (Sha256::digest(&image).as_slice() == hash).then_some(image)
 }
 
 /// Compiles the kernels for `architecture`, such as `sm_90`. Needs NVRTC and no device.
@@ -101,5 +108,24 @@ impl Drop for Program {
     fn drop(&mut self) {
         // SAFETY: created by `new`, destroyed once.
         let _: Result<(), NvrtcError> = unsafe { result::destroy_program(self.0) };
+    }
+}
+
+#[cfg(all(test, feature = "cuda-emulator"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_image_comes_back_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("kernels/sm_90.cubin");
+        assert_eq!(kept(&file), None);
+        keep(&file, b"an image").unwrap();
+        assert_eq!(kept(&file).unwrap(), b"an image");
+        let whole = fs::read(&file).unwrap();
+        for len in 0..whole.len() {
+            fs::write(&file, &whole[..len]).unwrap();
+            assert_eq!(kept(&file), None, "{len} bytes");
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Gpu {
         context.stream = stream::create(stream::StreamKind::NonBlocking).map_err(to("make a stream"))?;
         let image = compiler::kernels(&info.architecture(), config.kernel_cache.as_deref())?;
         // SAFETY: the image is a whole one for this architecture: the compiler made it, or it was found by the hash of what
-        // made it.
+        // made it and has its own hash behind it.
         context.module =
             unsafe { module::load_data(image.as_ptr().cast()) }.map_err(to("load the kernels"))?;
         let function = |kernel: &Kernel| {
