@@ -12,7 +12,7 @@ const SPARE_BYTES: [u64; 2] = [256 << 20, 768 << 20];
 /// Bytes on a GPU. Keys and values are stored as weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePlan {
-    /// Weights, and the embedding's table.
+    /// Weights, and the tables of the embedding and of rotations.
     pub weight_bytes: u64,
     /// Keys and values.
     pub kv_bytes: u64,
@@ -69,12 +69,13 @@ impl DevicePlan {
         (shard, core): &(Shard, Range<usize>),
     ) -> Self {
         let table = if core.start == 0 { 4 * (model.vocabulary * model.hidden) as u64 } else { 0 };
+        let rotations = 4 * (model.context_length * model.head_dim) as u64;
         let bytes = |capacity: Capacity| capacity.part_bytes(model, shard, core);
         let row_bytes = bytes(Capacity { blocks: 0, ..capacity });
         // The workspace is reckoned in f32.
         let kv_bytes = (bytes(capacity) - row_bytes) / WeightFormat::F32.bytes() * weights.bytes();
         Self {
-            weight_bytes: weights.bytes() * shard.parameters(model, core) + table,
+            weight_bytes: weights.bytes() * shard.parameters(model, core) + table + rotations,
             kv_bytes,
             row_bytes,
             group_bytes: if ranks > 1 { group_bytes(model, capacity.rows, ranks, (shard, core)) } else { 0 },
@@ -158,7 +159,8 @@ mod tests {
         let sum = |plans: &[DevicePlan], of: fn(&DevicePlan) -> u64| plans.iter().map(of).sum::<u64>();
         assert_eq!(of(1, slice::from_ref(&(0..4))), [whole]);
         let stages = of(1, &[0..2, 2..4]);
-        assert_eq!(sum(&stages, |plan| plan.weight_bytes), whole.weight_bytes);
+        let rotations = 4 * (model.context_length * model.head_dim) as u64;
+        assert_eq!(sum(&stages, |plan| plan.weight_bytes), whole.weight_bytes + rotations);
         // On each two launches' rows can be on their way, latents are at both ends, and whether a latent has stopped is everywhere.
         let (hidden, stopped) = (64 * 4 * model.hidden as u64, 64 * 4);
         let (ways, latents) = (2 * 2 * hidden, hidden + stopped);
@@ -169,9 +171,11 @@ mod tests {
         // 55 heads are 28 and 27.
         assert!(ranks[0].kv_bytes > ranks[1].kv_bytes);
         assert_eq!(sum(&ranks, |plan| plan.kv_bytes), whole.kv_bytes);
-        // Each has embedding, adapter and norms.
+        // Each has embedding, adapter, norms and rotations.
         let hidden = model.hidden as u64;
-        let twice = 4 * model.vocabulary as u64 * hidden + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden);
+        let twice = 4 * model.vocabulary as u64 * hidden
+            + 2 * (2 * hidden * hidden + (4 * 8 + 1) * hidden)
+            + rotations;
         assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
         assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
         // Each 64 rows of both ranks' logits and what was outgrown before, the first all logits once more.
