@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import time
+import urllib.error
 import urllib.request
 from dataclasses import dataclass
 
@@ -28,12 +30,16 @@ class Engine:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WINDLASS_")}
         environment |= {"WINDLASS_LOG": "error", "WINDLASS_PREFIX_CACHE": "false"}
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True, env=environment)
-        line = self.process.stdout.readline()
-        if "http://" not in line:
-            raise RuntimeError(f"{' '.join(self.command)} did not start: it wrote {line!r}")
-        self.address = line.split("http://")[1].split()[0]
-        while not self._is_ready():
-            pass
+        try:
+            line = self.process.stdout.readline()
+            if "http://" not in line:
+                raise RuntimeError(f"{' '.join(self.command)} did not start: it wrote {line!r}")
+            self.address = line.split("http://")[1].split()[0]
+            while not self._is_ready():
+                time.sleep(0.05)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):
