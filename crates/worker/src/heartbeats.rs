@@ -1,11 +1,10 @@
 //! The stream of heartbeats to one coordinator.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use futures::stream::unfold;
-use futures::{FutureExt, Stream};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Status;
 use windlass_engine::{InvalidRequest, Load};
@@ -14,6 +13,7 @@ use windlass_proto::v1::Heartbeat;
 use crate::answer;
 use crate::drain::DrainWatch;
 use crate::engine_handle::{EngineError, EngineHandle};
+use crate::question::{Question, Questions};
 use crate::served_model::ServedModel;
 
 /// Where a listener names no interval.
@@ -25,6 +25,8 @@ const INTERVALS_MS: std::ops::RangeInclusive<u32> = 10..=60_000;
 #[derive(Debug)]
 pub(crate) struct Heartbeats {
     pub(crate) engine: EngineHandle,
+    /// Those of all streams.
+    pub(crate) questions: Arc<Questions>,
     pub(crate) drain: DrainWatch,
     pub(crate) model: Arc<ServedModel>,
     pub(crate) interval: Duration,
@@ -37,13 +39,8 @@ struct Pause {
     heartbeats: Heartbeats,
     due: Instant,
     last: Option<Load>,
+    /// Asked, and not known to be answered.
     question: Option<Question>,
-}
-
-/// A question to the engine that has no answer yet.
-struct Question {
-    since: Instant,
-    answer: Pin<Box<dyn Future<Output = Result<Load, EngineError>> + Send>>,
 }
 
 /// The interval that a listener asks for.
@@ -59,7 +56,8 @@ pub(crate) fn interval(interval_ms: Option<u32>) -> Result<Duration, InvalidRequ
 
 impl Heartbeats {
     /// One heartbeat at once, one every interval, and one when draining begins or ends. An engine that is busy with a long tick
-    /// is reported with its last load; the stream ends when it owes an answer for too long, when it is dead, or with the worker.
+    /// is reported with its last load; the stream ends when it owes an answer for too long, to this stream or to one before, when it
+    /// is dead, or with the worker.
     pub(crate) fn stream(self) -> impl Stream<Item = Result<Heartbeat, Status>> + Send {
         let pause = Pause { due: Instant::now(), heartbeats: self, last: None, question: None };
         unfold(Some(pause), |pause| async {
@@ -99,12 +97,10 @@ impl Pause {
 
     /// Brings the load up to date, or leaves it as it is where the engine takes longer than half an interval.
     async fn ask(&mut self) -> Result<(), Status> {
-        let Self { heartbeats: Heartbeats { engine, interval, stuck_after, .. }, question, last, .. } = self;
+        let Self { heartbeats: Heartbeats { questions, interval, stuck_after, .. }, question, last, .. } =
+            self;
         let now = Instant::now();
-        let asked = question.get_or_insert_with(|| {
-            let engine = engine.clone();
-            Question { since: now, answer: async move { engine.load().await }.boxed() }
-        });
+        let asked = question.get_or_insert_with(|| questions.ask());
         let answer = timeout_at(now + *interval / 2, &mut asked.answer).await;
         match answer {
             Ok(Ok(load)) => (*last, *question) = (Some(load), None),

@@ -18,6 +18,7 @@ mod group;
 mod heartbeats;
 mod memory;
 mod notice;
+mod question;
 pub mod registration;
 mod seeds;
 mod served_model;

@@ -19,6 +19,7 @@ use crate::drain::Drain;
 use crate::engine_handle::EngineHandle;
 use crate::generation::Generation;
 use crate::heartbeats::{self, Heartbeats};
+use crate::question::Questions;
 use crate::seeds::Seeds;
 use crate::served_model::ServedModel;
 use crate::status;
@@ -30,6 +31,7 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct WorkerService {
     engine: EngineHandle,
+    questions: Arc<Questions>,
     model: Arc<ServedModel>,
     drain: Arc<Drain>,
     limits: ServiceLimits,
@@ -52,7 +54,8 @@ impl WorkerService {
         drain: Arc<Drain>,
         limits: ServiceLimits,
     ) -> Self {
-        Self { engine, model, drain, limits, seeds: Seeds::default() }
+        let questions = Arc::new(Questions::to(engine.clone()));
+        Self { engine, questions, model, drain, limits, seeds: Seeds::default() }
     }
 }
 
@@ -67,6 +70,7 @@ impl Worker for WorkerService {
     ) -> Result<Response<Self::HeartbeatsStream>, Status> {
         let heartbeats = Heartbeats {
             engine: self.engine.clone(),
+            questions: Arc::clone(&self.questions),
             drain: self.drain.watch(),
             model: Arc::clone(&self.model),
             interval: heartbeats::interval(request.into_inner().interval_ms).map_err(status::invalid)?,
