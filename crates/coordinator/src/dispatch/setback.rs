@@ -66,11 +66,8 @@ impl Setback {
             Self::Busy { message } => {
                 GenerationError::busy(format!("all workers of model '{model}' are busy: {message}"))
             }
-            Self::Lost { loss: Loss::Engine, message, .. } => {
-                GenerationError::Internal { message: format!("the worker failed: {message}") }
-            }
             Self::Lost { message, .. } => GenerationError::Unavailable {
-                message: format!("no worker of model '{model}' can be reached: {message}"),
+                message: format!("no worker of model '{model}' took the request: {message}"),
             },
             Self::Nobody => {
                 GenerationError::Unavailable { message: format!("no worker of model '{model}' is ready") }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::support::{FakeWorker, Front, Script, eventually};
+use crate::support::{FakeWorker, Front, Otherwise, Script, eventually};
 use futures::StreamExt;
 use serde_json::json;
 use tonic::Status;
@@ -49,6 +49,19 @@ async fn a_worker_that_cannot_serve_leaves_503() {
     let worker = FakeWorker::start(refusing(Status::unavailable("draining"))).await;
     let front = Front::ready(&[&worker]).await;
     assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 503);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_to_be_taken_by_an_engine_that_fails_is_told_to_come_again() {
+    let worker = FakeWorker::start(Script { but: |_| Otherwise::Waits, ..Script::says("") }).await;
+    let front = Front::ready(&[&worker]).await;
+    let body = json!({"prompt": "1"});
+    let fails = async {
+        eventually(|| async { worker.requests().len() == 1 }).await;
+        worker.seen.healthy.store(false, Ordering::SeqCst);
+    };
+    let ((status, answer), ()) = tokio::join!(front.post("/v1/completions", &body), fails);
+    assert_eq!((status, answer["error"]["code"].as_str()), (503, Some("unavailable")), "{answer}");
 }
 
 #[tokio::test]
