@@ -90,12 +90,7 @@ impl TaskStream {
     /// The worker does not finish the request: another is to go on, unless there is a reason against it.
     fn leave(&mut self, setback: Setback) -> Result<(), GenerationError> {
         let Some(Running { worker, .. }) = self.running.take() else { return Ok(()) };
-        let setback = match setback {
-            // Handing over what runs is no failure of the worker's.
-            handover @ Setback::Lost { loss: Loss::Handover, .. } => handover,
-            setback => self.note(&worker, setback),
-        };
-        let (loss, message) = match setback {
+        let (loss, message) = match self.note(&worker, setback) {
             Setback::Lost { loss, message, .. } => (loss, message),
             // It took the request and has no room for it after all.
             Setback::Busy { message } => (Loss::Handover, message),
@@ -185,7 +180,11 @@ impl TaskStream {
 
     /// Holds a setback against the worker, and perhaps against the request: then it is refused.
     fn note(&mut self, worker: &Worker, setback: Setback) -> Setback {
-        let Setback::Lost { suspicious, message, .. } = &setback else { return setback };
+        let Setback::Lost { loss, suspicious, message } = &setback else { return setback };
+        // To hand over what runs, or to refuse what is meant for another model or comes while it drains, is no failure.
+        if *loss == Loss::Handover {
+            return setback;
+        }
         self.registry.failed(worker);
         self.suspicions += u32::from(*suspicious);
         if self.suspicions < MOST_SUSPICIONS {

@@ -107,7 +107,7 @@ async fn requests_under_way_are_told_with_what_they_still_cost() {
 #[tokio::test]
 async fn a_worker_that_keeps_failing_is_left_out_for_a_while() {
     let failing =
-        FakeWorker::start(Script { refusal: Some(Status::unavailable("no")), ..Script::says("") }).await;
+        FakeWorker::start(Script { refusal: Some(Status::internal("no")), ..Script::says("") }).await;
     let front = Front::start_with(vec![failing.address.clone()], |config| config.breaker_failures = 3).await;
     front.wait_for_workers(1).await;
     let ask = async || front.post("/v1/completions", &json!({"prompt": "1"})).await.0;
@@ -123,6 +123,21 @@ async fn a_worker_that_keeps_failing_is_left_out_for_a_while() {
     })
     .await;
     assert_eq!(state(&front, &failing).await, WorkerState::Suspended, "one trial failed");
+}
+
+#[tokio::test]
+async fn requests_for_the_model_before_do_not_suspend_the_worker_that_refuses_them() {
+    let script = Script { pause: Duration::from_millis(100), ..Script::says(&"4".repeat(10)) };
+    let worker = FakeWorker::start(script).await;
+    let front = Front::start_with(vec![worker.address.clone()], |config| config.breaker_failures = 2).await;
+    front.wait_for_workers(1).await;
+    let left_over = front.send("/v1/completions", &json!({"prompt": "1", "stream": true})).await;
+    worker.turn_to("demo", "b");
+    let refused = || worker.requests().iter().filter(|request| !request.emitted.is_empty()).count();
+    eventually(|| async { refused() >= 3 }).await;
+    assert_eq!(state(&front, &worker).await, WorkerState::Ready);
+    assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    drop(left_over);
 }
 
 #[tokio::test]
