@@ -13,7 +13,7 @@ use crate::lane::Lane;
 use crate::launch::LaunchRecord;
 use crate::load::Load;
 use crate::memory::Memory;
-use crate::request::{InvalidRequest, Request, RequestId, RequestLimits};
+use crate::request::{InvalidRequest, MemoryLimits, Request, RequestId, RequestLimits};
 use crate::sequence::Sequence;
 use crate::shared::{Buffers, Shared};
 use crate::waiting::Waiting;
@@ -24,6 +24,9 @@ pub enum SubmitError {
     /// It can never be served.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
+    /// It can never be served here: an engine with more memory may hold it.
+    #[error(transparent)]
+    TooLarge(InvalidRequest),
     /// It could be served later.
     #[error("the queue is full: {limit} requests wait already, try again later")]
     QueueFull {
@@ -113,8 +116,7 @@ impl<R: Runner> Engine<R> {
 
     /// What requests are checked against.
     pub fn limits(&self) -> RequestLimits<'_> {
-        let EngineConfig { max_depth, prefill_positions, .. } = self.shared.config;
-        RequestLimits { model: self.shared.runner.config(), max_depth, max_prompt: prefill_positions }
+        RequestLimits { model: self.shared.runner.config(), max_depth: self.shared.config.max_depth }
     }
 
     /// Accepts a request, or says why not. Its events come from later ticks under `id`, which must not be in use.
@@ -126,7 +128,8 @@ impl<R: Runner> Engine<R> {
             self.complete.push((id, reason, sequence.usage()));
             return Ok(());
         }
-        request.validate_memory(memory.blocks.total())?;
+        let limits = MemoryLimits { blocks: memory.blocks.total(), max_prompt: config.prefill_positions };
+        request.validate_memory(limits).map_err(SubmitError::TooLarge)?;
         if self.waiting.len() >= config.max_waiting {
             return Err(SubmitError::QueueFull { limit: config.max_waiting });
         }

@@ -35,4 +35,4 @@ pub use engine::{Engine, SubmitError};
 pub use event::{Event, FinishReason, TokenOutput, Usage};
 pub use launch::{LaunchRecord, Phase};
 pub use load::{CORE_ROWS_BOUNDS, Load};
-pub use request::{EmittedToken, InvalidRequest, Request, RequestId, RequestLimits, Sampling};
+pub use request::{EmittedToken, InvalidRequest, MemoryLimits, Request, RequestId, RequestLimits, Sampling};

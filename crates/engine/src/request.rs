@@ -119,14 +119,21 @@ impl InvalidRequest {
     }
 }
 
-/// What a request is checked against.
+/// What a request is checked against, whatever the engine's memory.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestLimits<'a> {
     /// The model.
     pub model: &'a ModelConfig,
     /// Deepest policy accepted.
     pub max_depth: Depth,
-    /// Longest prompt accepted.
+}
+
+/// What an engine has for a request that is alone.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryLimits {
+    /// K/V blocks.
+    pub blocks: usize,
+    /// Longest prompt.
     pub max_prompt: usize,
 }
 
@@ -197,8 +204,14 @@ impl Request {
         }
     }
 
-    /// Checks that the request fits into this many K/V blocks when it is alone.
-    pub fn validate_memory(&self, blocks: usize) -> Result<(), InvalidRequest> {
+    /// Checks that the request fits into an engine's memory when it is alone. What does not may fit into another's.
+    pub fn validate_memory(&self, limits: MemoryLimits) -> Result<(), InvalidRequest> {
+        let MemoryLimits { blocks, max_prompt } = limits;
+        let prompt = self.prompt.len();
+        if prompt > max_prompt {
+            let reason = format!("it has {prompt} tokens: use at most {max_prompt}");
+            return Err(InvalidRequest::new("prompt", reason));
+        }
         let needed = self.kv_blocks();
         if needed <= blocks {
             return Ok(());
@@ -210,7 +223,7 @@ impl Request {
         Err(InvalidRequest::new("max_tokens", reason))
     }
 
-    /// Checks every field.
+    /// Checks every field, against what all engines of the model have in common.
     pub fn validate(&self, limits: RequestLimits<'_>) -> Result<(), InvalidRequest> {
         self.validate_lengths(limits)?;
         self.depth
@@ -251,9 +264,8 @@ impl Request {
         if self.max_tokens == 0 {
             return Err(InvalidRequest::new("max_tokens", "0 is out of range: use at least 1"));
         }
-        if prompt > limits.max_prompt || prompt >= context {
-            let longest = limits.max_prompt.min(context - 1);
-            let reason = format!("it has {prompt} tokens: use at most {longest}");
+        if prompt >= context {
+            let reason = format!("it has {prompt} tokens: use at most {}", context - 1);
             return Err(InvalidRequest::new("prompt", reason));
         }
         if prompt + self.max_tokens > context {

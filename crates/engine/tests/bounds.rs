@@ -61,11 +61,16 @@ fn requests_wait_for_blocks_and_all_finish() {
 fn a_request_that_can_never_fit_is_refused_at_once() {
     let block = 16 * 4 * 2 * 80 * 4;
     let mut engine = tiny(EngineConfig { kv_bytes: 3 * block, ..config() });
-    let Err(SubmitError::Invalid(error)) = engine.submit(RequestId(0), request()) else {
+    let Err(SubmitError::TooLarge(error)) = engine.submit(RequestId(0), request()) else {
         panic!("four blocks do not fit into three")
     };
     assert_eq!(error.field, "max_tokens");
     assert!(error.reason.contains("need 4 K/V blocks and there are 3"), "{error}");
+    let mut engine = tiny(EngineConfig { prefill_positions: 2, prefill_chunk: 2, ..config() });
+    let Err(SubmitError::TooLarge(error)) = engine.submit(RequestId(0), request()) else {
+        panic!("three tokens are more than two")
+    };
+    assert_eq!(error.to_string(), "prompt: it has 3 tokens: use at most 2");
 }
 
 #[test]

@@ -78,9 +78,9 @@ impl ServedModel {
         })
     }
 
-    /// What a request with a prompt of at most `max_prompt` tokens is checked against.
-    pub(crate) fn limits(&self, max_prompt: usize) -> RequestLimits<'_> {
-        RequestLimits { model: &self.config, max_depth: self.max_depth, max_prompt }
+    /// What requests are checked against.
+    pub(crate) fn limits(&self) -> RequestLimits<'_> {
+        RequestLimits { model: &self.config, max_depth: self.max_depth }
     }
 
     /// As clients and coordinators see it.

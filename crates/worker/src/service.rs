@@ -119,7 +119,7 @@ impl Worker for WorkerService {
         // What the shortest prompt cannot have, none can.
         let shortest = GenerateTaskRequest { prompt: vec![0], parameters, ..GenerateTaskRequest::default() };
         let request = convert::request(shortest, &self.model, &self.seeds).map_err(status::invalid)?;
-        request.validate(self.model.limits(1)).map_err(status::invalid)?;
+        request.validate(self.model.limits()).map_err(status::invalid)?;
         Ok(Response::new(CheckParametersResponse {}))
     }
 

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use windlass_engine::{EngineConfig, Event, InvalidRequest, Load, Request, RequestLimits, SubmitError};
+use windlass_engine::{
+    EngineConfig, Event, InvalidRequest, Load, MemoryLimits, Request, RequestLimits, SubmitError,
+};
 use windlass_model::ModelConfig;
 
 use crate::engine_handle::EngineError;
@@ -76,14 +78,15 @@ impl SimulatedEngine {
         if self.has_stopped() {
             return Err(EngineError::Stopped);
         }
-        let Shared { model, fingerprint, seats, .. } = &*self.shared;
+        let Shared { model, limits, fingerprint, seats, .. } = &*self.shared;
         self.validate(&request)?;
         let (events, receiver) = mpsc::channel(request.max_tokens + 1);
         if let Some(reason) = request.end_of_emitted(&model.stop_tokens) {
             Generation::new(seats.next_id(), request, model, fingerprint).finish(reason, &events);
             return Ok(receiver);
         }
-        request.validate_memory(seats.blocks_total()).map_err(SubmitError::from)?;
+        let memory = MemoryLimits { blocks: seats.blocks_total(), max_prompt: limits.prefill_positions };
+        request.validate_memory(memory).map_err(SubmitError::TooLarge)?;
         let (seat, admitted) = Seat::take(&self.shared, &request)?;
         let generation = Generation::new(seat.id(), request, model, fingerprint);
         tokio::spawn(generation.run(seat, admitted, events));
@@ -109,9 +112,7 @@ impl SimulatedEngine {
 
     fn validate(&self, request: &Request) -> Result<(), SubmitError> {
         let Shared { model, limits, .. } = &*self.shared;
-        let limits =
-            RequestLimits { model, max_depth: limits.max_depth, max_prompt: limits.prefill_positions };
-        request.validate(limits)?;
+        request.validate(RequestLimits { model, max_depth: limits.max_depth })?;
         if request.logprobs.is_some() {
             let reason = "a simulated worker has no probabilities: leave it out";
             return Err(InvalidRequest::new("logprobs", reason).into());

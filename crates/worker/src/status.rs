@@ -14,9 +14,13 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// INVALID_ARGUMENT with the field in a `google.rpc.BadRequest`.
 pub(crate) fn invalid(error: InvalidRequest) -> Status {
+    at_fault(Code::InvalidArgument, error)
+}
+
+fn at_fault(code: Code, error: InvalidRequest) -> Status {
     let message = error.to_string();
     let details = ErrorDetails::with_bad_request_violation(error.field, error.reason);
-    Status::with_error_details(Code::InvalidArgument, message, details)
+    Status::with_error_details(code, message, details)
 }
 
 /// The status of a call that the engine's thread did not fulfil.
@@ -24,6 +28,7 @@ pub(crate) fn not_done(error: EngineError) -> Status {
     let message = error.to_string();
     match error {
         EngineError::Refused(SubmitError::Invalid(error)) => invalid(error),
+        EngineError::Refused(SubmitError::TooLarge(error)) => at_fault(Code::FailedPrecondition, error),
         EngineError::Refused(SubmitError::QueueFull { .. }) | EngineError::InboxFull { .. } => {
             let details = ErrorDetails::with_retry_info(Some(RETRY_DELAY));
             Status::with_error_details(Code::ResourceExhausted, message, details)

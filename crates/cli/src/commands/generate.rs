@@ -106,8 +106,7 @@ pub(crate) fn run(arguments: &GenerateArguments) -> Result<()> {
     let efforts = folder.efforts(&config)?;
     let tokenizer = tokenizer(&folder)?.map(Arc::new);
     let request = arguments.request(tokenizer.as_deref(), &config, &efforts)?;
-    let max_prompt = request.prompt.len();
-    request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth, max_prompt })?;
+    request.validate(RequestLimits { model: &config, max_depth: efforts.max_depth })?;
     Shard::all(&config, arguments.tp)?;
     match arguments.device.gpus(arguments.tp * arguments.stages)? {
         None => {

@@ -9,6 +9,8 @@ use crate::registry::{Loss, is_broken, reason, was_never_sent};
 pub(super) enum Setback {
     /// The request is at fault, at whatever worker.
     Refused(GenerationError),
+    /// The request is too much for the worker's memory, and perhaps not for another's.
+    TooLarge(GenerationError),
     /// The worker has no room.
     Busy { message: String },
     /// The worker is lost to the request.
@@ -27,6 +29,7 @@ impl Setback {
         }
         match status.code() {
             Code::InvalidArgument => Self::Refused(invalid(status, message)),
+            Code::FailedPrecondition => Self::TooLarge(invalid(status, message)),
             Code::ResourceExhausted => Self::Busy { message },
             Code::Unavailable => Self::Lost { loss: Loss::Handover, suspicious: false, message },
             _ => Self::Lost { loss: Loss::Engine, suspicious: true, message },
@@ -56,13 +59,16 @@ impl Setback {
 
     /// Of several workers' setbacks the one that the client is told: that it may try later says most.
     pub(super) fn or_worse(self, other: Self) -> Self {
-        if matches!(self, Self::Busy { .. }) { self } else { other }
+        match (&self, &other) {
+            (Self::Busy { .. }, _) | (Self::Lost { .. }, Self::TooLarge(_)) => self,
+            _ => other,
+        }
     }
 
     /// What a client is told whose request no worker took.
     pub(super) fn into_error(self, model: &str) -> GenerationError {
         match self {
-            Self::Refused(error) => error,
+            Self::Refused(error) | Self::TooLarge(error) => error,
             Self::Busy { message } => {
                 GenerationError::busy(format!("all workers of model '{model}' are busy: {message}"))
             }
@@ -101,6 +107,7 @@ mod tests {
     #[test]
     fn only_what_another_worker_can_mend_is_tried_elsewhere() {
         assert!(matches!(Setback::of(&Status::invalid_argument("x")), Setback::Refused(_)));
+        assert!(matches!(Setback::of(&Status::failed_precondition("x")), Setback::TooLarge(_)));
         assert!(matches!(Setback::of(&Status::resource_exhausted("x")), Setback::Busy { .. }));
         let of = |status| match Setback::of(&status) {
             Setback::Lost { loss, suspicious, .. } => (loss, suspicious),
@@ -115,5 +122,17 @@ mod tests {
         assert!(!is_suspicious(Loss::Silence) && !is_suspicious(Loss::Handover));
         let refused = tonic::ConnectError(Box::new(std::io::Error::other("refused")));
         assert_eq!(of(Status::from_error(Box::new(refused))), (Loss::Connection, false));
+    }
+
+    #[test]
+    fn who_may_try_later_is_told_so_whatever_other_workers_said() {
+        let busy = || Setback::of(&Status::resource_exhausted("x"));
+        let lost = || Setback::of(&Status::unavailable("x"));
+        let too_large = || Setback::of(&Status::failed_precondition("x"));
+        assert!(matches!(busy().or_worse(lost()).or_worse(too_large()), Setback::Busy { .. }));
+        assert!(matches!(too_large().or_worse(lost()).or_worse(busy()), Setback::Busy { .. }));
+        assert!(matches!(too_large().or_worse(lost()), Setback::Lost { .. }));
+        assert!(matches!(lost().or_worse(too_large()), Setback::Lost { .. }));
+        assert!(matches!(Setback::Nobody.or_worse(too_large()), Setback::TooLarge(_)));
     }
 }

@@ -94,7 +94,9 @@ impl TaskStream {
             Setback::Lost { loss, message, .. } => (loss, message),
             // It took the request and has no room for it after all.
             Setback::Busy { message } => (Loss::Handover, message),
-            setback @ (Setback::Refused(_) | Setback::Nobody) => return Err(setback.into_error(self.model())),
+            setback @ (Setback::Refused(_) | Setback::TooLarge(_) | Setback::Nobody) => {
+                return Err(setback.into_error(self.model()));
+            }
         };
         if loss == Loss::Handover {
             tracing::info!(worker = %worker.id, message, "a request is handed over");

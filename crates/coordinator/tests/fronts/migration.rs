@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use serde_json::{Value, json};
+use tonic::Status;
 use windlass_client::{Client, Event, GenerateRequest};
 
 use crate::support::{FakeWorker, Front, Otherwise, Script, eventually};
@@ -139,6 +140,27 @@ async fn a_request_whose_worker_freezes_before_the_first_token_is_not_lost() {
     };
     let ((status, answer), ()) = tokio::join!(answer, first);
     assert_eq!((status, answer["choices"][0]["text"].as_str()), (200, Some(TEXT)));
+}
+
+#[tokio::test]
+async fn a_stream_that_a_smaller_worker_cannot_hold_goes_on_at_one_that_can() {
+    let large = FakeWorker::start(slow()).await;
+    let refusal = Some(Status::failed_precondition("too large"));
+    let small = FakeWorker::start(Script { refusal, ..Script::says("") }).await;
+    let front = Front::ready(&[&large, &small]).await;
+    let drain = |drains| {
+        large.seen.draining.store(drains, Ordering::SeqCst);
+        large.seen.handing_over.store(drains, Ordering::SeqCst);
+    };
+    let request = body(false);
+    let hand_over = async {
+        eventually(|| async { !large.requests().is_empty() }).await;
+        drain(true);
+        eventually(|| async { small.requests().len() > 4 }).await;
+        drain(false);
+    };
+    let ((status, answer), ()) = tokio::join!(front.post("/v1/completions", &request), hand_over);
+    assert_eq!((status, answer["choices"][0]["text"].as_str()), (200, Some(TEXT)), "{answer}");
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::support::{FakeWorker, Front, Otherwise, Script, eventually};
 use futures::StreamExt;
 use serde_json::json;
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 fn slow(text: &str) -> Script {
     Script { pause: Duration::from_millis(50), ..Script::says(text) }
@@ -42,6 +43,28 @@ async fn if_all_workers_are_busy_each_was_asked_once_and_the_client_is_told_to_w
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()["retry-after"], "1");
     assert_eq!(workers.each_ref().map(|worker| worker.requests().len()), [1, 1]);
+}
+
+/// A worker with too little memory for any request.
+fn small() -> Script {
+    let details = ErrorDetails::with_bad_request_violation("max_tokens", "need 9 K/V blocks and there are 3");
+    refusing(Status::with_error_details(Code::FailedPrecondition, "too large", details))
+}
+
+#[tokio::test]
+async fn what_one_worker_cannot_hold_goes_to_a_larger_one_and_is_refused_if_there_is_none() {
+    let too_small = [FakeWorker::start(small()).await, FakeWorker::start(small()).await];
+    let large = FakeWorker::start(Script::says("4")).await;
+    let front = Front::ready(&[&too_small[0], &too_small[1], &large]).await;
+    let asked = || too_small.iter().all(|worker| !worker.requests().is_empty());
+    // Equal workers are drawn.
+    while !asked() {
+        assert_eq!(front.post("/v1/completions", &json!({"prompt": "1"})).await.0, 200);
+    }
+    let front = Front::ready(&[&too_small[0], &too_small[1]]).await;
+    let (status, answer) = front.post("/v1/completions", &json!({"prompt": "1"})).await;
+    assert_eq!((status, answer["error"]["param"].as_str()), (400, Some("max_tokens")), "{answer}");
+    assert_eq!(answer["error"]["message"], "max_tokens: need 9 K/V blocks and there are 3");
 }
 
 #[tokio::test]

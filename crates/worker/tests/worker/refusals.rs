@@ -107,8 +107,9 @@ async fn what_can_never_fit_the_kv_memory_is_refused_with_a_way_out() {
     config.engine.kv_bytes = 1 << 20;
     let server = Server::start(&config).await;
     let status = server.client().generate(bad(|p| p.depth = fixed(64))).await.unwrap_err();
-    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.code(), Code::FailedPrecondition, "another worker may have more");
     assert!(status.message().contains("kv ring"), "{}", status.message());
+    assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "max_tokens");
     let ring = KvPolicy { policy: Some(kv_policy::Policy::Ring(1)) };
     server.client().generate(bad(|p| (p.kv, p.depth) = (Some(ring), fixed(64)))).await.unwrap();
 }

@@ -143,7 +143,7 @@ async fn lanes_blocks_and_queue_are_bounded_and_given_back() {
     config.engine.kv_bytes = 1 << 20;
     let mut small = simulated(&config, COST).await;
     let status = small.generate(at_depth(64, 200)).await.unwrap_err();
-    assert!(status.message().contains("K/V blocks"), "{status}");
+    assert!(status.code() == Code::FailedPrecondition && status.message().contains("K/V blocks"), "{status}");
     let mut task = hot(1, 1);
     task.parameters.as_mut().unwrap().logprobs = Some(0);
     let status = small.generate(task).await.unwrap_err();

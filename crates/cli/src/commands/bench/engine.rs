@@ -272,7 +272,7 @@ impl EngineArguments {
                         "tokens is {longest}: with prompt, {prompt}, more than the context of {context}: use fewer"
                     );
                 }
-                let limits = RequestLimits { model, max_depth: most, max_prompt: prompt };
+                let limits = RequestLimits { model, max_depth: most };
                 workload.requests(true).try_for_each(|(_, request)| request.validate(limits))?;
                 let config = self.engine_config(lanes, model, &workload)?;
                 cells.push(Cell { depths, workload, config });
