@@ -1,7 +1,6 @@
 //! For those who watch the server: `/live`, `/ready`, `/health`, `/metrics`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,16 +11,14 @@ use serde_json::{Value, json};
 use super::App;
 use crate::metrics::render_workers;
 
-const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// The process answers.
 pub(super) async fn live() -> Json<Value> {
     Json(json!({"status": "live"}))
 }
 
-/// A worker takes requests, and its engine answered just now.
+/// A worker takes requests, as its heartbeats tell.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, Json<Value>) {
-    match app.registry.probe(PROBE_TIMEOUT).await {
+    match app.registry.readiness() {
         Ok(()) => (StatusCode::OK, Json(json!({"status": "ready"}))),
         Err(reason) => {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "unready", "reason": reason})))

@@ -20,7 +20,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use windlass_proto::v1::Heartbeat;
@@ -38,8 +37,6 @@ use crate::metrics;
 use crate::random::Random;
 use crate::routing::{self, Candidate, Wish, worker_hash};
 
-/// Ready workers that `/ready` asks, at most.
-const PROBED_WORKERS: usize = 3;
 /// Workers whose reasons `/ready` tells, at most.
 const REASONS: usize = 10;
 
@@ -174,18 +171,15 @@ impl Registry {
         self.changes.subscribe()
     }
 
-    /// Asks some ready workers now; `Ok` if one answers in time, or else what is wrong with each.
-    pub(crate) async fn probe(&self, timeout: Duration) -> Result<(), String> {
-        let (ready, others): (Vec<_>, Vec<_>) = self
-            .workers()
-            .into_iter()
-            .partition(|worker| matches!(worker.state(), WorkerState::Ready { .. }));
-        let answers = join_all(ready.iter().take(PROBED_WORKERS).map(|worker| worker.probe(timeout))).await;
-        if answers.iter().any(Result::is_ok) {
+    /// `Ok` if any worker is ready, or else why each is not.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        let workers = self.workers();
+        let states: Vec<_> = workers.iter().map(|worker| (&worker.id, worker.state())).collect();
+        if states.iter().any(|(_, state)| matches!(state, WorkerState::Ready { .. })) {
             return Ok(());
         }
-        let mut reasons: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
-        reasons.extend(others.iter().map(|worker| format!("{}: {}", worker.id, worker.state().reason())));
+        let mut reasons: Vec<_> =
+            states.iter().map(|(worker, state)| format!("{worker}: {}", state.reason())).collect();
         let more = reasons.len().saturating_sub(REASONS);
         reasons.truncate(REASONS);
         if more > 0 {

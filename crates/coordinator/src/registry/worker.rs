@@ -6,12 +6,11 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use windlass_proto::v1::LoadResponse;
 use windlass_proto::v1::worker_client::WorkerClient;
-use windlass_proto::v1::{HealthRequest, LoadResponse};
 
 use super::breaker::Breaker;
 use super::identity::Identity;
-use super::reason::reason;
 use super::{Loss, WorkerId, WorkerState};
 use crate::locks::{lock, read, write};
 use crate::routing::{Estimate, Work};
@@ -204,15 +203,6 @@ impl Worker {
         let dismissed = Standing { is_member: false, requests: 0 };
         // The sender lives as long as this worker.
         let _ = self.standing.subscribe().wait_for(|standing| *standing == dismissed).await;
-    }
-
-    /// Asks the engine now.
-    pub(super) async fn probe(&self, timeout: Duration) -> Result<(), String> {
-        match tokio::time::timeout(timeout, self.client().health(HealthRequest {})).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(status)) => Err(format!("{}: {}", self.id, reason(&status))),
-            Err(_) => Err(format!("{}: no answer within {timeout:?}", self.id)),
-        }
     }
 
     fn work<T>(&self, change: impl FnOnce(&mut Work) -> T) -> T {
