@@ -28,12 +28,12 @@ use crate::dispatch::{MigrationSettings, Task, TaskStream, refusal};
 use crate::random::random_seed;
 use crate::registry::{Model, Registry};
 use crate::security::Caller;
-use crate::text::{TextStream, Tokenizer};
+use crate::text::TextStream;
 use meter::Meter;
 use run::aborted;
 use sequences::Sequences;
 
-/// Longer texts are tokenised off the threads that serve connections.
+/// Longer texts become tokens, and tokens texts, off the threads that serve connections.
 const LONG_TEXT_BYTES: usize = 16 << 10;
 /// How long a worker may take to look at parameters.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -172,33 +172,22 @@ impl Generator {
     /// The token ids of a prompt.
     pub(crate) async fn prompt_ids(
         &self,
-        model: &Model,
+        model: &Arc<Model>,
         prompt: Prompt,
     ) -> Result<Vec<u32>, GenerationError> {
-        match prompt {
-            Prompt::TokenIds(ids) => Ok(ids),
-            Prompt::Text(text) => self.text_ids(model, text, true).await,
-            Prompt::Chat(messages) => {
-                let tokenizer = tokenizer(model, "messages")?;
-                let template = model.template.as_ref().ok_or_else(|| {
-                    let name = &model.info.name;
-                    let message = format!("model '{name}' has no chat template: send a text prompt instead");
-                    GenerationError::invalid("messages", message)
-                })?;
-                let text = template.render(&messages)?;
-                encode(tokenizer, text, false).await
-            }
-        }
+        let model = Arc::clone(model);
+        with_text(prompt.bytes(), move || prompt.ids(&model)).await?
     }
 
-    /// The token ids of a text, with the model's special tokens around it if `special`.
-    pub(crate) async fn text_ids(
+    /// Those of each of several.
+    pub(crate) async fn all_prompt_ids(
         &self,
-        model: &Model,
-        text: String,
-        special: bool,
-    ) -> Result<Vec<u32>, GenerationError> {
-        encode(tokenizer(model, "prompt")?, text, special).await
+        model: &Arc<Model>,
+        prompts: Vec<Prompt>,
+    ) -> Result<Vec<Vec<u32>>, GenerationError> {
+        let model = Arc::clone(model);
+        let bytes = prompts.iter().map(Prompt::bytes).sum();
+        with_text(bytes, move || prompts.into_iter().map(|prompt| prompt.ids(&model)).collect()).await?
     }
 
     /// Starts generating; returns once a worker answered with a first event. `received`: when the request came in.
@@ -263,24 +252,16 @@ fn check_priority(caller: &Caller, priority: Option<i32>) -> Result<(), Generati
     }
 }
 
-fn tokenizer<'a>(model: &'a Model, field: &str) -> Result<&'a Arc<Tokenizer>, GenerationError> {
-    model.tokenizer.as_ref().ok_or_else(|| {
-        let message = format!("model '{}' has no tokenizer: send the prompt as token ids", model.info.name);
-        GenerationError::invalid(field, message)
-    })
-}
-
-async fn encode(
-    tokenizer: &Arc<Tokenizer>,
-    text: String,
-    special: bool,
-) -> Result<Vec<u32>, GenerationError> {
-    if text.len() < LONG_TEXT_BYTES {
-        return Ok(tokenizer.encode(&text, special)?);
+/// Does something that takes the longer the more text there is.
+pub(crate) async fn with_text<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, GenerationError> {
+    if bytes < LONG_TEXT_BYTES {
+        return Ok(work());
     }
-    let tokenizer = Arc::clone(tokenizer);
-    let encoded = tokio::task::spawn_blocking(move || tokenizer.encode(&text, special)).await;
-    Ok(encoded.map_err(|error| GenerationError::Internal { message: error.to_string() })??)
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| GenerationError::Internal { message: error.to_string() })
 }
 
 fn text_stream(

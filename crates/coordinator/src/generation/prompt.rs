@@ -1,6 +1,7 @@
 use super::GenerationError;
 use super::limits::check_messages;
-use crate::text::ChatMessage;
+use crate::registry::Model;
+use crate::text::{ChatMessage, Tokenizer};
 
 /// What to continue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,39 @@ impl Prompt {
         });
         Ok(Self::Chat(messages.collect::<Result<_, GenerationError>>()?))
     }
+
+    /// How much text is to be tokenised.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::TokenIds(_) => 0,
+            Self::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
+        }
+    }
+
+    /// Its token ids. Takes a while where there is much text.
+    pub(super) fn ids(self, model: &Model) -> Result<Vec<u32>, GenerationError> {
+        match self {
+            Self::Text(text) => Ok(tokenizer(model, "prompt")?.encode(&text, true)?),
+            Self::TokenIds(ids) => Ok(ids),
+            Self::Chat(messages) => {
+                let tokenizer = tokenizer(model, "messages")?;
+                let template = model.template.as_ref().ok_or_else(|| {
+                    let name = &model.info.name;
+                    let message = format!("model '{name}' has no chat template: send a text prompt instead");
+                    GenerationError::invalid("messages", message)
+                })?;
+                Ok(tokenizer.encode(&template.render(&messages)?, false)?)
+            }
+        }
+    }
+}
+
+fn tokenizer<'a>(model: &'a Model, field: &str) -> Result<&'a Tokenizer, GenerationError> {
+    model.tokenizer.as_deref().ok_or_else(|| {
+        let message = format!("model '{}' has no tokenizer: send the prompt as token ids", model.info.name);
+        GenerationError::invalid(field, message)
+    })
 }
 
 /// The role as templates know it.

@@ -12,7 +12,7 @@ use windlass_proto::v1::{
 
 use super::deadline::allowed_ms;
 use super::status::status;
-use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt, Wanted};
+use crate::generation::{Generation, GenerationError, GenerationEvent, Generator, Prompt, Wanted, with_text};
 use crate::registry::Registry;
 use crate::security::Caller;
 
@@ -43,7 +43,7 @@ impl Inference for InferenceService {
         &self,
         request: Request<TokenizeRequest>,
     ) -> Result<Response<TokenizeResponse>, Status> {
-        let response = self.tokens(&request.into_inner()).map_err(status)?;
+        let response = self.tokens(request.into_inner()).await.map_err(status)?;
         Ok(Response::new(response))
     }
 
@@ -84,16 +84,20 @@ impl InferenceService {
         self.generator.start(model, prompt, parameters, stop, admission, received).await
     }
 
-    fn tokens(&self, request: &TokenizeRequest) -> Result<TokenizeResponse, GenerationError> {
+    async fn tokens(&self, request: TokenizeRequest) -> Result<TokenizeResponse, GenerationError> {
         let model = self.generator.model(&request.model)?;
-        let tokenizer = model.tokenizer.as_ref().ok_or_else(|| {
+        let tokenizer = model.tokenizer.clone().ok_or_else(|| {
             let message = format!("model '{}' has no tokenizer", model.info.name);
             GenerationError::invalid("text", message)
         })?;
-        let encoded = tokenizer.encode(&request.text, request.add_special_tokens);
-        let ids = encoded.map_err(|error| GenerationError::from(error).rename_field(|_| "text".into()))?;
-        let pieces = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
-        Ok(TokenizeResponse { ids, pieces })
+        with_text(request.text.len(), move || {
+            let encoded = tokenizer.encode(&request.text, request.add_special_tokens);
+            let ids =
+                encoded.map_err(|error| GenerationError::from(error).rename_field(|_| "text".into()))?;
+            let pieces = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+            Ok(TokenizeResponse { ids, pieces })
+        })
+        .await?
     }
 }
 

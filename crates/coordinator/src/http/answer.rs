@@ -71,10 +71,7 @@ async fn starts(app: &App, model: &Arc<Model>, job: &mut Job) -> Result<Vec<Star
     let Options { parameters, stop, choices, .. } = &job.options;
     let generator = &app.generator;
     generator.expect_room(job.prompts.len(), *choices, parameters)?;
-    let mut prompts = Vec::new();
-    for prompt in job.prompts.drain(..) {
-        prompts.push(generator.prompt_ids(model, prompt).await?);
-    }
+    let prompts = generator.all_prompt_ids(model, std::mem::take(&mut job.prompts)).await?;
     let wanted = Wanted { prompts: &prompts, choices: *choices, parameters, stop };
     let admission = generator.admit(&job.caller, model, wanted, job.received).await?;
     let seed = parameters.sampling.as_ref().and_then(|sampling| sampling.seed).unwrap_or_else(random_seed);

@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::body::StrictJson;
 use super::error::ApiError;
-use crate::generation::GenerationError;
+use crate::generation::{GenerationError, with_text};
 use crate::registry::Model;
 use crate::text::{Tokenizer, TokenizerInfo};
+
+/// About as much text as a token stands for.
+const TOKEN_BYTES: usize = 4;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +50,9 @@ pub(super) async fn tokenize(
 ) -> Result<Json<Tokens>, ApiError> {
     let model = app.generator.model(&body.model.unwrap_or_default())?;
     let special = body.add_special_tokens != Some(false);
-    let tokens = app.generator.text_ids(&model, body.prompt, special).await?;
+    let (tokenizer, prompt) = (tokenizer(&model, "prompt")?, body.prompt);
+    let encoded = with_text(prompt.len(), move || tokenizer.encode(&prompt, special)).await?;
+    let tokens = encoded.map_err(GenerationError::from)?;
     Ok(Json(Tokens { count: tokens.len(), max_model_len: model.info.context_length, tokens }))
 }
 
@@ -63,8 +68,9 @@ pub(super) async fn detokenize(
         let message = format!("token {token} is not in the vocabulary: use ids below {vocabulary}");
         return Err(GenerationError::invalid("tokens", message).into());
     }
-    let prompt = tokenizer.decode_with_special(&body.tokens).map_err(GenerationError::from)?;
-    Ok(Json(Text { prompt }))
+    let bytes = TOKEN_BYTES * body.tokens.len();
+    let decoded = with_text(bytes, move || tokenizer.decode_with_special(&body.tokens)).await?;
+    Ok(Json(Text { prompt: decoded.map_err(GenerationError::from)? }))
 }
 
 /// Special tokens and chat template of the only model served.
@@ -74,8 +80,8 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<TokenizerIn
     Ok(Json(model.tokenizer_info.clone()))
 }
 
-fn tokenizer<'a>(model: &'a Model, field: &str) -> Result<&'a Tokenizer, GenerationError> {
-    model.tokenizer.as_deref().ok_or_else(|| {
+fn tokenizer(model: &Model, field: &str) -> Result<Arc<Tokenizer>, GenerationError> {
+    model.tokenizer.clone().ok_or_else(|| {
         GenerationError::invalid(field, format!("model '{}' has no tokenizer", model.info.name))
     })
 }

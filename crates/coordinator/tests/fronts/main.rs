@@ -8,6 +8,7 @@ mod grpc;
 mod hedging;
 mod http;
 mod jobs;
+mod long_texts;
 mod migration;
 mod queue;
 mod security;
