@@ -38,7 +38,7 @@ pub(crate) struct TaskStream {
 }
 
 impl TaskStream {
-    /// Sends the request to a worker; returns once there is a first event.
+    /// Sends the request to a worker; returns once that took it, or where it is hedged said something.
     pub(crate) async fn start(
         registry: Arc<Registry>,
         settings: MigrationSettings,
@@ -57,8 +57,17 @@ impl TaskStream {
             lost: None,
             avoided: None,
         };
-        stream.first = Some(stream.next().await?);
+        // One that is late already needs no worker.
+        if stream.task.finish().is_none() {
+            stream.place().await?;
+        }
         Ok(stream)
+    }
+
+    /// Waits for the first event, which [`Self::next`] tells.
+    pub(crate) async fn begin(&mut self) -> Result<(), GenerationError> {
+        self.first = Some(self.next().await?);
+        Ok(())
     }
 
     /// The next event, up to the finish.

@@ -16,6 +16,8 @@ pub(super) struct Meter {
     received: Instant,
     admission: Arc<Admission>,
     last_token: Option<Instant>,
+    /// A worker took it, and with it the prompt.
+    taken: bool,
     ended: bool,
 }
 
@@ -36,8 +38,14 @@ impl Meter {
             received,
             admission,
             last_token: None,
+            taken: false,
             ended: false,
         }
+    }
+
+    /// A worker took the request: from now on it is at work on the prompt.
+    pub(super) fn taken(&mut self) {
+        self.taken = true;
     }
 
     pub(super) fn token(&mut self, token: &Token) {
@@ -105,7 +113,7 @@ impl Drop for Meter {
             Some(_) => {}
             None => self.model.metrics.success(Ending::Abort, self.received.elapsed()),
         }
-        if began {
+        if self.taken {
             self.end(&self.usage());
         }
     }

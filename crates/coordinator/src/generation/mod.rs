@@ -207,11 +207,19 @@ impl Generator {
         let task = Task::new(model, prompt, parameters, deadline);
         let mut abort = self.abort.clone();
         let started = tokio::select! {
-            started = TaskStream::start(Arc::clone(&self.registry), self.migration, task) => started,
+            started = self.begin(task, &mut meter) => started,
             error = aborted(&mut abort) => Err(error),
         };
         let events = started.inspect_err(|error| meter.refused(error.code()))?;
         Ok(Generation::new(events, text, meter, seed, abort))
+    }
+
+    /// Sends the task to a worker; returns once there is a first event.
+    async fn begin(&self, task: Task, meter: &mut Meter) -> Result<TaskStream, GenerationError> {
+        let mut events = TaskStream::start(Arc::clone(&self.registry), self.migration, task).await?;
+        meter.taken();
+        events.begin().await?;
+        Ok(events)
     }
 }
 

@@ -20,7 +20,7 @@ async fn front(model: &str, script: Script, second: Otherwise) -> (FakeWorker, F
         Otherwise::Waits => |number| if number == 1 { Otherwise::Waits } else { Otherwise::No },
         Otherwise::Refused => |number| if number == 1 { Otherwise::Refused } else { Otherwise::No },
         Otherwise::Lost => |number| if number == 1 { Otherwise::Lost } else { Otherwise::No },
-        Otherwise::No | Otherwise::Panics => |_| Otherwise::No,
+        Otherwise::No | Otherwise::Mute | Otherwise::Panics => |_| Otherwise::No,
     };
     let worker = FakeWorker::start(Script { but, ..script }).await;
     worker.turn_to(model, "a");

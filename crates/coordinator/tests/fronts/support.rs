@@ -53,6 +53,8 @@ pub(crate) enum Otherwise {
     No,
     /// It waits for a lane for ever.
     Waits,
+    /// It is taken, and nothing comes of it.
+    Mute,
     /// It is refused, as by a full queue, after a moment.
     Refused,
     /// It breaks off after its first token that is new.
@@ -229,6 +231,13 @@ impl Worker for Service {
         match (script.but)(number) {
             Otherwise::No => {}
             Otherwise::Waits => std::future::pending().await,
+            Otherwise::Mute => {
+                let mute = futures::stream::once(async move {
+                    let _guard = guard;
+                    std::future::pending().await
+                });
+                return Ok(Response::new(Box::pin(mute)));
+            }
             Otherwise::Refused => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 guard.ended = true;

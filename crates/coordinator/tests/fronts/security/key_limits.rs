@@ -1,5 +1,6 @@
 //! What one key may use.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -12,7 +13,7 @@ use windlass_proto::v1::generate_request;
 use windlass_proto::v1::inference_client::InferenceClient;
 
 use super::{KeyFile, client, front_with_keys, post};
-use crate::support::{FakeWorker, Script, eventually};
+use crate::support::{FakeWorker, Otherwise, Script, eventually};
 
 #[tokio::test]
 async fn a_key_gets_as_many_sequences_at_once_as_it_may() {
@@ -69,6 +70,22 @@ async fn tokens_are_charged_once_they_are_known() {
     // Five of the prompt and two of the answer.
     let page = front.get("/metrics").await.1;
     assert!(page.contains("windlass_key_tokens_total{key=\"tokens\"} 7"), "{page}");
+}
+
+#[tokio::test]
+async fn a_prompt_that_a_worker_took_is_charged_though_its_client_left() {
+    let mute = |number| if number == 0 { Otherwise::Mute } else { Otherwise::Waits };
+    let worker = FakeWorker::start(Script { but: mute, ..Script::says("4") }).await;
+    let front = front_with_keys(&worker, &KeyFile::with("left", "tokens_per_minute = 600\n")).await;
+    let body = json!({"prompt": "7+5="});
+    for aborted in 1..=2 {
+        let answer = post(&front, "wl-left", "/v1/completions", &body);
+        assert!(tokio::time::timeout(Duration::from_millis(300), answer).await.is_err());
+        eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == aborted }).await;
+        // Five of the first; the second waits to be taken.
+        let charged = "windlass_key_tokens_total{key=\"left\"} 5\n";
+        eventually(|| async { front.get("/metrics").await.1.contains(charged) }).await;
+    }
 }
 
 #[tokio::test]
