@@ -20,7 +20,7 @@ async fn beat(heartbeats: &mut Streaming<Heartbeat>) -> Heartbeat {
 async fn every_listener_gets_load_and_fingerprint_at_once_and_then_again_and_again() {
     let (server, _) = Server::start_slow(&config()).await;
     let info = server.client().info(windlass_proto::v1::InfoRequest {}).await.unwrap().into_inner();
-    let mut listeners = [listen(&server, None).await, listen(&server, Some(10)).await];
+    let mut listeners = [listen(&server, None).await, listen(&server, Some(100)).await];
     for heartbeats in &mut listeners {
         let first = beat(heartbeats).await;
         assert_eq!((first.fingerprint, first.draining), (info.model.clone().unwrap().fingerprint, false));
