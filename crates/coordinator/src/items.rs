@@ -21,6 +21,10 @@ impl Execute for Items {
         !matches!(served, Err(ExecuteError::Transient { .. }))
     }
 
+    fn is_away(&self, model: &str) -> bool {
+        !self.can_answer(model) && !self.generator.drains(model)
+    }
+
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {
         let owner = task.owner.clone();
         let answer = self.answer(task).await.map_err(|error| verdict(&error));

@@ -22,6 +22,11 @@ pub trait Execute: Send + Sync {
     /// Whether anyone serves the model now, named as in [`Task::model`]. Jobs of one that nobody serves wait.
     fn can_answer(&self, model: &str) -> bool;
 
+    /// Whether nobody is there any more who may be at work on items of the model.
+    fn is_away(&self, model: &str) -> bool {
+        !self.can_answer(model)
+    }
+
     /// The answer; dropping the future gives the item up.
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError>;
 }

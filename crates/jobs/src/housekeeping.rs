@@ -41,8 +41,10 @@ async fn delete_old(context: &Context) -> Result<(), JobsError> {
 async fn delete(context: &Context, record: &Record, revision: Revision) -> Result<(), JobsError> {
     let keys = &context.keys;
     let key = keys.record(record.id);
+    // Its folder is swept, that of a job from before folders were noted too.
+    let folder = Operation::Put { key: keys.folder(record.id), value: Vec::new().into(), lease: None };
     let mut operations =
-        vec![Operation::Delete(key.clone()), Operation::DeletePrefix(keys.done_of(record.id))];
+        vec![Operation::Delete(key.clone()), Operation::DeletePrefix(keys.done_of(record.id)), folder];
     let idempotency = |key: &String| keys.idempotency(record.owner.as_deref(), key);
     operations.extend(record.idempotency_key.as_ref().map(|key| Operation::Delete(idempotency(key))));
     context.store.commit(vec![Condition::Unchanged(key, revision)], operations).await?;

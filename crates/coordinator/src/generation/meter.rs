@@ -106,14 +106,15 @@ impl Drop for Meter {
         if self.ended {
             return;
         }
-        let began = self.last_token.is_some();
-        match self.admission.failure() {
+        let (began, failure) = (self.last_token.is_some(), self.admission.failure());
+        match failure {
             // Another choice failed, and the client never sees the rest of this one.
             Some(code) if began => metrics::failure(code),
             Some(_) => {}
             None => self.model.metrics.success(Ending::Abort, self.received.elapsed()),
         }
-        if self.taken {
+        // Of a request that failed before it began nothing was used.
+        if began || (self.taken && failure.is_none()) {
             self.end(&self.usage());
         }
     }

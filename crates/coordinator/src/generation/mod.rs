@@ -94,6 +94,11 @@ impl Generator {
         Err(GenerationError::UnknownModel { model: name.to_owned(), served: format!("use one of {names}") })
     }
 
+    /// Whether a worker of this name's model takes no more requests and may still have some.
+    pub(crate) fn drains(&self, name: &str) -> bool {
+        self.registry.drains(name)
+    }
+
     /// Refuses more choices of a prompt than the server allows.
     pub(crate) fn check_choices(&self, choices: u32) -> Result<(), GenerationError> {
         limits::check_choices(&self.request_limits, choices)

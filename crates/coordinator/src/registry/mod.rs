@@ -145,6 +145,13 @@ impl Registry {
         models
     }
 
+    /// Whether a worker of this model, for the empty name of any, takes no more requests and may still have some.
+    pub(crate) fn drains(&self, model: &str) -> bool {
+        read(&self.workers).values().any(|worker| {
+            matches!(&worker.state(), WorkerState::Draining { model: of } if model.is_empty() || of == model)
+        })
+    }
+
     /// The worker that a request of this model goes to, if any is ready besides those in `not`.
     pub(crate) fn choose(
         &self,

@@ -1,7 +1,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use windlass_store::Revision;
 
 use super::claim::{Part, Work};
@@ -11,6 +13,9 @@ use crate::error::JobsError;
 use crate::execute::Execute;
 use crate::id::JobId;
 use crate::record::Record;
+
+/// How often it is looked what is done of a job whose model nobody serves, and of which perhaps only the output is missing.
+const LOOK_AT_WAITING: Duration = Duration::from_secs(4);
 
 /// What there is to do, as of the last look.
 #[derive(Default)]
@@ -25,6 +30,8 @@ struct OpenJob {
     record: Arc<Record>,
     revision: Revision,
     done: DoneShards,
+    /// When it was looked what is done.
+    looked: Option<Instant>,
 }
 
 impl Scan {
@@ -54,7 +61,8 @@ impl Scan {
         match context.record(id).await {
             Ok((record, _)) if record.end.is_some() => {}
             Ok((record, revision)) => {
-                let job = OpenJob { record: Arc::new(record), revision, done: DoneShards::default() };
+                let (record, done) = (Arc::new(record), DoneShards::default());
+                let job = OpenJob { record, revision, done, looked: None };
                 self.jobs.insert(id, job);
             }
             Err(error @ (JobsError::NotFound { .. } | JobsError::Damaged { .. })) => {
@@ -98,13 +106,18 @@ impl Scan {
                 break;
             }
             let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let is_served = execute.can_answer(&job.record.model);
+            if !is_served && job.looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_WAITING) {
+                continue;
+            }
+            job.looked = Some(Instant::now());
             job.done.refresh(context, id).await?;
             let is_free = |part: &Part| !self.claims.contains_key(&Work { job: id, part: *part });
             if job.done.count() == job.record.shards() {
                 free.extend(Some(Part::Output).filter(is_free).map(|part| Work { job: id, part }));
                 continue;
             }
-            if !execute.can_answer(&job.record.model) {
+            if !is_served {
                 continue;
             }
             let undone = (job.done.next()..job.record.shards()).filter(|shard| !job.done.contains(*shard));

@@ -69,7 +69,7 @@ async fn away(execute: &dyn Execute, model: &str) {
     let mut last_seen = Instant::now();
     while last_seen.elapsed() < PATIENCE {
         sleep(LOOK).await;
-        if execute.can_answer(model) {
+        if !execute.is_away(model) {
             last_seen = Instant::now();
         }
     }

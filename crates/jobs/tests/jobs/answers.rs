@@ -19,6 +19,8 @@ pub(crate) struct Answers {
     pub(crate) most_at_once: AtomicUsize,
     /// Whether nobody serves the model [`RARE`].
     pub(crate) is_rare_away: AtomicBool,
+    /// Whether somebody who serves nothing new may still be at work.
+    pub(crate) drains: AtomicBool,
     seeds: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -43,6 +45,7 @@ impl Answers {
             at_once: AtomicUsize::new(0),
             most_at_once: AtomicUsize::new(0),
             is_rare_away: AtomicBool::new(false),
+            drains: AtomicBool::new(false),
             seeds: Mutex::default(),
         })
     }
@@ -61,6 +64,10 @@ impl Answers {
 impl Execute for Answers {
     fn can_answer(&self, model: &str) -> bool {
         model != RARE || !self.is_rare_away.load(Ordering::SeqCst)
+    }
+
+    fn is_away(&self, model: &str) -> bool {
+        !self.can_answer(model) && !self.drains.load(Ordering::SeqCst)
     }
 
     async fn execute(&self, task: Task) -> Result<ItemAnswer, ExecuteError> {

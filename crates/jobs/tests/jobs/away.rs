@@ -64,6 +64,10 @@ fn a_model_that_is_back_soon_costs_no_answer() {
         let claims = world.keys("claims/").await;
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(world.keys("claims/").await, claims);
+        // Nor does one whose worker drains for long.
+        world.answers.drains.store(true, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(world.keys("claims/").await, claims);
         world.answers.is_rare_away.store(false, Ordering::SeqCst);
         assert_eq!(ended(&jobs, &rare.id).await.state(), JobState::Succeeded);
     });

@@ -20,7 +20,7 @@ async fn beat(heartbeats: &mut Streaming<Heartbeat>) -> Heartbeat {
 async fn every_listener_gets_load_and_fingerprint_at_once_and_then_again_and_again() {
     let (server, _) = Server::start_slow(&config()).await;
     let info = server.client().info(windlass_proto::v1::InfoRequest {}).await.unwrap().into_inner();
-    let mut listeners = [listen(&server, None).await, listen(&server, Some(100)).await];
+    let mut listeners = [listen(&server, None).await, listen(&server, Some(1000)).await];
     for heartbeats in &mut listeners {
         let first = beat(heartbeats).await;
         assert_eq!((first.fingerprint, first.draining), (info.model.clone().unwrap().fingerprint, false));
@@ -47,12 +47,12 @@ async fn draining_is_told_without_waiting_for_the_interval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_is_stuck_ends_the_heartbeats() {
     let mut config = config();
-    config.stuck_after = Duration::from_millis(200);
+    config.stuck_after = Duration::from_secs(1);
     let (server, faults) = Server::start_slow(&config).await;
     let mut heartbeats = listen(&server, Some(20)).await;
     let mut stream = server.client().generate(long_task()).await.unwrap().into_inner();
     next(&mut stream).await;
-    while beat(&mut heartbeats).await.load.unwrap().running == 0 {}
+    while beat(&mut heartbeats).await.load.is_none_or(|load| load.running == 0) {}
     faults.stuck.store(true, Ordering::Relaxed);
     let end = within(async {
         loop {
@@ -63,7 +63,7 @@ async fn an_engine_that_is_stuck_ends_the_heartbeats() {
     });
     let status = end.await;
     assert_eq!(status.code(), Code::Unavailable);
-    assert_eq!(status.message(), "the engine did not answer within 0.2 s");
+    assert_eq!(status.message(), "the engine did not answer within 1 s");
     // Who asks anew is told as well, and gets heartbeats once it goes on.
     for _ in 0..3 {
         let end = within(listen(&server, Some(20)).await.message()).await.unwrap_err();

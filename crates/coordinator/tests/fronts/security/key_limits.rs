@@ -79,13 +79,33 @@ async fn a_prompt_that_a_worker_took_is_charged_though_its_client_left() {
     let front = front_with_keys(&worker, &KeyFile::with("left", "tokens_per_minute = 600\n")).await;
     let body = json!({"prompt": "7+5="});
     for aborted in 1..=2 {
-        let answer = post(&front, "wl-left", "/v1/completions", &body);
-        assert!(tokio::time::timeout(Duration::from_millis(300), answer).await.is_err());
+        let leaves = async {
+            eventually(|| async { worker.requests().len() == aborted }).await;
+            // That it was taken goes back to the front.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        };
+        tokio::select! {
+            answer = post(&front, "wl-left", "/v1/completions", &body) => panic!("{answer:?}"),
+            () = leaves => {}
+        }
         eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == aborted }).await;
         // Five of the first; the second waits to be taken.
         let charged = "windlass_key_tokens_total{key=\"left\"} 5\n";
         eventually(|| async { front.get("/metrics").await.1.contains(charged) }).await;
     }
+}
+
+#[tokio::test]
+async fn a_request_of_which_a_choice_is_refused_costs_nothing() {
+    let but = |number| if number == 0 { Otherwise::Mute } else { Otherwise::Refused };
+    let worker = FakeWorker::start(Script { but, ..Script::says("4") }).await;
+    let front = front_with_keys(&worker, &KeyFile::with("some", "tokens_per_minute = 600\n")).await;
+    let body = json!({"prompt": "7+5=", "n": 2});
+    let (status, answer) = post(&front, "wl-some", "/v1/completions", &body).await;
+    assert_eq!(status, 429, "{answer}");
+    eventually(|| async { worker.seen.aborted.load(Ordering::SeqCst) == 1 }).await;
+    let page = front.get("/metrics").await.1;
+    assert!(!page.contains("windlass_key_tokens_total{key=\"some\"}"), "{page}");
 }
 
 #[tokio::test]
