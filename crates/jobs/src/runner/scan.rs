@@ -106,8 +106,8 @@ impl Scan {
                 break;
             }
             let Some(job) = self.jobs.get_mut(&id) else { continue };
-            let is_served = execute.can_answer(&job.record.model);
-            if !is_served && job.looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_WAITING) {
+            let is_known = job.looked.is_some_and(|looked| looked.elapsed() < LOOK_AT_WAITING);
+            if is_known && !execute.can_answer(&job.record.model) {
                 continue;
             }
             job.looked = Some(Instant::now());
@@ -117,7 +117,7 @@ impl Scan {
                 free.extend(Some(Part::Output).filter(is_free).map(|part| Work { job: id, part }));
                 continue;
             }
-            if !is_served {
+            if !execute.can_answer(&job.record.model) {
                 continue;
             }
             let undone = (job.done.next()..job.record.shards()).filter(|shard| !job.done.contains(*shard));
