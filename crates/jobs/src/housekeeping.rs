@@ -42,7 +42,7 @@ async fn delete(context: &Context, record: &Record, revision: Revision) -> Resul
     let keys = &context.keys;
     let key = keys.record(record.id);
     // Its folder is swept, that of a job from before folders were noted too.
-    let folder = Operation::Put { key: keys.folder(record.id), value: Vec::new().into(), lease: None };
+    let folder = Operation::Put { key: keys.folder(record.id), value: Vec::new(), lease: None };
     let mut operations =
         vec![Operation::Delete(key.clone()), Operation::DeletePrefix(keys.done_of(record.id)), folder];
     let idempotency = |key: &String| keys.idempotency(record.owner.as_deref(), key);
