@@ -52,6 +52,11 @@ impl Isa {
         self >= Self::detect()
     }
 
+    /// Whether narrow products run on tiles.
+    pub(super) fn has_tiles(self) -> bool {
+        self == Self::Amx
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Amx => "amx",
@@ -76,6 +81,23 @@ impl FromStr for Isa {
         let known = Self::ALL.into_iter().find(|isa| isa.name() == name);
         known.ok_or_else(|| format!("{name:?} is not amx, avx512-dot, avx512, avx2 or portable"))
     }
+}
+
+/// Whether the processor is one of AMD's. What they are asked to fetch waits where misses of the first-level cache do, of which there
+/// are few; what they find by themselves that they will need does not.
+pub(super) fn is_amd() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        use std::sync::LazyLock;
+        static IS_AMD: LazyLock<bool> = LazyLock::new(|| {
+            let name = __cpuid(0);
+            [name.ebx, name.edx, name.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
+        });
+        *IS_AMD
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// Compiles one body for each instruction set and calls the one that was detected.

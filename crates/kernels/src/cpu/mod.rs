@@ -176,11 +176,11 @@ impl Backend for Cpu {
     }
 
     fn matrix(&self, weight: &Weight<'_>) -> PackedMatrix {
-        PackedMatrix::pack(&self.team, self.weights, weight, Order::Given)
+        PackedMatrix::pack((self.isa, &self.team), self.weights, weight, Order::Given)
     }
 
     fn gate_matrix(&self, weights: &Weight<'_>) -> PackedMatrix {
-        PackedMatrix::pack(&self.team, self.weights, weights, Order::Paired)
+        PackedMatrix::pack((self.isa, &self.team), self.weights, weights, Order::Paired)
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {

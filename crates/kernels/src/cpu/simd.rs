@@ -27,8 +27,6 @@ pub(super) trait Simd: Copy {
     fn rotate(self, pairs: Self::Vector, angles: Self::Vector) -> Self::Vector;
     /// Lane i is the sum of the lanes of `vectors[i]`, in the order of [`sum_lanes`].
     fn sum_each(self, vectors: [Self::Vector; LANES]) -> Self::Vector;
-    /// Asks for `line` to be brought into the second-level cache.
-    fn fetch(self, line: &[f32; LANES]);
 }
 
 /// What the target guarantees.
@@ -77,13 +75,15 @@ impl Simd for Portable {
     fn sum_each(self, vectors: [[f32; LANES]; LANES]) -> [f32; LANES] {
         vectors.map(sum_lanes)
     }
-
-    #[inline(always)]
-    fn fetch(self, _: &[f32; LANES]) {}
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(super) use x86::{Avx2, Avx512, fetch};
+
+/// Asks for `line` to be brought into the second-level cache.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(super) fn fetch<T>(_line: &[T; LANES]) {}
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "intrinsics of instruction sets that the types prove")]
@@ -91,6 +91,13 @@ mod x86 {
     use std::arch::x86_64::*;
 
     use super::{LANES, Simd};
+
+    /// Asks for `line` to be brought into the second-level cache.
+    #[inline(always)]
+    pub(in crate::cpu) fn fetch<T>(line: &[T; LANES]) {
+        // SAFETY: a hint that reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
 
     /// Proof that the machine has AVX-512F.
     #[derive(Debug, Clone, Copy)]
@@ -238,12 +245,6 @@ mod x86 {
                 (self.quarters(a, b), self.quarters(c, d), self.quarters(e, f), self.quarters(g, h));
             self.neighbours(self.eighths(a, b), self.eighths(c, d))
         }
-
-        #[inline(always)]
-        fn fetch(self, line: &[f32; LANES]) {
-            // SAFETY: a hint that reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-        }
     }
 
     impl Simd for Avx2 {
@@ -291,12 +292,6 @@ mod x86 {
         #[inline(always)]
         fn sum_each(self, vectors: [[__m256; 2]; LANES]) -> [__m256; 2] {
             [self.sum_eight(&vectors[..8]), self.sum_eight(&vectors[8..])]
-        }
-
-        #[inline(always)]
-        fn fetch(self, line: &[f32; LANES]) {
-            // SAFETY: a hint that reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
     }
 }

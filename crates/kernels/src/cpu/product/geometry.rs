@@ -1,9 +1,9 @@
 //! How packed weights, inputs and sums stand in memory.
 //!
 //! All formats cut a weight into panels of [`PANEL`] outputs, one after the other, so that a thread reads memory
-//! front to back. Inside a panel, f32 stands `[inputs]` [`Step`]s. Narrower formats put neighbouring inputs that fit
-//! into 32 bits into a group (2 of bf16, 4 of int8) and 16 groups into a [`Block`], whose four parts are tiles of
-//! the matrix extension; [`Lines`] hold the same groups of some rows.
+//! front to back. Inside a panel stand [`Step`]s, one for each group of inputs: f32 has one input in a group, narrower
+//! formats as many neighbours as fit into 32 bits (2 of bf16, 4 of int8). For the matrix extension, 16 groups make
+//! a [`Block`] of four tiles instead. Rows of rounded inputs stand in [`Line`]s of as many groups, for tiles as [`Lines`].
 
 /// Outputs of a panel.
 pub(in crate::cpu) const PANEL: usize = 64;
@@ -14,10 +14,10 @@ pub(in crate::cpu) const GROUPS: usize = 16;
 /// Rows of a tile.
 pub(in crate::cpu) const BLOCK_ROWS: usize = 16;
 
-/// One input's weights in a panel, f32 `[PANEL]`.
+/// One group's weights in a panel, `[PANEL]`: f32, or 32 bits of narrower numbers.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
-pub(in crate::cpu) struct Step(pub(in crate::cpu) [[f32; 16]; VECTORS]);
+pub(in crate::cpu) struct Step<T>(pub(in crate::cpu) [[T; 16]; VECTORS]);
 
 /// [`GROUPS`] groups of inputs' weights in a panel, `[VECTORS][GROUPS][16 outputs]`.
 #[derive(Debug, Clone, Copy)]
@@ -60,12 +60,6 @@ impl<'a> Lines<'a> {
     pub(in crate::cpu) fn as_ptr(&self) -> *const Line {
         self.lines.as_ptr()
     }
-
-    /// The rows of block `i`.
-    #[inline(always)]
-    pub(in crate::cpu) fn block(&self, i: usize) -> &'a [Line] {
-        &self.lines[i * self.rows..][..self.rows]
-    }
 }
 
 /// One row's sums of a panel: f32, or the bits of i32 while int8 products are added up.
@@ -73,8 +67,23 @@ impl<'a> Lines<'a> {
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; PANEL]);
 
-impl Step {
+impl Step<f32> {
     pub(in crate::cpu) const ZERO: Self = Self([[0.0; 16]; VECTORS]);
+}
+
+impl Step<u32> {
+    pub(in crate::cpu) const ZERO: Self = Self([[0; 16]; VECTORS]);
+}
+
+impl Line {
+    /// The groups of some lines, one after the other.
+    #[expect(unsafe_code, reason = "the same memory seen as groups")]
+    #[inline(always)]
+    pub(in crate::cpu) fn groups(lines: &[Self]) -> &[u32] {
+        const { assert!(size_of::<Self>() == GROUPS * size_of::<u32>()) };
+        // SAFETY: a line is an array of groups, and the sizes agree (checked above).
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * GROUPS) }
+    }
 }
 
 impl Block {

@@ -5,7 +5,6 @@
 //! [`Epilogue`] takes the sums. Each sum is added up in one order of the inputs whatever the rows, strips, chunks and
 //! threads, so a row's result does not depend on the batch it is in.
 
-mod blocks;
 mod chains;
 mod dots;
 mod epilogue;
@@ -15,20 +14,23 @@ mod largest;
 mod narrow;
 mod packed;
 mod prepared;
+mod scales;
+mod strips;
 #[cfg(test)]
 mod tests;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
 
 use std::cell::RefCell;
 use std::ops::Range;
 
-use blocks::{BlockProduct, ThreadTiles};
 use dots::Narrow;
 pub(super) use epilogue::{Epilogue, Gate, Store};
-use geometry::{BLOCK_ROWS, Block, Sums};
+use geometry::{BLOCK_ROWS, Sums};
 pub(super) use input::Input;
 pub(super) use largest::Largest;
+use packed::{Groups, Panels};
 pub(super) use packed::{Order, PackedMatrix};
-use packed::{Panels, Scales};
 pub(super) use prepared::Prepared;
 use prepared::{OWN_VALUES, ProductId};
 
@@ -74,7 +76,7 @@ pub(super) fn multiply(
         }
         Panels::Narrow(narrow, ..) => {
             prepared.fill_shared(isa, team, *narrow, &input);
-            Kernel::Dots(*narrow, prepared)
+            Kernel::Dots(prepared)
         }
     };
     let product = Product { isa, kernel, weight, rows, epilogue };
@@ -92,7 +94,7 @@ pub(super) fn multiply(
 enum Kernel<'a> {
     Chains(Input<'a>),
     /// On inputs rounded for all threads.
-    Dots(Narrow, &'a Prepared),
+    Dots(&'a Prepared),
     /// On inputs that each thread rounds for itself.
     OwnDots(Narrow, Input<'a>, ProductId),
 }
@@ -124,57 +126,73 @@ impl Product<'_> {
 
     /// All rows by some panels.
     fn panels(&self, panels: Range<usize>) {
-        SUMS.with_borrow_mut(|sums| match (&self.kernel, &self.weight.panels) {
-            (Kernel::Chains(input), Panels::F32(steps)) => self.each(panels, sums, |rows, panel, sums| {
-                let (steps, following) = steps[panel * self.weight.inputs..].split_at(self.weight.inputs);
-                chains::multiply(self.isa, input, rows.clone(), steps, following, &mut sums[..rows.len()]);
-            }),
-            (Kernel::Dots(narrow, inputs), Panels::Narrow(_, weights, scales)) => {
-                self.dots(panels, sums, self.blocks(*narrow, inputs, weights, scales));
+        match &self.kernel {
+            Kernel::Chains(input) => self.chains(panels, input),
+            Kernel::Dots(inputs) => self.dots(panels, inputs),
+            Kernel::OwnDots(narrow, input, id) => {
+                prepared::with_own(*id, self.isa, *narrow, input, |inputs| self.dots(panels, inputs));
             }
-            (Kernel::OwnDots(narrow, input, id), Panels::Narrow(_, weights, scales)) => {
-                prepared::with_own(*id, self.isa, *narrow, input, |inputs| {
-                    self.dots(panels, sums, self.blocks(*narrow, inputs, weights, scales));
-                });
-            }
-            _ => unreachable!("kernel and weight are of one format"),
+        }
+    }
+
+    fn chains(&self, panels: Range<usize>, input: &Input<'_>) {
+        let Panels::F32(steps) = &self.weight.panels else { unreachable!("weights are f32 as inputs are") };
+        let depth = self.weight.inputs;
+        self.each(panels, |rows, panel, sums| {
+            let (own, following) = steps[panel * depth..].split_at(depth);
+            chains::multiply(self.isa, input, rows.clone(), own, following, &mut sums[..rows.len()]);
         });
     }
 
-    fn dots(&self, panels: Range<usize>, sums: &mut Vec<Sums>, product: BlockProduct<'_>) {
-        let tiles = ThreadTiles::new(self.isa);
-        self.each(panels, sums, |rows, panel, sums| product.multiply(&tiles, rows, panel, sums));
+    fn dots(&self, panels: Range<usize>, inputs: &Prepared) {
+        let Panels::Narrow(narrow, groups, scales) = &self.weight.panels else {
+            unreachable!("weights are narrow as inputs are");
+        };
+        let scale = |rows: Range<usize>, panel: usize, sums: &mut [Sums]| {
+            let sums = &mut sums[..rows.len()];
+            scales.apply(self.isa, panel, &inputs.scales()[rows], sums);
+        };
+        match groups {
+            Groups::Steps(steps) => {
+                let depth = self.weight.inputs.div_ceil(narrow.group_inputs());
+                self.each(panels, |rows, panel, sums| {
+                    let (own, following) = steps[panel * depth..].split_at(depth);
+                    let kind = (self.isa, *narrow);
+                    dots::multiply(kind, inputs, rows.clone(), own, following, &mut sums[..rows.len()]);
+                    scale(rows, panel, sums);
+                });
+            }
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Groups::Tiles(weights) => {
+                let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
+                let product = tiles::TileProduct { narrow: *narrow, inputs, weights, depth };
+                let tiles = super::amx::Tiles::new();
+                self.each(panels, |rows, panel, sums| {
+                    product.multiply(&tiles, rows.clone(), panel, sums);
+                    scale(rows, panel, sums);
+                });
+            }
+            #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+            Groups::Tiles(_) => unreachable!("weights are packed for what the machine has"),
+        }
     }
 
     /// Calls `multiply` with some rows, a panel and memory for their sums until all are through, and hands the sums on.
-    fn each(
-        &self,
-        panels: Range<usize>,
-        sums: &mut Vec<Sums>,
-        multiply: impl Fn(Range<usize>, usize, &mut [Sums]),
-    ) {
+    fn each(&self, panels: Range<usize>, multiply: impl Fn(Range<usize>, usize, &mut [Sums])) {
         let most = if self.isa < Isa::Avx2 { ROWS } else { FEW_ROWS };
+        // Tiles write whole blocks of rows, two at a time.
         let room = self.rows.min(most).next_multiple_of(2 * BLOCK_ROWS);
-        if sums.len() < room {
-            sums.resize(room, Sums::ZERO);
-        }
-        for first in (0..self.rows).step_by(most) {
-            let rows = first..self.rows.min(first + most);
-            for panel in panels.clone() {
-                multiply(rows.clone(), panel, &mut *sums);
-                self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
+        SUMS.with_borrow_mut(|sums| {
+            if sums.len() < room {
+                sums.resize(room, Sums::ZERO);
             }
-        }
-    }
-
-    fn blocks<'a>(
-        &self,
-        narrow: Narrow,
-        inputs: &'a Prepared,
-        weights: &'a [Block],
-        scales: &'a Scales,
-    ) -> BlockProduct<'a> {
-        let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
-        BlockProduct { isa: self.isa, narrow, inputs, weights, scales, depth }
+            for first in (0..self.rows).step_by(most) {
+                let rows = first..self.rows.min(first + most);
+                for panel in panels.clone() {
+                    multiply(rows.clone(), panel, sums);
+                    self.epilogue.finish(self.isa, panel, first, &sums[..rows.len()]);
+                }
+            }
+        });
     }
 }

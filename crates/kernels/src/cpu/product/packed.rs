@@ -1,10 +1,12 @@
 //! Weights in the layout of their format.
 
-use super::dots::Narrow;
+use super::dots::{Narrow, biased};
 use super::geometry::{Block, GROUPS, PANEL, Step};
-use super::narrow::{Plain, Round, int8_scale, inverse};
+use super::narrow::{Plain, Round, int8_scale, inverse, to_int8};
+use super::scales::Scales;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::format::WeightFormat;
+use crate::cpu::isa::Isa;
 use crate::cpu::team::Team;
 use crate::weight::Weight;
 
@@ -20,18 +22,17 @@ pub struct PackedMatrix {
 #[derive(Debug)]
 pub(super) enum Panels {
     /// `[panels][inputs]`.
-    F32(Vec<Step>),
-    /// `[panels][inputs / inputs of a block]`.
-    Narrow(Narrow, Vec<Block>, Scales),
+    F32(Vec<Step<f32>>),
+    Narrow(Narrow, Groups, Scales),
 }
 
-/// What turns sums of int8 products into f32; empty for bf16.
-#[derive(Debug, Default)]
-pub(super) struct Scales {
-    /// By packed output.
-    pub(super) scales: Vec<f32>,
-    /// By packed output: what 128 on every input would add to the sum.
-    pub(super) biases: Vec<i32>,
+/// Groups of a narrow format.
+#[derive(Debug)]
+pub(super) enum Groups {
+    /// `[panels][groups of a row]`.
+    Steps(Vec<Step<u32>>),
+    /// For the matrix extension, `[panels][blocks of a row]`.
+    Tiles(Vec<Block>),
 }
 
 /// Which output stands where in the panels.
@@ -103,13 +104,18 @@ impl Source<'_> {
 }
 
 impl PackedMatrix {
-    /// Packs `[outputs, inputs]`.
-    pub(in crate::cpu) fn pack(team: &Team, format: WeightFormat, weight: &Weight<'_>, order: Order) -> Self {
+    /// Packs `[outputs, inputs]` for `isa`.
+    pub(in crate::cpu) fn pack(
+        (isa, team): (Isa, &Team),
+        format: WeightFormat,
+        weight: &Weight<'_>,
+        order: Order,
+    ) -> Self {
         let source = Source { weight, order };
         let panels = match format {
             WeightFormat::F32 => Panels::F32(pack_f32(team, source)),
-            WeightFormat::Bf16 => Panels::Narrow(Narrow::Bf16, pack_bf16(team, source), Scales::default()),
-            WeightFormat::Int8 => pack_int8(team, source),
+            WeightFormat::Bf16 => pack_bf16(isa, team, source),
+            WeightFormat::Int8 => pack_int8(isa, team, source),
         };
         Self { panels, outputs: weight.rows(), inputs: weight.width(), order }
     }
@@ -134,14 +140,15 @@ impl PackedMatrix {
     pub(super) fn bytes(&self) -> usize {
         match &self.panels {
             Panels::F32(steps) => size_of_val(steps.as_slice()),
-            Panels::Narrow(_, blocks, _) => size_of_val(blocks.as_slice()),
+            Panels::Narrow(_, Groups::Steps(steps), _) => size_of_val(steps.as_slice()),
+            Panels::Narrow(_, Groups::Tiles(blocks), _) => size_of_val(blocks.as_slice()),
         }
     }
 }
 
-fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step> {
+fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step<f32>> {
     let inputs = source.inputs();
-    let mut steps = vec![Step::ZERO; source.panels() * inputs];
+    let mut steps = vec![Step::<f32>::ZERO; source.panels() * inputs];
     let all = Disjoint::new(&mut steps);
     team.run(source.panels(), &|panel| {
         let steps = all.range(panel * inputs, inputs);
@@ -154,57 +161,76 @@ fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step> {
     steps
 }
 
-fn pack_bf16(team: &Team, source: Source<'_>) -> Vec<Block> {
-    pack_blocks(team, source, Narrow::Bf16, |_, values, groups| Plain.bf16(values, groups))
+fn pack_bf16(isa: Isa, team: &Team, source: Source<'_>) -> Panels {
+    let groups = pack_groups(isa, team, source, Narrow::Bf16, |_, values, groups| Plain.bf16(values, groups));
+    Panels::Narrow(Narrow::Bf16, groups, Scales::default())
 }
 
-fn pack_int8(team: &Team, source: Source<'_>) -> Panels {
+fn pack_int8(isa: Isa, team: &Team, source: Source<'_>) -> Panels {
     assert!(source.inputs() <= 1 << 16, "sums of more than 65536 int8 products may not fit");
     let outputs = source.panels() * PANEL;
-    let mut scales = vec![int8_scale(0.0); outputs];
-    let all = Disjoint::new(&mut scales);
+    let (mut scales, mut biases) = (vec![int8_scale(0.0); outputs], vec![0; outputs]);
+    let (all_scales, all_biases) = (Disjoint::new(&mut scales), Disjoint::new(&mut biases));
     team.run(source.panels(), &|panel| {
-        let scales = all.range(panel * PANEL, PANEL);
-        source.each_row(panel, |j, row| scales[j] = int8_scale(Plain.largest_magnitude(row)));
+        let scales = all_scales.range(panel * PANEL, PANEL);
+        let biases = all_biases.range(panel * PANEL, PANEL);
+        source.each_row(panel, |j, row| {
+            scales[j] = int8_scale(Plain.largest_magnitude(row));
+            let inverse = inverse(scales[j]);
+            biases[j] = 128 * row.iter().map(|&value| i32::from(to_int8(value, inverse) as i8)).sum::<i32>();
+        });
     });
-    let blocks = pack_blocks(team, source, Narrow::Int8, |output, values, groups| {
+    let groups = pack_groups(isa, team, source, Narrow::Int8, |output, values, groups| {
         Plain.int8(values, inverse(scales[output]), groups);
     });
-    let mut biases = vec![0; outputs];
-    let depth = source.inputs().div_ceil(Narrow::Int8.block_inputs());
-    for (panel, blocks) in blocks.chunks_exact(depth.max(1)).enumerate() {
-        for vectors in blocks.iter().flat_map(|block| block.0.iter().enumerate()) {
-            let (vector, groups) = vectors;
-            for (j, group) in groups.iter().flat_map(|outputs| outputs.iter().enumerate()) {
-                let sum: i32 = group.to_le_bytes().iter().map(|&byte| i32::from(byte as i8)).sum();
-                biases[panel * PANEL + vector * 16 + j] += 128 * sum;
-            }
-        }
+    if !biased(isa) {
+        biases.clear();
     }
-    Panels::Narrow(Narrow::Int8, blocks, Scales { scales, biases })
+    Panels::Narrow(Narrow::Int8, groups, Scales { scales, biases })
 }
 
 /// `round(output, values, groups)` makes the groups of one block of one output.
-fn pack_blocks(
+fn pack_groups(
+    isa: Isa,
     team: &Team,
     source: Source<'_>,
     narrow: Narrow,
     round: impl Fn(usize, &[f32], &mut [u32; GROUPS]) + Sync,
-) -> Vec<Block> {
-    let depth = source.inputs().div_ceil(narrow.block_inputs());
-    let mut blocks = vec![Block::ZERO; source.panels() * depth];
-    let all = Disjoint::new(&mut blocks);
-    team.run(source.panels(), &|panel| {
-        let blocks = all.range(panel * depth, depth);
+) -> Groups {
+    // Calls `put` with the number of an output in a panel, that of a block of its row, and the block's groups.
+    let each_block = |panel: usize, put: &mut dyn FnMut(usize, usize, &[u32; GROUPS])| {
         source.each_row(panel, |j, row| {
-            for (block, values) in blocks.iter_mut().zip(row.chunks(narrow.block_inputs())) {
+            for (block, values) in row.chunks(narrow.block_inputs()).enumerate() {
                 let mut groups = [0; GROUPS];
                 round(panel * PANEL + j, values, &mut groups);
-                for (group, value) in groups.into_iter().enumerate() {
-                    block.0[j / 16][group][j % 16] = value;
+                put(j, block, &groups);
+            }
+        });
+    };
+    if isa.has_tiles() {
+        let depth = source.inputs().div_ceil(narrow.block_inputs());
+        let mut blocks = vec![Block::ZERO; source.panels() * depth];
+        let all = Disjoint::new(&mut blocks);
+        team.run(source.panels(), &|panel| {
+            let blocks = all.range(panel * depth, depth);
+            each_block(panel, &mut |j, block, groups| {
+                for (outputs, &group) in blocks[block].0[j / 16].iter_mut().zip(groups) {
+                    outputs[j % 16] = group;
                 }
+            });
+        });
+        return Groups::Tiles(blocks);
+    }
+    let depth = source.inputs().div_ceil(narrow.group_inputs());
+    let mut steps = vec![Step::<u32>::ZERO; source.panels() * depth];
+    let all = Disjoint::new(&mut steps);
+    team.run(source.panels(), &|panel| {
+        let steps = all.range(panel * depth, depth);
+        each_block(panel, &mut |j, block, groups| {
+            for (step, &group) in steps[block * GROUPS..].iter_mut().zip(groups) {
+                step.0[j / 16][j % 16] = group;
             }
         });
     });
-    blocks
+    Groups::Steps(steps)
 }

@@ -10,6 +10,7 @@ use super::input::Input;
 #[cfg(target_arch = "x86_64")]
 use super::narrow::Vectors;
 use super::narrow::{BF16_GROUP, INT8_GROUP, Plain, Round, int8_scale, inverse};
+use super::strips::Groups;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::isa::Isa;
 use crate::cpu::team::Team;
@@ -56,7 +57,7 @@ pub(super) fn with_own(
 /// The rows of one product, rounded. Memory is kept for the next product.
 #[derive(Default)]
 pub(in crate::cpu) struct Prepared {
-    /// `[rows / BLOCK_ROWS]` [`Lines`]; the last may have fewer rows.
+    /// For tiles `[rows / BLOCK_ROWS]` [`Lines`], of which the last may have fewer rows; else `[rows][depth]`.
     lines: Vec<Line>,
     rows: usize,
     /// Blocks of a row.
@@ -89,16 +90,18 @@ impl Prepared {
         let depth = self.depth;
         let lines = Disjoint::new(&mut self.lines);
         let scales = Disjoint::new(&mut self.scales);
+        // Rows whose lines alternate.
+        let block_rows = if isa.has_tiles() { BLOCK_ROWS } else { 1 };
         let round = |row: usize| {
-            let first = row / BLOCK_ROWS * BLOCK_ROWS;
-            let stride = BLOCK_ROWS.min(rows - first);
-            let to = RowLines { lines, start: first * depth + row % BLOCK_ROWS, stride };
+            let first = row / block_rows * block_rows;
+            let stride = block_rows.min(rows - first);
+            let to = RowLines { lines, start: first * depth + row % block_rows, stride };
             round_row(isa, narrow, input, row, to, &mut scales.range(row, 1)[0]);
         };
         each(rows, &round);
     }
 
-    /// Some blocks of the rows from `first` on, which is a multiple of [`BLOCK_ROWS`].
+    /// For tiles: some blocks of the rows from `first` on, which is a multiple of [`BLOCK_ROWS`].
     pub(super) fn lines(&self, first: usize, blocks: Range<usize>) -> Lines<'_> {
         let rows = BLOCK_ROWS.min(self.rows - first);
         Lines::new(&self.lines[first * self.depth + blocks.start * rows..], rows, blocks.len())
@@ -110,6 +113,21 @@ impl Prepared {
     }
 }
 
+/// Where there are no tiles.
+impl Groups for Prepared {
+    type Group = u32;
+
+    #[inline(always)]
+    fn piece_end(&self, _: usize) -> usize {
+        self.depth * GROUPS
+    }
+
+    #[inline(always)]
+    fn groups(&self, i: usize, groups: Range<usize>) -> &[u32] {
+        &Line::groups(&self.lines[i * self.depth..][..self.depth])[groups]
+    }
+}
+
 impl std::fmt::Debug for Prepared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prepared").field("lines", &self.lines.len()).finish_non_exhaustive()
@@ -117,13 +135,17 @@ impl std::fmt::Debug for Prepared {
 }
 
 impl Narrow {
+    /// Inputs of a group.
+    pub(super) fn group_inputs(self) -> usize {
+        match self {
+            Self::Bf16 => BF16_GROUP,
+            Self::Int8 => INT8_GROUP,
+        }
+    }
+
     /// Inputs of a block.
     pub(super) fn block_inputs(self) -> usize {
-        GROUPS
-            * match self {
-                Self::Bf16 => BF16_GROUP,
-                Self::Int8 => INT8_GROUP,
-            }
+        GROUPS * self.group_inputs()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Dot;
+use crate::cpu::product::strips::Dot;
 
 /// Proof that the machine has AVX-512 with bf16 dot products.
 #[derive(Clone, Copy)]
@@ -29,8 +29,9 @@ impl Int8Vectors {
 }
 
 impl Dot for Bf16Vectors {
+    type Group = u32;
     type Sums = __m512;
-    const WIDE: bool = true;
+    const TILE: usize = 24;
 
     #[inline(always)]
     fn zero(self) -> __m512 {
@@ -51,7 +52,7 @@ impl Dot for Bf16Vectors {
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m512, input: u32, weights: &[u32; 16]) -> __m512 {
+    fn add(self, sums: __m512, input: u32, weights: &[u32; 16]) -> __m512 {
         // SAFETY: `self` proves the features; the array has 64 bytes, and pairs are any bits.
         unsafe {
             let weights = _mm512_loadu_si512(weights.as_ptr().cast());
@@ -62,8 +63,9 @@ impl Dot for Bf16Vectors {
 }
 
 impl Dot for Int8Vectors {
+    type Group = u32;
     type Sums = __m512i;
-    const WIDE: bool = true;
+    const TILE: usize = 24;
 
     #[inline(always)]
     fn zero(self) -> __m512i {
@@ -84,7 +86,7 @@ impl Dot for Int8Vectors {
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m512i, input: u32, weights: &[u32; 16]) -> __m512i {
+    fn add(self, sums: __m512i, input: u32, weights: &[u32; 16]) -> __m512i {
         // SAFETY: `self` proves the features; the array has 64 bytes.
         unsafe {
             let weights = _mm512_loadu_si512(weights.as_ptr().cast());
@@ -130,8 +132,9 @@ impl Int8Halves {
 }
 
 impl Dot for Bf16Halves {
+    type Group = u32;
     type Sums = [__m256; 2];
-    const WIDE: bool = false;
+    const TILE: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> [__m256; 2] {
@@ -156,7 +159,7 @@ impl Dot for Bf16Halves {
 
     #[expect(clippy::needless_range_loop, reason = "one index for two arrays of known length")]
     #[inline(always)]
-    fn dot(self, mut sums: [__m256; 2], input: u32, weights: &[u32; 16]) -> [__m256; 2] {
+    fn add(self, mut sums: [__m256; 2], input: u32, weights: &[u32; 16]) -> [__m256; 2] {
         for half in 0..2 {
             // SAFETY: `self` proves the features; the array has twice 32 bytes.
             unsafe {
@@ -175,8 +178,9 @@ impl Dot for Bf16Halves {
 }
 
 impl Dot for Int8Halves {
+    type Group = u32;
     type Sums = [__m256i; 2];
-    const WIDE: bool = false;
+    const TILE: usize = 4;
 
     #[inline(always)]
     fn zero(self) -> [__m256i; 2] {
@@ -201,7 +205,7 @@ impl Dot for Int8Halves {
 
     #[expect(clippy::needless_range_loop, reason = "one index for two arrays of known length")]
     #[inline(always)]
-    fn dot(self, mut sums: [__m256i; 2], input: u32, weights: &[u32; 16]) -> [__m256i; 2] {
+    fn add(self, mut sums: [__m256i; 2], input: u32, weights: &[u32; 16]) -> [__m256i; 2] {
         // Bytes 0 and 2, then 1 and 3, each as int16: products of pairs and their sums are exact.
         let inputs = [input & 0x00ff_00ff, input >> 8 & 0x00ff_00ff];
         for half in 0..2 {
