@@ -12,7 +12,7 @@ use super::disjoint::Disjoint;
 use super::isa::{Isa, by_isa};
 use super::math::{exp, sum_lanes};
 use super::rotate::padded;
-use super::simd::{LANES, Simd};
+use super::simd::{LANES, Simd, fetch};
 use super::team::Team;
 use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
@@ -172,13 +172,16 @@ fn attend_body<S: Simd>(
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    let keys = head * query.len() * BLOCK_POSITIONS;
+    let head_len = query.len() * BLOCK_POSITIONS;
+    let keys = &cache.data()[head * head_len..];
+    let values = &keys[cache.shape().side_len()..];
     let of_blocks = scores.as_chunks_mut().0.iter_mut().zip(blocks.chunks(BLOCK_POSITIONS));
     for (scores, blocks) in of_blocks {
-        block_scores(simd, query, &cache.data()[keys..], blocks, scores);
+        block_scores(simd, query, (keys, values), blocks, scores);
     }
     let total = softmax_numerators(scores);
-    let values = &cache.data()[keys + cache.shape().side_len()..];
+    // Behind the last head's keys are the first one's values.
+    let values = (values, &keys[head_len..]);
     let mut done = 0;
     while out.len() - done >= 4 * LANES {
         add_values::<S, 4>(simd, scores, values, blocks, total, out, done);
@@ -191,24 +194,27 @@ fn attend_body<S: Simd>(
     for column in done..out.len() {
         out[column] =
             scores.iter().zip(blocks).enumerate().fold(0.0, |sum: f32, (position, (weight, block))| {
-                weight.mul_add(values[block + position % BLOCK_POSITIONS * out.len() + column], sum)
+                weight.mul_add(values.0[block + position % BLOCK_POSITIONS * out.len() + column], sum)
             }) / total;
     }
 }
 
-/// Scores of the positions of one block, whose keys are in `keys` from `blocks` on; −∞ for those the row does not see.
+/// Scores of the positions of one block, whose keys are in `keys` from `blocks` on; −∞ for those the row does not see. What is
+/// at the same places of `next` is fetched meanwhile.
 #[inline(always)]
 fn block_scores<S: Simd>(
     simd: S,
     query: &[f32],
-    keys: &[f32],
+    (keys, next): (&[f32], &[f32]),
     blocks: &[usize],
     scores: &mut [f32; BLOCK_POSITIONS],
 ) {
     let scale = 1.0 / (query.len() as f32).sqrt();
     let mut sums = [simd.splat(0.0); BLOCK_POSITIONS];
     for (offset, (sum, block)) in sums.iter_mut().zip(blocks).enumerate() {
-        *sum = products(simd, query, &keys[block + offset * query.len()..][..query.len()]);
+        let at = block + offset * query.len();
+        next[at..at + query.len()].as_chunks().0.iter().for_each(fetch);
+        *sum = products(simd, query, &keys[at..at + query.len()]);
     }
     simd.store(simd.sum_each(sums), scores);
     for (offset, score) in scores.iter_mut().enumerate() {
@@ -253,12 +259,13 @@ fn softmax_numerators(scores: &mut [f32]) -> f32 {
     sum_lanes(sums)
 }
 
-/// `N` vectors of `out` from column `first` on: the sum of `weights · values` over the positions, over `total`.
+/// `N` vectors of `out` from column `first` on: the sum of `weights · values` over the positions, over `total`. What is at the same
+/// places of `next` is fetched meanwhile.
 #[inline(always)]
 fn add_values<S: Simd, const N: usize>(
     simd: S,
     weights: &[f32],
-    values: &[f32],
+    (values, next): (&[f32], &[f32]),
     blocks: &[usize],
     total: f32,
     out: &mut [f32],
@@ -268,6 +275,7 @@ fn add_values<S: Simd, const N: usize>(
     for (position, (&weight, block)) in weights.iter().zip(blocks).enumerate() {
         let at = block + position % BLOCK_POSITIONS * out.len() + first;
         let weight = simd.splat(weight);
+        next[at..at + N * LANES].as_chunks().0.iter().for_each(fetch);
         for (sum, values) in sums.iter_mut().zip(values[at..at + N * LANES].as_chunks().0) {
             *sum = simd.mul_add(weight, simd.load(values), *sum);
         }
