@@ -1,18 +1,19 @@
 //! Keys and values over paged blocks.
 
 use super::disjoint::Disjoint;
+use super::pages::Pages;
 use crate::kv::{BLOCK_POSITIONS, KvShape};
 
 /// All blocks, `[blocks][layers][keys, values][heads][BLOCK_POSITIONS][head_dim]`.
 #[derive(Debug)]
 pub struct KvCache {
-    data: Vec<f32>,
+    data: Pages<f32>,
     shape: KvShape,
 }
 
 impl KvCache {
     pub(super) fn new(shape: KvShape) -> Self {
-        Self { data: vec![0.0; shape.blocks * shape.block_len()], shape }
+        Self { data: Pages::new(shape.blocks * shape.block_len()), shape }
     }
 
     pub(super) fn shape(&self) -> KvShape {

@@ -10,6 +10,7 @@ mod format;
 mod isa;
 mod marks;
 mod math;
+mod pages;
 mod product;
 mod rotate;
 mod rowwise;

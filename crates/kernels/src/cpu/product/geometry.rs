@@ -5,6 +5,8 @@
 //! formats as many neighbours as fit into 32 bits (2 of bf16, 4 of int8). For the matrix extension, 16 groups make
 //! a [`Block`] of four tiles instead. Rows of rounded inputs stand in [`Line`]s of as many groups, for tiles as [`Lines`].
 
+use crate::cpu::pages::FromZeros;
+
 /// Outputs of a panel.
 pub(in crate::cpu) const PANEL: usize = 64;
 /// Vectors of a panel.
@@ -67,13 +69,13 @@ impl<'a> Lines<'a> {
 #[repr(C, align(64))]
 pub(in crate::cpu) struct Sums(pub(in crate::cpu) [f32; PANEL]);
 
-impl Step<f32> {
-    pub(in crate::cpu) const ZERO: Self = Self([[0.0; 16]; VECTORS]);
-}
+// SAFETY: arrays of numbers.
+#[expect(unsafe_code, reason = "zeros are a value")]
+unsafe impl<T: FromZeros> FromZeros for Step<T> {}
 
-impl Step<u32> {
-    pub(in crate::cpu) const ZERO: Self = Self([[0; 16]; VECTORS]);
-}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "zeros are a value")]
+unsafe impl FromZeros for Block {}
 
 impl Line {
     /// The groups of some lines, one after the other.
@@ -87,8 +89,6 @@ impl Line {
 }
 
 impl Block {
-    pub(in crate::cpu) const ZERO: Self = Self([[[0; 16]; GROUPS]; VECTORS]);
-
     /// The memory of some blocks, line by line.
     #[expect(unsafe_code, reason = "the same memory seen as lines")]
     pub(in crate::cpu) fn lines(blocks: &[Self]) -> &[Line] {

@@ -7,6 +7,7 @@ use super::scales::Scales;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::format::WeightFormat;
 use crate::cpu::isa::Isa;
+use crate::cpu::pages::Pages;
 use crate::cpu::team::Team;
 use crate::weight::Weight;
 
@@ -22,7 +23,7 @@ pub struct PackedMatrix {
 #[derive(Debug)]
 pub(super) enum Panels {
     /// `[panels][inputs]`.
-    F32(Vec<Step<f32>>),
+    F32(Pages<Step<f32>>),
     Narrow(Narrow, Groups, Scales),
 }
 
@@ -30,9 +31,9 @@ pub(super) enum Panels {
 #[derive(Debug)]
 pub(super) enum Groups {
     /// `[panels][groups of a row]`.
-    Steps(Vec<Step<u32>>),
+    Steps(Pages<Step<u32>>),
     /// For the matrix extension, `[panels][blocks of a row]`.
-    Tiles(Vec<Block>),
+    Tiles(Pages<Block>),
 }
 
 /// Which output stands where in the panels.
@@ -139,16 +140,16 @@ impl PackedMatrix {
     /// Bytes of the panels.
     pub(super) fn bytes(&self) -> usize {
         match &self.panels {
-            Panels::F32(steps) => size_of_val(steps.as_slice()),
-            Panels::Narrow(_, Groups::Steps(steps), _) => size_of_val(steps.as_slice()),
-            Panels::Narrow(_, Groups::Tiles(blocks), _) => size_of_val(blocks.as_slice()),
+            Panels::F32(steps) => size_of_val::<[_]>(steps),
+            Panels::Narrow(_, Groups::Steps(steps), _) => size_of_val::<[_]>(steps),
+            Panels::Narrow(_, Groups::Tiles(blocks), _) => size_of_val::<[_]>(blocks),
         }
     }
 }
 
-fn pack_f32(team: &Team, source: Source<'_>) -> Vec<Step<f32>> {
+fn pack_f32(team: &Team, source: Source<'_>) -> Pages<Step<f32>> {
     let inputs = source.inputs();
-    let mut steps = vec![Step::<f32>::ZERO; source.panels() * inputs];
+    let mut steps = Pages::<Step<f32>>::new(source.panels() * inputs);
     let all = Disjoint::new(&mut steps);
     team.run(source.panels(), &|panel| {
         let steps = all.range(panel * inputs, inputs);
@@ -209,7 +210,7 @@ fn pack_groups(
     };
     if isa.has_tiles() {
         let depth = source.inputs().div_ceil(narrow.block_inputs());
-        let mut blocks = vec![Block::ZERO; source.panels() * depth];
+        let mut blocks = Pages::<Block>::new(source.panels() * depth);
         let all = Disjoint::new(&mut blocks);
         team.run(source.panels(), &|panel| {
             let blocks = all.range(panel * depth, depth);
@@ -222,7 +223,7 @@ fn pack_groups(
         return Groups::Tiles(blocks);
     }
     let depth = source.inputs().div_ceil(narrow.group_inputs());
-    let mut steps = vec![Step::<u32>::ZERO; source.panels() * depth];
+    let mut steps = Pages::<Step<u32>>::new(source.panels() * depth);
     let all = Disjoint::new(&mut steps);
     team.run(source.panels(), &|panel| {
         let steps = all.range(panel * depth, depth);
