@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use windlass_kernels::BLOCK_POSITIONS;
+use windlass_kernels::{BLOCK_POSITIONS, KvFormat};
 use windlass_model::network::kv_shape;
 use windlass_model::{Capacity, ModelConfig};
 
@@ -105,8 +105,8 @@ pub enum EngineConfigError {
 }
 
 /// Bytes of one K/V block of a model.
-pub fn block_bytes(model: &ModelConfig) -> usize {
-    kv_shape(model, 1).block_len() * size_of::<f32>()
+pub fn block_bytes(model: &ModelConfig, kv: KvFormat) -> usize {
+    kv_shape(model, 1).block_len() * kv.bytes()
 }
 
 impl EngineConfig {
@@ -130,8 +130,8 @@ impl EngineConfig {
         }
     }
 
-    /// Checks every limit for this model.
-    pub fn validate(&self, model: &ModelConfig) -> Result<(), EngineConfigError> {
+    /// Checks every limit for this model, with keys and values stored like this.
+    pub fn validate(&self, model: &ModelConfig, kv: KvFormat) -> Result<(), EngineConfigError> {
         let counts = [
             ("max_lanes", self.max_lanes),
             ("max_rows", self.max_rows),
@@ -149,20 +149,20 @@ impl EngineConfig {
         {
             return Err(EngineConfigError::Segment { segment });
         }
-        let least = 2 * block_bytes(model);
+        let least = 2 * block_bytes(model, kv);
         if self.kv_bytes < least {
             return Err(EngineConfigError::KvBytes { kv_bytes: self.kv_bytes, least });
         }
         Ok(())
     }
 
-    /// The memory these limits ask for.
-    pub fn capacity(&self, model: &ModelConfig) -> Capacity {
+    /// The memory these limits ask for, with keys and values stored like this.
+    pub fn capacity(&self, model: &ModelConfig, kv: KvFormat) -> Capacity {
         Capacity {
             // Rows that wait to leave do so beside a full launch.
             rows: self.max_rows.saturating_add(self.max_lanes),
             latents: self.prefill_positions.saturating_add(self.max_lanes),
-            blocks: self.kv_bytes / block_bytes(model),
+            blocks: self.kv_bytes / block_bytes(model, kv),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod turns;
 
-use windlass_model::Runner;
+use windlass_model::{Capacity, Runner};
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -67,8 +67,8 @@ impl<R: Runner> Engine<R> {
         config: EngineConfig,
         clock: Box<dyn Clock>,
     ) -> Result<Self, EngineConfigError> {
-        config.validate(runner.config())?;
-        runner.allocate(config.capacity(runner.config()));
+        config.validate(runner.config(), runner.arithmetic().kv())?;
+        runner.allocate(capacity(&config, &runner));
         Ok(Self::assemble(runner, config, clock))
     }
 
@@ -77,16 +77,16 @@ impl<R: Runner> Engine<R> {
     pub fn reconfigure(self, config: EngineConfig) -> Result<Self, EngineConfigError> {
         assert!(self.is_idle(), "an engine is reconfigured while it serves");
         let Shared { mut runner, config: before, clock, .. } = self.shared;
-        config.validate(runner.config())?;
-        let capacity = config.capacity(runner.config());
-        if capacity != before.capacity(runner.config()) {
-            runner.allocate(capacity);
+        config.validate(runner.config(), runner.arithmetic().kv())?;
+        let asked = capacity(&config, &runner);
+        if asked != capacity(&before, &runner) {
+            runner.allocate(asked);
         }
         Ok(Self::assemble(runner, config, clock))
     }
 
     fn assemble(runner: R, config: EngineConfig, clock: Box<dyn Clock>) -> Self {
-        let capacity = config.capacity(runner.config());
+        let capacity = capacity(&config, &runner);
         // The schedules that are there for comparison know all rows that there are.
         let (batches, runs_ahead) = match config.schedule {
             Schedule::Depth => (runner.launches_under_way(), runner.runs_ahead()),
@@ -257,4 +257,9 @@ impl<R: Runner> Engine<R> {
         counters.preemptions_total += 1;
         self.waiting.push(memory.close(self.batches[batch].remove(lane)));
     }
+}
+
+/// The memory that limits ask for with this runner.
+fn capacity(config: &EngineConfig, runner: &impl Runner) -> Capacity {
+    config.capacity(runner.config(), runner.arithmetic().kv())
 }

@@ -47,9 +47,15 @@ fn on<R: Runner>(
 }
 
 /// Runs schedules in all these ways, and compares every answer with that of the same request alone, on an engine that `single`
-/// makes.
-fn check<S: Runner>(schedules: Range<u64>, single: impl Fn(EngineConfig) -> Engine<S>, ways: &[Way<'_>]) {
-    let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
+/// makes. All have weights of one format.
+fn check<S: Runner>(
+    schedules: Range<u64>,
+    weights: WeightFormat,
+    single: impl Fn(EngineConfig) -> Engine<S>,
+    ways: &[Way<'_>],
+) {
+    let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
+    let block = block_bytes(&model, weights.kv());
     let mut single = [None, Some(16), Some(32)]
         .map(|prefill_segment| (prefill_segment, single(EngineConfig { prefill_segment, ..config() })));
     let mut tried = vec![(0, 0, 0); ways.len()];
@@ -90,7 +96,7 @@ fn answers_depend_neither_on_the_schedule_nor_on_the_number_of_stages_nor_on_run
     let first = environment("WINDLASS_FIRST_SCHEDULE", 0);
     let schedules = first..first + environment("WINDLASS_SCHEDULES", 200);
     let on_stages = |stages| on(move |config| tiny_on_stages(cpus(stages), config));
-    check(schedules, tiny, &[&on(tiny), &on_stages(2), &on_stages(3), &on(tiny_ahead)]);
+    check(schedules, WeightFormat::F32, tiny, &[&on(tiny), &on_stages(2), &on_stages(3), &on(tiny_ahead)]);
 }
 
 #[test]
@@ -98,7 +104,12 @@ fn answers_do_not_depend_on_the_schedule_in_any_format_of_weights() {
     for weights in [WeightFormat::Bf16, WeightFormat::Int8] {
         let cpu = |threads| Cpu::with(CpuConfig { weights, ..CpuConfig::new(threads) });
         let whole = |config| tiny_on(cpu(2), config);
-        check(0..40, whole, &[&on(whole), &on(|config| tiny_on_stages(vec![cpu(1), cpu(2)], config))]);
+        check(
+            0..40,
+            weights,
+            whole,
+            &[&on(whole), &on(|config| tiny_on_stages(vec![cpu(1), cpu(2)], config))],
+        );
     }
 }
 
@@ -110,7 +121,7 @@ fn answers_do_not_depend_on_the_schedule_on_several_ranks_or_the_number_of_their
         let cpu = |threads| CpuConfig { weights, ..CpuConfig::new(threads) };
         let split = |config| tiny_ranks(ranks, cpu(2), config);
         let on_stages = |config| tiny_on_stages_of_ranks(cpu_groups(stages, ranks, cpu(1)), config);
-        check(0..30, split, &[&on(split), &on(on_stages)]);
+        check(0..30, weights, split, &[&on(split), &on(on_stages)]);
     }
 }
 

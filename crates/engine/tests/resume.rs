@@ -15,7 +15,7 @@ use windlass_engine::{
     EmittedToken, EngineConfig, Event, FinishReason, Request, RequestId, SubmitError, TokenOutput,
     block_bytes,
 };
-use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
+use windlass_kernels::{Backend, Cpu, CpuConfig, WeightFormat};
 use windlass_model::{DepthPolicy, KvPolicy, ModelFolder};
 
 /// The request as it goes on behind these tokens.
@@ -26,7 +26,8 @@ fn behind(request: &Request, tokens: &[TokenOutput]) -> Request {
 
 /// Cuts the requests of one schedule and compares what is left of each; returns how many tokens came before and after cuts.
 fn check(schedule: u64, cpu: &dyn Fn() -> Cpu) -> (usize, usize) {
-    let block = block_bytes(&ModelFolder::open(goldens_folder()).unwrap().config().unwrap());
+    let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
+    let block = block_bytes(&model, cpu().arithmetic().kv());
     let mut choices = Choices { schedule, drawn: 0 };
     let limits = choices.engine(block);
     let mut first = tiny_on(cpu(), EngineConfig { prefill_segment: limits.prefill_segment, ..config() });

@@ -14,6 +14,25 @@ pub const BLOCK_POSITIONS: usize = 16;
 /// A block of the cache.
 pub type BlockId = u32;
 
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvFormat {
+    /// As computed.
+    F32,
+    /// Rounded to bf16.
+    Bf16,
+}
+
+impl KvFormat {
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
 /// Shape of a K/V cache.
 ///
 /// One block holds keys and values of [`BLOCK_POSITIONS`] positions for `layers` layers at one slot.

@@ -34,7 +34,7 @@ pub use draw::{Draw, Draws, LogitChange};
 #[cfg(feature = "test-support")]
 pub use faulty::Faulty;
 pub use gpu_config::GpuConfig;
-pub use kv::{BLOCK_POSITIONS, BlockId, KvRow, KvRows, KvShape, KvTable};
+pub use kv::{BLOCK_POSITIONS, BlockId, KvFormat, KvRow, KvRows, KvShape, KvTable};
 pub use plain::Plain;
 pub use report::Reported;
 pub use weight::{Stored, Weight};

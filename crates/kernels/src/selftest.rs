@@ -7,9 +7,8 @@ mod group;
 use half::{bf16, f16};
 
 use crate::backend::{Backend, Commit, Norm, NormWeights, Rotation, Rows, Stop, Stopped};
-use crate::cpu::Arithmetic;
 use crate::draw::{Draw, Draws, LogitChange};
-use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
+use crate::kv::{BLOCK_POSITIONS, KvFormat, KvRow, KvRows, KvShape, KvTable};
 use crate::plain::Plain;
 use crate::weight::{Stored, Weight};
 use group::handed;
@@ -38,7 +37,7 @@ impl Check {
 pub fn run<B: Backend>(backend: &B, mut tell: impl FnMut(Check)) {
     let exact = 2e-5;
     // There keys and values are rounded.
-    let attention = if backend.arithmetic() == Arithmetic::CudaBf16 { 1e-2 } else { exact };
+    let attention = if backend.arithmetic().kv() == KvFormat::Bf16 { 1e-2 } else { exact };
     let mut check = |operation, tolerance, twin: &[f32], result: &[f32]| {
         tell(Check { operation, error: largest_error(twin, result), tolerance });
     };

@@ -1,9 +1,10 @@
 //! Every operation of the CPU backend against its plain twin, and the same bits for every batch, thread count and
 //! instruction set.
 
+use half::bf16;
 use windlass_kernels::{
     BLOCK_POSITIONS, Backend, Commit, Cpu, CpuConfig, Draw, Draws, Isa, KvRow, KvRows, KvShape, KvTable,
-    LogitChange, Norm, NormWeights, Plain, Rotation, Rows, Stop, Stopped, Weight,
+    LogitChange, Norm, NormWeights, Plain, Rotation, Rows, Stop, Stopped, Weight, WeightFormat,
 };
 
 /// Relative error allowed between sums in different orders.
@@ -33,7 +34,12 @@ fn download<B: Backend>(backend: &B, buffer: &B::Buffer, rows: usize) -> Vec<f32
 
 /// The backends that must agree bit for bit.
 fn cpus() -> Vec<Cpu> {
-    let cpu = |threads, isa| Cpu::with(CpuConfig { isa, ..CpuConfig::new(threads) });
+    cpus_of(WeightFormat::F32)
+}
+
+/// The same with such weights, apart from products in bf16.
+fn cpus_of(weights: WeightFormat) -> Vec<Cpu> {
+    let cpu = |threads, isa| Cpu::with(CpuConfig { isa, weights, ..CpuConfig::new(threads) });
     let isas = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     isas.flat_map(|isa| [cpu(1, isa), cpu(3, isa)]).collect()
 }
@@ -240,6 +246,39 @@ fn large_attention<B: Backend>(backend: &B) -> Vec<f32> {
     attended(backend, 80, 16, 56)
 }
 parity!(attention_on_several_threads_matches_the_twin, large_attention);
+
+#[test]
+fn keys_and_values_are_rounded_to_bf16_beside_narrow_weights() {
+    // Heads of whole vectors and more.
+    let (positions, heads, head_dim) = (80, 5, 84);
+    let width = heads * head_dim;
+    let tables = [lane(positions)];
+    let rows: Vec<_> = (0..positions as u32).map(|position| KvRow { table: 0, position, slot: 0 }).collect();
+    let rows = KvRows { rows: &rows, tables: &tables };
+    let attention = |cpu: &Cpu, qkv: &[f32]| {
+        let mut cache = cpu.kv_cache(shape(positions, heads, head_dim));
+        // Nothing is turned.
+        let mut angles = cpu.buffer(positions, head_dim);
+        cpu.upload(&[1.0, 0.0].repeat(positions * head_dim / 2), &mut angles, Rows::First(positions));
+        let mut buffer = cpu.buffer(positions, 3 * width);
+        cpu.upload(qkv, &mut buffer, Rows::First(positions));
+        let rotation = Rotation { bias: None, angles: &angles };
+        cpu.rotate_and_store(&mut buffer, rotation, rows, None, 1, &mut cache);
+        let mut out = cpu.buffer(positions, width);
+        cpu.attention(&buffer, rows, 1, &cache, &mut out);
+        download(cpu, &out, positions)
+    };
+    let qkv = values(positions * 3 * width, 7);
+    let rounded: Vec<f32> = (0..)
+        .zip(&qkv)
+        .map(|(i, &value)| if i % (3 * width) < width { value } else { bf16::from_f32(value).to_f32() })
+        .collect();
+    let expected = attention(&Cpu::new(1), &rounded);
+    assert_ne!(attention(&Cpu::new(1), &qkv), expected, "rounding makes no difference");
+    for cpu in [WeightFormat::Bf16, WeightFormat::Int8].into_iter().flat_map(cpus_of) {
+        assert_eq!(attention(&cpu, &qkv), expected, "{cpu:?}");
+    }
+}
 
 #[test]
 fn a_row_has_the_same_bits_in_every_batch() {

@@ -9,7 +9,8 @@ mod part;
 use std::ops::Range;
 
 use windlass_kernels::{
-    Arithmetic, Backend, Commit, Draws, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop, Weight,
+    Arithmetic, Backend, Commit, Draws, KvFormat, KvRows, KvShape, LargestOutput, LatentChange, Rows, Stop,
+    Weight,
 };
 
 use crate::checkpoint::Checkpoint;
@@ -72,12 +73,17 @@ impl Capacity {
     pub const NOTHING: Self = Self { rows: 0, latents: 0, blocks: 0 };
 
     /// Bytes of a shard's workspace of this capacity.
-    pub fn bytes(&self, config: &ModelConfig, shard: &Shard) -> u64 {
-        self.part_bytes(config, shard, &(0..config.core_layers))
+    pub fn bytes(&self, config: &ModelConfig, shard: &Shard, kv: KvFormat) -> u64 {
+        self.part_bytes(config, (shard, &(0..config.core_layers)), kv)
     }
 
     /// The same of the part of a network that has these core layers.
-    pub fn part_bytes(&self, config: &ModelConfig, shard: &Shard, core: &Range<usize>) -> u64 {
+    pub fn part_bytes(
+        &self,
+        config: &ModelConfig,
+        (shard, core): (&Shard, &Range<usize>),
+        kv: KvFormat,
+    ) -> u64 {
         let (hidden, width) = (config.hidden, shard.heads.len() * config.head_dim);
         let (is_first, is_last) = ends(config, core);
         let head = if is_last { shard.vocabulary.len() } else { 0 };
@@ -85,10 +91,10 @@ impl Capacity {
         let latent = hidden * (usize::from(is_first || is_last) + usize::from(is_first)) + 1;
         let block = part_kv_shape(config, shard, core, 1).block_len();
         let Self { rows, latents, blocks } = *self;
-        let values = [(rows, row), (latents, latent), (blocks, block)];
-        values.iter().fold(0, |sum, (count, size)| {
-            (*count as u64).saturating_mul(4 * *size as u64).saturating_add(sum)
-        })
+        let sizes = [(rows, 4 * row), (latents, 4 * latent), (blocks, kv.bytes() * block)];
+        sizes
+            .iter()
+            .fold(0, |sum, (count, bytes)| (*count as u64).saturating_mul(*bytes as u64).saturating_add(sum))
     }
 
     /// Bytes that each device of so many stages has for rows on their way to the next.

@@ -110,12 +110,13 @@ impl WorkerConfig {
 
     /// Bytes of what the ranks in this process write.
     fn workspace_bytes(&self, model: &ModelConfig) -> Result<u64, WorkerError> {
-        let capacity = self.engine.capacity(model);
+        let kv = self.weights.kv();
+        let capacity = self.engine.capacity(model, kv);
         let mut shards = Shard::all(model, self.tp).map_err(LoadError::from)?;
         if self.rank_timeout.is_some() {
             shards.truncate(1);
         }
-        Ok(shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(capacity.bytes(model, shard))))
+        Ok(shards.iter().fold(0, |sum: u64, shard| sum.saturating_add(capacity.bytes(model, shard, kv))))
     }
 
     /// Checks every limit but that on memory.
@@ -129,7 +130,7 @@ impl WorkerConfig {
             }
         }
         let model = self.model.config()?;
-        self.engine.validate(&model)?;
+        self.engine.validate(&model, self.weights.kv())?;
         Shard::all(&model, self.tp).map_err(LoadError::from)?;
         let max_depth = self.engine.max_depth;
         let efforts = self.model.efforts(&model)?;

@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use windlass_engine::block_bytes;
 use windlass_kernels::WeightFormat;
 use windlass_model::{Capacity, ModelConfig, RanksError, Shard};
 
 /// What is left free on a device, and how much more in a group.
 const SPARE_BYTES: [u64; 2] = [256 << 20, 768 << 20];
 
-/// Bytes on a GPU. Keys and values are stored as weights are.
+/// Bytes on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DevicePlan {
     /// Weights, and the tables of the embedding and of rotations.
@@ -70,23 +69,15 @@ impl DevicePlan {
     ) -> Self {
         let table = if core.start == 0 { 4 * (model.vocabulary * model.hidden) as u64 } else { 0 };
         let rotations = 4 * (model.context_length * model.head_dim) as u64;
-        let bytes = |capacity: Capacity| capacity.part_bytes(model, shard, core);
+        let bytes = |capacity: Capacity| capacity.part_bytes(model, (shard, core), weights.kv());
         let row_bytes = bytes(Capacity { blocks: 0, ..capacity });
-        // The workspace is reckoned in f32.
-        let kv_bytes = (bytes(capacity) - row_bytes) / WeightFormat::F32.bytes() * weights.bytes();
         Self {
             weight_bytes: weights.bytes() * shard.parameters(model, core) + table + rotations,
-            kv_bytes,
+            kv_bytes: bytes(capacity) - row_bytes,
             row_bytes,
             group_bytes: if ranks > 1 { group_bytes(model, capacity.rows, ranks, (shard, core)) } else { 0 },
             spare_bytes: SPARE_BYTES[..ranks.min(2)].iter().sum(),
         }
-    }
-
-    /// Bytes of a K/V block.
-    pub fn block_bytes(model: &ModelConfig, weights: WeightFormat) -> u64 {
-        // `block_bytes` reckons with f32.
-        block_bytes(model) as u64 / WeightFormat::F32.bytes() * weights.bytes()
     }
 
     /// All of it.
@@ -133,6 +124,8 @@ fn group_bytes(
 mod tests {
     use std::slice;
 
+    use windlass_engine::block_bytes;
+    use windlass_kernels::KvFormat;
     use windlass_model::synthetic::Shape;
 
     use super::*;
@@ -141,7 +134,7 @@ mod tests {
     fn the_published_model_takes_what_its_shape_says() {
         let model = Shape::HUGINN.config().unwrap();
         // A token under ring(1) takes 8 layers, 169 kB; a block has 16 tokens of 4 layers.
-        let block = DevicePlan::block_bytes(&model, WeightFormat::Bf16);
+        let block = block_bytes(&model, KvFormat::Bf16) as u64;
         assert_eq!(block, 16 * 4 * 2 * 5280 * 2);
         let plan = DevicePlan::new(&model, WeightFormat::Bf16, Capacity { rows: 1, latents: 1, blocks: 100 });
         assert_eq!(plan.kv_bytes, 100 * block);

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 #[cfg(feature = "cuda")]
 use windlass_kernels::WeightFormat;
-use windlass_kernels::{Arithmetic, Cpu, CpuConfig};
+use windlass_kernels::{Arithmetic, Cpu, CpuConfig, KvFormat};
 use windlass_model::ranks::Device;
 use windlass_model::split::measured_cut;
 use windlass_model::stages::{LocalRanks, StageRanks};
@@ -73,15 +73,16 @@ pub(crate) fn lead(
         }
         WorkerBackend::Cpu | WorkerBackend::Simulated(_) => {
             let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-            lead_on(cpu, config, door, progress, fits_machine)
+            let kv = config.weights.kv();
+            lead_on(cpu, config, door, progress, |model, place| fits_machine(model, place, kv))
         }
     }
 }
 
 /// Whether this machine has memory for what a place asks of it, but for weights.
-fn fits_machine(model: &ModelConfig, place: &Place) -> Result<(), WorkerError> {
+fn fits_machine(model: &ModelConfig, place: &Place, kv: KvFormat) -> Result<(), WorkerError> {
     let (shard, core) = place.part(model)?;
-    memory::check(place.capacity.part_bytes(model, &shard, &core))
+    memory::check(place.capacity.part_bytes(model, (&shard, &core), kv))
 }
 
 /// Whether a GPU has memory for a place; it is given by its number and the bytes that are free there.
@@ -110,7 +111,7 @@ fn lead_on<B: ProcessRank>(
     let (stages, mut backends) = measured_cut(vec![backend], config.stages, &model)?;
     let backend = backends.remove(0);
     let group_id = || if *tp > 1 { B::group_id() } else { Ok(Vec::new()) };
-    let places = Place::all(*tp, &stages, config.engine.capacity(&model), group_id)?;
+    let places = Place::all(*tp, &stages, config.engine.capacity(&model, arithmetic.kv()), group_id)?;
     let (place, part) = (places[0].clone(), places[0].part(&model)?);
     check(&model, &place)?;
     tracing::info!(ranks = places.len(), "waiting for the other ranks to join");

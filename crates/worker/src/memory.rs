@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use windlass_kernels::KvFormat;
 use windlass_model::{Capacity, LoadError, ModelConfig, Shard};
 
 use crate::error::WorkerError;
@@ -9,7 +10,7 @@ use crate::error::WorkerError;
 /// Tells the log what each stage takes beside its weights, and checks that all of it fits: a stage with few core layers has
 /// blocks of as many layers as prelude and coda have, so together they can take more than one device would.
 pub(crate) fn plan_stages(
-    capacity: &Capacity,
+    (capacity, kv): (&Capacity, KvFormat),
     model: &ModelConfig,
     tp: usize,
     stages: &[Range<usize>],
@@ -17,7 +18,7 @@ pub(crate) fn plan_stages(
     let shards = Shard::all(model, tp).map_err(LoadError::from)?;
     let mut needed = 0_u64;
     for (stage, core) in stages.iter().enumerate() {
-        let of_shard = |shard| capacity.part_bytes(model, shard, core);
+        let of_shard = |shard| capacity.part_bytes(model, (shard, core), kv);
         let parcels = capacity.parcel_bytes(model, stages.len()).saturating_mul(tp as u64);
         let bytes = shards.iter().map(of_shard).fold(parcels, u64::saturating_add);
         needed = needed.saturating_add(bytes);

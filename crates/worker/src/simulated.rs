@@ -68,8 +68,9 @@ impl SimulatedEngine {
         limits: EngineConfig,
         cost: SimulatedCost,
         fingerprint: String,
+        blocks: usize,
     ) -> Self {
-        let seats = Seats::new(limits.max_lanes, limits.max_waiting, limits.capacity(&model).blocks);
+        let seats = Seats::new(limits.max_lanes, limits.max_waiting, blocks);
         let has_stopped = watch::Sender::new(false);
         Self { shared: Arc::new(Shared { model, limits, cost, fingerprint, seats, has_stopped }) }
     }

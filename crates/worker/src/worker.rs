@@ -85,7 +85,7 @@ impl Worker {
         let free = backends.iter().flatten().map(|cuda| cuda.device().free_bytes());
         let devices: Vec<_> = gpus.devices.iter().copied().zip(free).collect();
         let split = Split::new(backends, &model)?;
-        let capacity = config.engine.capacity(&model);
+        let capacity = config.engine.capacity(&model, config.weights.kv());
         let plans = DevicePlan::of_split(&model, config.weights, capacity, (config.tp, split.stages()))
             .map_err(LoadError::from)?;
         for (plan, (device, free)) in plans.iter().zip(&devices) {
@@ -113,7 +113,13 @@ impl Worker {
         let model = config.model.config()?;
         let split = Split::new(cpus, &model)?;
         if split.stages().len() > 1 {
-            memory::plan_stages(&config.engine.capacity(&model), &model, config.tp, split.stages())?;
+            let kv = config.weights.kv();
+            memory::plan_stages(
+                (&config.engine.capacity(&model, kv), kv),
+                &model,
+                config.tp,
+                split.stages(),
+            )?;
         }
         Self::load_split(split, config, progress)
     }
@@ -162,9 +168,11 @@ impl Worker {
         config.validate_limits()?;
         let model = config.model.config()?;
         let fingerprint = served_model::simulated_fingerprint(&model);
-        let served = ServedModel::read(config, fingerprint.clone(), kv_plan(config, &model))?;
+        let kv = kv_plan(config, &model);
+        let blocks = kv.blocks as usize;
+        let served = ServedModel::read(config, fingerprint.clone(), kv)?;
         tracing::warn!(fingerprint, "simulated: answers are drawn, not computed");
-        let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint);
+        let engine = SimulatedEngine::new(model, config.engine.clone(), cost, fingerprint, blocks);
         Self::assemble(config, EngineHandle::Simulated(engine), served)
     }
 
@@ -246,9 +254,9 @@ impl Worker {
 /// The K/V memory that the limits ask for.
 fn kv_plan(config: &WorkerConfig, model: &ModelConfig) -> KvPlan {
     KvPlan {
-        blocks: config.engine.capacity(model).blocks as u32,
+        blocks: config.engine.capacity(model, config.weights.kv()).blocks as u32,
         block_positions: BLOCK_POSITIONS as u32,
-        block_bytes: block_bytes(model) as u64,
+        block_bytes: block_bytes(model, config.weights.kv()) as u64,
     }
 }
 

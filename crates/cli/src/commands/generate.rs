@@ -219,7 +219,7 @@ fn engine<B: Backend>(
     backends: Vec<Vec<B>>,
 ) -> Result<Engine<Box<dyn Runner>>> {
     let runner = split::load(Split::new(backends, config)?, folder, config)?;
-    let kv_bytes = request.kv_blocks() * block_bytes(config);
+    let kv_bytes = request.kv_blocks() * block_bytes(config, runner.arithmetic().kv());
     let limits = EngineConfig {
         max_lanes: 1,
         max_rows: PREFILL_CHUNK,

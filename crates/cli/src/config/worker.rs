@@ -63,8 +63,8 @@ pub(crate) struct WorkerOptions {
     /// more than 1: rows go round them in several launches at a time. 1 leaves it whole. Changes when answers come, never what they are [default: 1]
     #[arg(long, value_name = "N", env = "WINDLASS_STAGES")]
     pub(crate) stages: Option<usize>,
-    /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. The
-    /// same for all workers of one model, since answers depend on it [default: f32]
+    /// How weights are stored: f32, as loaded; bf16, half the memory and up to twice as fast or more; int8, a quarter. Keys
+    /// and values are f32 beside f32, else bf16. The same for all workers of one model, since answers depend on it [default: f32]
     #[arg(long, value_name = "f32|bf16|int8", env = "WINDLASS_WEIGHTS")]
     pub(crate) weights: Option<String>,
     /// Most sequences served at once [default: 64]

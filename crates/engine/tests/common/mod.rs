@@ -15,7 +15,7 @@ use windlass_engine::{
 use windlass_kernels::WeightFormat;
 #[cfg(feature = "cuda-emulator")]
 use windlass_kernels::cuda::{Cuda, Emulator};
-use windlass_kernels::{Backend, Cpu, CpuConfig};
+use windlass_kernels::{Backend, Cpu, CpuConfig, KvFormat};
 use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner, Split};
 
 pub fn goldens_folder() -> &'static Path {
@@ -122,7 +122,7 @@ pub fn emulated_group(ranks: usize, weights: WeightFormat) -> Vec<Cuda<Emulator>
 /// Limits with memory for this many K/V blocks.
 pub fn with_blocks(blocks: usize) -> EngineConfig {
     let model = ModelFolder::open(goldens_folder()).unwrap().config().unwrap();
-    EngineConfig { kv_bytes: blocks * block_bytes(&model), ..config() }
+    EngineConfig { kv_bytes: blocks * block_bytes(&model, KvFormat::F32), ..config() }
 }
 
 /// Takes exactly so many tokens at one depth.

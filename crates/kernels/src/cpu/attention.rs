@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::cache::KvCache;
+use super::cache::{Data, KvCache, Stored};
 use super::disjoint::Disjoint;
 use super::isa::{Isa, by_isa};
 use super::math::{exp, sum_lanes};
@@ -125,7 +125,16 @@ impl Attention<'_> {
         let query = &self.qkv[3 * width * row + head * head_dim..][..head_dim];
         let scores = &mut scratch.scores[..seen.next_multiple_of(BLOCK_POSITIONS)];
         let out = self.out.range(row * width + head * head_dim, head_dim);
-        attend(self.isa, query, self.cache, head, &scratch.blocks[..seen], scores, out);
+        let keys = head * head_dim * BLOCK_POSITIONS;
+        let (values, blocks) = (keys + self.cache.shape().side_len(), &scratch.blocks[..seen]);
+        match self.cache.data() {
+            Data::F32(data) => {
+                attend_f32(self.isa, query, (&data[keys..], &data[values..]), blocks, scores, out);
+            }
+            Data::Bf16(data) => {
+                attend_bf16(self.isa, query, (&data[keys..], &data[values..]), blocks, scores, out);
+            }
+        }
     }
 }
 
@@ -157,44 +166,45 @@ impl Scratch {
     }
 }
 
-by_isa!(fn attend<S> = attend_body(
-    query: &[f32], cache: &KvCache, head: usize, blocks: &[usize], scores: &mut [f32], out: &mut [f32],
+by_isa!(fn attend_f32<S> = attend_body(
+    query: &[f32], keys_values: (&[f32], &[f32]), blocks: &[usize], scores: &mut [f32], out: &mut [f32],
+));
+by_isa!(fn attend_bf16<S> = attend_body(
+    query: &[f32], keys_values: (&[u16], &[u16]), blocks: &[usize], scores: &mut [f32], out: &mut [f32],
 ));
 
-/// One head of one row over the positions of `blocks`; `scores` has as many, rounded up to whole blocks.
+/// One head of one row over the positions of `blocks`; `scores` has as many, rounded up to whole blocks. Blocks begin at the head's keys
+/// and values.
 #[inline(always)]
-fn attend_body<S: Simd>(
+fn attend_body<S: Simd, T: Stored>(
     simd: S,
     query: &[f32],
-    cache: &KvCache,
-    head: usize,
+    (keys, values): (&[T], &[T]),
     blocks: &[usize],
     scores: &mut [f32],
     out: &mut [f32],
 ) {
-    let head_len = query.len() * BLOCK_POSITIONS;
-    let keys = &cache.data()[head * head_len..];
-    let values = &keys[cache.shape().side_len()..];
     let of_blocks = scores.as_chunks_mut().0.iter_mut().zip(blocks.chunks(BLOCK_POSITIONS));
     for (scores, blocks) in of_blocks {
         block_scores(simd, query, (keys, values), blocks, scores);
     }
     let total = softmax_numerators(scores);
     // Behind the last head's keys are the first one's values.
-    let values = (values, &keys[head_len..]);
+    let values = (values, &keys[query.len() * BLOCK_POSITIONS..]);
     let mut done = 0;
     while out.len() - done >= 4 * LANES {
-        add_values::<S, 4>(simd, scores, values, blocks, total, out, done);
+        add_values::<S, T, 4>(simd, scores, values, blocks, total, out, done);
         done += 4 * LANES;
     }
     while out.len() - done >= LANES {
-        add_values::<S, 1>(simd, scores, values, blocks, total, out, done);
+        add_values::<S, T, 1>(simd, scores, values, blocks, total, out, done);
         done += LANES;
     }
     for column in done..out.len() {
         out[column] =
             scores.iter().zip(blocks).enumerate().fold(0.0, |sum: f32, (position, (weight, block))| {
-                weight.mul_add(values.0[block + position % BLOCK_POSITIONS * out.len() + column], sum)
+                let value = values.0[block + position % BLOCK_POSITIONS * out.len() + column];
+                weight.mul_add(value.to_f32(), sum)
             }) / total;
     }
 }
@@ -202,10 +212,10 @@ fn attend_body<S: Simd>(
 /// Scores of the positions of one block, whose keys are in `keys` from `blocks` on; −∞ for those the row does not see. What is
 /// at the same places of `next` is fetched meanwhile.
 #[inline(always)]
-fn block_scores<S: Simd>(
+fn block_scores<S: Simd, T: Stored>(
     simd: S,
     query: &[f32],
-    (keys, next): (&[f32], &[f32]),
+    (keys, next): (&[T], &[T]),
     blocks: &[usize],
     scores: &mut [f32; BLOCK_POSITIONS],
 ) {
@@ -213,7 +223,7 @@ fn block_scores<S: Simd>(
     let mut sums = [simd.splat(0.0); BLOCK_POSITIONS];
     for (offset, (sum, block)) in sums.iter_mut().zip(blocks).enumerate() {
         let at = block + offset * query.len();
-        next[at..at + query.len()].as_chunks().0.iter().for_each(fetch);
+        fetch_all(&next[at..at + query.len()]);
         *sum = products(simd, query, &keys[at..at + query.len()]);
     }
     simd.store(simd.sum_each(sums), scores);
@@ -224,14 +234,18 @@ fn block_scores<S: Simd>(
 
 /// Sixteen partial sums of a dot product: element j goes to lane j mod 16.
 #[inline(always)]
-fn products<S: Simd>(simd: S, query: &[f32], keys: &[f32]) -> S::Vector {
+fn products<S: Simd, T: Stored>(simd: S, query: &[f32], keys: &[T]) -> S::Vector {
     let ((query, query_tail), (keys, keys_tail)) = (query.as_chunks(), keys.as_chunks());
     let mut sums = simd.splat(0.0);
     for (query, keys) in query.iter().zip(keys) {
-        sums = simd.mul_add(simd.load(query), simd.load(keys), sums);
+        sums = simd.mul_add(simd.load(query), T::load(simd, keys), sums);
     }
     if !query_tail.is_empty() {
-        sums = simd.mul_add(simd.load(&padded(query_tail)), simd.load(&padded(keys_tail)), sums);
+        let mut keys = [0.0; LANES];
+        for (key, stored) in keys.iter_mut().zip(keys_tail) {
+            *key = stored.to_f32();
+        }
+        sums = simd.mul_add(simd.load(&padded(query_tail)), simd.load(&keys), sums);
     }
     sums
 }
@@ -262,10 +276,10 @@ fn softmax_numerators(scores: &mut [f32]) -> f32 {
 /// `N` vectors of `out` from column `first` on: the sum of `weights · values` over the positions, over `total`. What is at the same
 /// places of `next` is fetched meanwhile.
 #[inline(always)]
-fn add_values<S: Simd, const N: usize>(
+fn add_values<S: Simd, T: Stored, const N: usize>(
     simd: S,
     weights: &[f32],
-    (values, next): (&[f32], &[f32]),
+    (values, next): (&[T], &[T]),
     blocks: &[usize],
     total: f32,
     out: &mut [f32],
@@ -275,9 +289,9 @@ fn add_values<S: Simd, const N: usize>(
     for (position, (&weight, block)) in weights.iter().zip(blocks).enumerate() {
         let at = block + position % BLOCK_POSITIONS * out.len() + first;
         let weight = simd.splat(weight);
-        next[at..at + N * LANES].as_chunks().0.iter().for_each(fetch);
+        fetch_all(&next[at..at + N * LANES]);
         for (sum, values) in sums.iter_mut().zip(values[at..at + N * LANES].as_chunks().0) {
-            *sum = simd.mul_add(weight, simd.load(values), *sum);
+            *sum = simd.mul_add(weight, T::load(simd, values), *sum);
         }
     }
     for (sum, out) in sums.into_iter().zip(out[first..].as_chunks_mut().0) {
@@ -286,4 +300,12 @@ fn add_values<S: Simd, const N: usize>(
             *out /= total;
         }
     }
+}
+
+/// Asks for all lines of `stored` to be brought nearer.
+#[inline(always)]
+fn fetch_all<T>(stored: &[T]) {
+    /// Bytes of a line of the cache.
+    const LINE: usize = 64;
+    stored.iter().step_by(LINE / size_of::<T>()).for_each(fetch);
 }

@@ -4,16 +4,18 @@ use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use super::isa::Isa;
+use crate::kv::KvFormat;
 
-/// How the weights of matrix products are stored. Activations outside of products are always f32.
+/// How the weights of matrix products are stored. Activations outside of products and the K/V cache are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightFormat {
     /// As loaded; products are exact chains of f32 multiply-adds.
     #[default]
     F32,
-    /// Weights, and the inputs of products, rounded to bf16; sums in f32.
+    /// Weights, the inputs of products, keys and values rounded to bf16; sums in f32.
     Bf16,
-    /// Weights as int8 with a scale per output, the inputs of products as int8 with a scale per row; sums in i32.
+    /// Weights as int8 with a scale per output, the inputs of products as int8 with a scale per row; sums in i32. Keys and
+    /// values in bf16.
     Int8,
 }
 
@@ -26,6 +28,14 @@ impl WeightFormat {
             Self::F32 => 4,
             Self::Bf16 => 2,
             Self::Int8 => 1,
+        }
+    }
+
+    /// How keys and values are stored beside such weights.
+    pub fn kv(self) -> KvFormat {
+        match self {
+            Self::F32 => KvFormat::F32,
+            Self::Bf16 | Self::Int8 => KvFormat::Bf16,
         }
     }
 
@@ -53,7 +63,7 @@ impl FromStr for WeightFormat {
     }
 }
 
-/// What decides the bits of a product beside its inputs. Two backends give the same bits exactly if theirs is the same:
+/// What decides the bits of results beside inputs. Two backends give the same bits exactly if theirs is the same:
 /// instruction sets differ for bf16 alone, because AMX adds the products of a pair in another order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Arithmetic {
@@ -67,11 +77,19 @@ pub enum Arithmetic {
     Int8,
     /// On a CUDA device, in f32: one chain over the inputs, other sums in its own orders.
     CudaF32,
-    /// On a CUDA device: for each 32 inputs two tiles of bf16, in chunks that are added in order; keys and values in bf16.
+    /// On a CUDA device: for each 32 inputs two tiles of bf16, in chunks that are added in order.
     CudaBf16,
 }
 
 impl Arithmetic {
+    /// How keys and values are stored.
+    pub fn kv(self) -> KvFormat {
+        match self {
+            Self::F32 | Self::CudaF32 => KvFormat::F32,
+            Self::Bf16Dot | Self::Bf16Amx | Self::Int8 | Self::CudaBf16 => KvFormat::Bf16,
+        }
+    }
+
     pub(super) fn of(format: WeightFormat, isa: Isa) -> Self {
         match (format, isa) {
             (WeightFormat::F32, _) => Self::F32,

@@ -185,7 +185,7 @@ impl Backend for Cpu {
     }
 
     fn kv_cache(&self, shape: KvShape) -> KvCache {
-        KvCache::new(shape)
+        KvCache::new(self.weights.kv(), shape)
     }
 
     fn upload(&self, values: &[f32], to: &mut CpuBuffer, rows: Rows<'_>) {

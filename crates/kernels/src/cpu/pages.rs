@@ -28,6 +28,10 @@ unsafe impl FromZeros for f32 {}
 #[expect(unsafe_code, reason = "zeros are a value")]
 unsafe impl FromZeros for u32 {}
 
+// SAFETY: a number.
+#[expect(unsafe_code, reason = "zeros are a value")]
+unsafe impl FromZeros for u16 {}
+
 impl<T: FromZeros> Pages<T> {
     /// `len` zeros. Aborts where the system has no memory, as a `Vec` does.
     pub(super) fn new(len: usize) -> Self {

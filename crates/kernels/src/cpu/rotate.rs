@@ -27,7 +27,7 @@ pub(super) fn rotate_and_store(
         if has_stopped {
             return;
         }
-        cache.store(rows.written_block(row), position, layer, &queries_keys[width..], values);
+        cache.store(isa, (rows.written_block(row), position), layer, &queries_keys[width..], values);
     });
 }
 

@@ -18,6 +18,8 @@ pub(super) trait Simd: Copy {
 
     fn splat(self, value: f32) -> Self::Vector;
     fn load(self, from: &[f32; LANES]) -> Self::Vector;
+    /// Widens sixteen bf16, given as their bits.
+    fn load_bf16(self, from: &[u16; LANES]) -> Self::Vector;
     fn store(self, vector: Self::Vector, to: &mut [f32; LANES]);
     /// `a · b + c`, rounded once.
     fn mul_add(self, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
@@ -45,6 +47,11 @@ impl Simd for Portable {
     #[inline(always)]
     fn load(self, from: &[f32; LANES]) -> [f32; LANES] {
         *from
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[u16; LANES]) -> [f32; LANES] {
+        from.map(|bits| f32::from_bits(u32::from(bits) << 16))
     }
 
     #[inline(always)]
@@ -80,10 +87,10 @@ impl Simd for Portable {
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::{Avx2, Avx512, fetch};
 
-/// Asks for `line` to be brought into the second-level cache.
+/// Asks for the line of memory where `place` begins to be brought into the second-level cache.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-pub(super) fn fetch<T>(_line: &[T; LANES]) {}
+pub(super) fn fetch<T>(_place: &T) {}
 
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "intrinsics of instruction sets that the types prove")]
@@ -92,11 +99,11 @@ mod x86 {
 
     use super::{LANES, Simd};
 
-    /// Asks for `line` to be brought into the second-level cache.
+    /// Asks for the line of memory where `place` begins to be brought into the second-level cache.
     #[inline(always)]
-    pub(in crate::cpu) fn fetch<T>(line: &[T; LANES]) {
+    pub(in crate::cpu) fn fetch<T>(place: &T) {
         // SAFETY: a hint that reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>((&raw const *place).cast()) };
     }
 
     /// Proof that the machine has AVX-512F.
@@ -206,6 +213,15 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn load_bf16(self, from: &[u16; LANES]) -> __m512 {
+            // SAFETY: as above; the array has 32 bytes.
+            unsafe {
+                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.as_ptr().cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+            }
+        }
+
+        #[inline(always)]
         fn store(self, vector: __m512, to: &mut [f32; LANES]) {
             // SAFETY: as above; the array has room for sixteen values.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), vector) }
@@ -261,6 +277,17 @@ mod x86 {
         fn load(self, from: &[f32; LANES]) -> [__m256; 2] {
             // SAFETY: `self` proves AVX2; the array has two times eight values.
             unsafe { [_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from.as_ptr().add(LANES / 2))] }
+        }
+
+        #[inline(always)]
+        fn load_bf16(self, from: &[u16; LANES]) -> [__m256; 2] {
+            [0, LANES / 2].map(|first| {
+                // SAFETY: `self` proves AVX2; the array has 16 bytes from there on.
+                unsafe {
+                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(first).cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+                }
+            })
         }
 
         #[inline(always)]

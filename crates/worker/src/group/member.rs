@@ -100,7 +100,9 @@ pub async fn serve_rank(
     match &config.gpu {
         None => {
             let cpu = Cpu::with(CpuConfig { weights: config.weights, ..CpuConfig::new(config.threads) });
-            serve_on(cpu, config, super::fits_machine, progress, shutdown).await
+            let kv = config.weights.kv();
+            let fits = move |model: &_, place: &_| super::fits_machine(model, place, kv);
+            serve_on(cpu, config, fits, progress, shutdown).await
         }
         #[cfg(feature = "cuda")]
         Some(gpu) => {

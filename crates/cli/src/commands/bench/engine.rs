@@ -172,7 +172,7 @@ fn on_gpus(gpus: &GpuConfig, measured: &Measured<'_>) -> Result<()> {
     let devices: Vec<_> = gpus.devices.iter().copied().zip(free).collect();
     let split = Split::new(backends, measured.model)?;
     for Cell { config, .. } in measured.cells {
-        let capacity = config.capacity(measured.model);
+        let capacity = config.capacity(measured.model, weights.kv());
         let plans = DevicePlan::of_split(measured.model, weights, capacity, (tp, split.stages()))?;
         DevicePlan::check(&plans, &devices)
             .with_context(|| format!("lanes is {}: use fewer", config.max_lanes))?;
@@ -297,7 +297,7 @@ impl EngineArguments {
         let largest = workload.requests(false).map(|(_, request)| request.kv_blocks()).max().unwrap_or(1);
         // An engine keeps some blocks for lanes that run when a further one opens.
         let blocks = lanes.checked_mul(largest).map(|blocks| blocks + blocks / 16 + 1);
-        let kv_bytes = blocks.and_then(|blocks| blocks.checked_mul(block_bytes(model)));
+        let kv_bytes = blocks.and_then(|blocks| blocks.checked_mul(block_bytes(model, self.weights.kv())));
         Ok(EngineConfig {
             max_lanes: lanes,
             max_rows,

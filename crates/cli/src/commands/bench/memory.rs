@@ -17,11 +17,13 @@ pub(super) fn check(
     config: &EngineConfig,
 ) -> Result<()> {
     let Some(free) = free_memory() else { return Ok(()) };
-    let (ranks, hidden, capacity) = (shards.len() as u64, model.hidden as u64, config.capacity(model));
+    let (ranks, hidden, capacity) =
+        (shards.len() as u64, model.hidden as u64, config.capacity(model, format.kv()));
     let adapters = (ranks - 1) * 2 * hidden * hidden;
     let weights =
         format.bytes() * (model.parameters() + adapters) + ranks * 4 * model.vocabulary as u64 * hidden;
-    let workspace = shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(capacity.bytes(model, shard)));
+    let workspace =
+        shards.iter().fold(0_u64, |sum, shard| sum.saturating_add(capacity.bytes(model, shard, format.kv())));
     let [weights, workspace] = [weights, workspace].map(|bytes| bytes.saturating_mul(models as u64));
     let lanes = config.max_lanes;
     if weights.saturating_add(workspace) > free {

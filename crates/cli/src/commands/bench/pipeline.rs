@@ -141,7 +141,7 @@ impl PipelineArguments {
             prefill_positions: lanes,
             max_waiting: lanes,
             // An engine keeps some blocks for lanes that run when a further one opens.
-            kv_bytes: (blocks + blocks / 16 + 1) * block_bytes(model),
+            kv_bytes: (blocks + blocks / 16 + 1) * block_bytes(model, self.weights.kv()),
             prefix_cache: false,
             ..EngineConfig::new(model, self.depth)
         }

@@ -33,7 +33,7 @@ pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
         prefill_chunk: 16,
         prefill_positions: prompts,
         max_waiting: REQUESTS,
-        kv_bytes: 2 * blocks * block_bytes(&config),
+        kv_bytes: 2 * blocks * block_bytes(&config, backend.arithmetic().kv()),
         prefix_cache: false,
         ..EngineConfig::new(&config, MAX_DEPTH)
     };

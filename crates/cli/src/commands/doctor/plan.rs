@@ -21,13 +21,10 @@ pub(super) fn plan(
     }
     let (model, worker) = (folder.config()?, WorkerConfig::new(folder.clone())?);
     let DevicePlan { weight_bytes, row_bytes, spare_bytes, .. } =
-        DevicePlan::new(&model, weights, worker.engine.capacity(&model));
-    // The processor stores keys and values in f32, whatever weights are, and needs nothing beside.
-    let (block_bytes, spare_bytes) = if is_on_gpu {
-        (DevicePlan::block_bytes(&model, weights), spare_bytes)
-    } else {
-        (block_bytes(&model) as u64, 0)
-    };
+        DevicePlan::new(&model, weights, worker.engine.capacity(&model, weights.kv()));
+    let block_bytes = block_bytes(&model, weights.kv()) as u64;
+    // The processor needs nothing beside.
+    let spare_bytes = if is_on_gpu { spare_bytes } else { 0 };
     let kv_bytes = memory_bytes.map(|bytes| bytes.saturating_sub(weight_bytes + row_bytes + spare_bytes));
     let depth = folder.efforts(&model)?.default_policy().max();
     let position_bytes = |kv: KvPolicy| {

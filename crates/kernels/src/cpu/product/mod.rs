@@ -29,6 +29,7 @@ pub(super) use epilogue::{Epilogue, Gate, Store};
 use geometry::{BLOCK_ROWS, Sums};
 pub(super) use input::Input;
 pub(super) use largest::Largest;
+pub(super) use narrow::to_bf16;
 use packed::{Groups, Panels};
 pub(super) use packed::{Order, PackedMatrix};
 pub(super) use prepared::Prepared;

@@ -9,7 +9,7 @@ pub(super) const INT8_GROUP: usize = 4;
 
 /// Rounds to the nearest bf16, ties to even; denormals become zero, NaN stays NaN.
 #[inline(always)]
-pub(super) fn to_bf16(value: f32) -> u16 {
+pub(in crate::cpu) fn to_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
     let denormal = bits & 0x7f80_0000 == 0;

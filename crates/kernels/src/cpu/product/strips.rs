@@ -11,7 +11,7 @@ use crate::cpu::isa::is_amd;
 use crate::cpu::simd::fetch;
 
 /// Groups of a chunk: its weights stay in the second-level cache between strips.
-const CHUNK: usize = 256;
+const CHUNK: usize = 512;
 /// The same where one strip passes several times, for different vectors: in the first-level cache.
 const SMALL_CHUNK: usize = 64;
 /// Groups between two looks at what is to be fetched.
