@@ -182,7 +182,7 @@ pub trait Backend: Send + 'static {
     /// Rows on their way to another device of this process. Used again and again, for its memory.
     type Parcel: Send;
 
-    /// What decides the bits of products beside their inputs.
+    /// What decides the bits of results beside inputs.
     fn arithmetic(&self) -> Arithmetic;
     /// A zeroed buffer `[capacity, width]`.
     fn buffer(&self, capacity: usize, width: usize) -> Self::Buffer;

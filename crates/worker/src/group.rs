@@ -149,7 +149,7 @@ fn lead_on<B: ProcessRank>(
 
 /// What ranks must agree in before they compute together: the model, how they compute, and what they say to each other.
 fn fingerprint(model: &ModelFolder, arithmetic: Arithmetic) -> Result<String, WorkerError> {
-    let build = (env!("CARGO_PKG_VERSION"), windlass_proto::RANKS);
+    let build = (env!("CARGO_PKG_VERSION"), windlass_proto::RANKS, Arithmetic::REVISION);
     let identity =
         format!("{} {:?} {arithmetic} {build:?}", model.checkpoint()?.fingerprint(), model.config()?);
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))

@@ -24,8 +24,9 @@ pub(crate) fn fingerprint(
 ) -> Result<String, WorkerError> {
     let WorkerConfig { model: folder, engine, latent_seed, .. } = config;
     let (model, weights) = (folder.config()?, folder.checkpoint()?.fingerprint());
-    let segment = engine.prefill_segment;
-    let identity = format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {ranks} {DRAWING}");
+    let (segment, revision) = (engine.prefill_segment, Arithmetic::REVISION);
+    let identity =
+        format!("{weights} {model:?} {latent_seed} {segment:?} {arithmetic} {revision} {ranks} {DRAWING}");
     Ok(format!("{:016x}", xxh3_64(identity.as_bytes())))
 }
 

@@ -4,8 +4,12 @@
 //! chain over the positions. So what a row gets depends on its position and slots alone. Rows of one lane that want the same
 //! slot read the same keys and values: each head does all of them before the next head, from the cache.
 
+mod parts;
+
 use std::cell::RefCell;
 use std::ops::Range;
+
+use parts::Parts;
 
 use super::cache::{Data, KvCache, Stored};
 use super::disjoint::Disjoint;
@@ -18,8 +22,6 @@ use crate::kv::{BLOCK_POSITIONS, KvRow, KvRows, KvShape, KvTable};
 
 /// Multiply-adds below which attention stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 16;
-/// Rows of a part at most.
-const PART_ROWS: usize = 8;
 
 /// See [`crate::Backend::attention`]; `out` is `[rows, heads · head_dim]`.
 pub(super) fn attention(
@@ -44,43 +46,6 @@ pub(super) fn attention(
         (0..parts.count()).for_each(one);
     } else {
         team.run(parts.count(), &one);
-    }
-}
-
-/// How a launch is divided: groups of rows by groups of heads.
-struct Parts {
-    rows: usize,
-    heads: usize,
-    threads: usize,
-    rows_each: usize,
-    heads_each: usize,
-}
-
-impl Parts {
-    /// At least four parts for each of several threads, where there are as many rows and heads.
-    fn new(rows: usize, heads: usize, threads: usize) -> Self {
-        let wanted = if threads == 1 { 1 } else { 4 * threads };
-        let rows_each = (rows / wanted).clamp(1, PART_ROWS);
-        let heads_each = heads.div_ceil(wanted.div_ceil(rows.div_ceil(rows_each).max(1)));
-        Self { rows, heads, threads, rows_each, heads_each }
-    }
-
-    fn groups(&self) -> usize {
-        self.rows.div_ceil(self.rows_each)
-    }
-
-    fn count(&self) -> usize {
-        self.groups() * self.heads.div_ceil(self.heads_each)
-    }
-
-    /// Rows and heads of a part. Groups of rows are dealt from both ends, because a prompt's last rows have the most to read
-    /// and threads begin with a stretch of parts each.
-    fn get(&self, part: usize) -> (Range<usize>, Range<usize>) {
-        let of_heads = self.heads.div_ceil(self.heads_each);
-        let (group, heads) = (part / of_heads, part % of_heads * self.heads_each);
-        let group = if group.is_multiple_of(2) { group / 2 } else { self.groups() - 1 - group / 2 };
-        let first = group * self.rows_each;
-        (first..self.rows.min(first + self.rows_each), heads..self.heads.min(heads + self.heads_each))
     }
 }
 
@@ -189,7 +154,7 @@ fn attend_body<S: Simd, T: Stored>(
         block_scores(simd, query, (keys, values), blocks, scores);
     }
     let total = softmax_numerators(scores);
-    // Behind the last head's keys are the first one's values.
+    // The last head has no next one: behind its keys are values, so that there is something to fetch for it too.
     let values = (values, &keys[query.len() * BLOCK_POSITIONS..]);
     let mut done = 0;
     while out.len() - done >= 4 * LANES {
@@ -302,10 +267,12 @@ fn add_values<S: Simd, T: Stored, const N: usize>(
     }
 }
 
-/// Asks for all lines of `stored` to be brought nearer.
+/// Asks for the lines of `stored` to be brought nearer, one for every 64 bytes.
 #[inline(always)]
 fn fetch_all<T>(stored: &[T]) {
-    /// Bytes of a line of the cache.
-    const LINE: usize = 64;
-    stored.iter().step_by(LINE / size_of::<T>()).for_each(fetch);
+    let mut at = 0;
+    while at < stored.len() {
+        fetch(&stored[at]);
+        at += 64 / size_of::<T>();
+    }
 }

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use super::isa::Isa;
 use crate::kv::KvFormat;
 
-/// How the weights of matrix products are stored. Activations outside of products and the K/V cache are always f32.
+/// How the weights of matrix products are stored. Activations outside of products are always f32; for keys
+/// and values see [`WeightFormat::kv`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WeightFormat {
     /// As loaded; products are exact chains of f32 multiply-adds.
@@ -82,6 +83,9 @@ pub enum Arithmetic {
 }
 
 impl Arithmetic {
+    /// Another number wherever some arithmetic gives other bits than it did before.
+    pub const REVISION: u32 = 2;
+
     /// How keys and values are stored.
     pub fn kv(self) -> KvFormat {
         match self {
@@ -110,5 +114,19 @@ impl Display for Arithmetic {
             Self::CudaF32 => "cuda-f32",
             Self::CudaBf16 => "cuda-bf16",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_and_their_arithmetic_agree_on_keys_and_values() {
+        for (format, isa) in
+            WeightFormat::ALL.into_iter().flat_map(|format| Isa::ALL.map(|isa| (format, isa)))
+        {
+            assert_eq!(Arithmetic::of(format, isa).kv(), format.kv(), "{format} on {isa}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 use memmap2::MmapMut;
 
 /// A fixed number of values, zeros at first, in huge pages where the system has them: processors read memory faster in order, and
-/// find it faster out of order, when its pages are few. What is never touched takes no memory.
+/// find it faster out of order, when its pages are few. A page takes memory when it is first touched, 2 MiB where it is huge.
 pub(super) struct Pages<T> {
     map: MmapMut,
     len: usize,

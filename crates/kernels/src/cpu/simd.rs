@@ -281,13 +281,15 @@ mod x86 {
 
         #[inline(always)]
         fn load_bf16(self, from: &[u16; LANES]) -> [__m256; 2] {
-            [0, LANES / 2].map(|first| {
-                // SAFETY: `self` proves AVX2; the array has 16 bytes from there on.
-                unsafe {
-                    let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(first).cast()));
-                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
-                }
-            })
+            // SAFETY: `self` proves AVX2; the array has two times sixteen bytes.
+            unsafe {
+                let low = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().cast()));
+                let high = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.as_ptr().add(LANES / 2).cast()));
+                [
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(low)),
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(high)),
+                ]
+            }
         }
 
         #[inline(always)]

@@ -74,7 +74,8 @@ pub(crate) struct EngineArguments {
     seed: u64,
     #[command(flatten)]
     device: DeviceOptions,
-    /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs
+    /// How weights are stored: f32; bf16, also the inputs of products; int8 with a scale per output, also the inputs. Keys and
+    /// values are f32 beside f32, else bf16
     #[arg(long, value_name = "f32|bf16|int8", default_value_t = WeightFormat::F32)]
     weights: WeightFormat,
     /// Ranks that the model is split over, 1 to its attention heads

@@ -2,15 +2,13 @@
 
 use anyhow::Result;
 use windlass_engine::{Engine, EngineConfig};
+use windlass_kernels::BLOCK_POSITIONS;
 use windlass_model::Runner;
 
 use super::mode::Mode;
 use super::outcome::{Outcomes, run};
 use super::progress::Progress;
 use super::workload::Workload;
-
-/// Tokens of each request in the run that is not counted, which touches the memory that others find in use: of a request a lane.
-const WARM_UP_TOKENS: usize = 2;
 
 /// Runs `workload` under every mode in turn, `rounds` times, each round beginning with another mode. `progress` hears of every
 /// run before it starts, and of every round when it is over. Gives the engine back, since it holds the weights.
@@ -23,7 +21,8 @@ pub(super) fn measure<R: Runner>(
 ) -> Result<(Engine<R>, Outcomes)> {
     let mut outcomes = Outcomes::new();
     engine = engine.reconfigure(config.clone())?;
-    run(&mut engine, &workload.first(config.max_lanes).cut(WARM_UP_TOKENS), Mode::FullDepth)?;
+    // Not counted: touches, of every block of keys and values, the memory that all runs find in use.
+    run(&mut engine, &workload.first(config.max_lanes).sparse(BLOCK_POSITIONS), Mode::Depth)?;
     for round in 0..rounds {
         for turn in 0..modes.len() {
             let mode = modes[(round + turn) % modes.len()];

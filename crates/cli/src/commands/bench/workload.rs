@@ -58,6 +58,15 @@ impl Workload {
         Self { depths: self.depths.iter().map(cut).collect(), ..*self }
     }
 
+    /// The same prompts and numbers of tokens; of so many tokens in a row the first takes the most iterations, the others take one.
+    pub(super) fn sparse(&self, tokens: usize) -> Self {
+        let depth = |token: usize| if token.is_multiple_of(tokens) { self.most } else { 1 };
+        Self {
+            depths: self.depths.iter().map(|depths| (0..depths.len()).map(depth).collect()).collect(),
+            ..*self
+        }
+    }
+
     /// The requests dealt out to so many workloads in turn.
     pub(super) fn dealt(&self, workloads: usize) -> Vec<Self> {
         let dealt = |first| self.depths.iter().skip(first).step_by(workloads).cloned().collect();
@@ -142,6 +151,7 @@ mod tests {
         assert_eq!(depths(true), [vec![8, 2, 3], vec![8, 5]]);
         assert_eq!(depths(false), [vec![8, 8, 8], vec![8, 8]]);
         assert_eq!(workload.cut(2).tokens(), 4);
+        assert_eq!(workload.sparse(2).depths, [vec![8, 1, 8], vec![8, 1]]);
         assert!(workload.requests(true).all(|(_, request)| request.prompt.iter().all(|&id| id < 10)));
     }
 }

@@ -30,7 +30,7 @@ use geometry::{BLOCK_ROWS, Sums};
 pub(super) use input::Input;
 pub(super) use largest::Largest;
 pub(super) use narrow::to_bf16;
-use packed::{Groups, Panels};
+use packed::{Layout, Panels};
 pub(super) use packed::{Order, PackedMatrix};
 pub(super) use prepared::Prepared;
 use prepared::{OWN_VALUES, ProductId};
@@ -146,15 +146,17 @@ impl Product<'_> {
     }
 
     fn dots(&self, panels: Range<usize>, inputs: &Prepared) {
-        let Panels::Narrow(narrow, groups, scales) = &self.weight.panels else {
+        let Panels::Narrow(narrow, layout, scales) = &self.weight.panels else {
             unreachable!("weights are narrow as inputs are");
         };
+        let has_tiles = matches!(layout, Layout::Tiles(_));
+        assert_eq!(has_tiles, self.isa.has_tiles(), "weights are packed for another instruction set");
         let scale = |rows: Range<usize>, panel: usize, sums: &mut [Sums]| {
             let sums = &mut sums[..rows.len()];
             scales.apply(self.isa, panel, &inputs.scales()[rows], sums);
         };
-        match groups {
-            Groups::Steps(steps) => {
+        match layout {
+            Layout::Steps(steps) => {
                 let depth = self.weight.inputs.div_ceil(narrow.group_inputs());
                 self.each(panels, |rows, panel, sums| {
                     let (own, following) = steps[panel * depth..].split_at(depth);
@@ -164,7 +166,7 @@ impl Product<'_> {
                 });
             }
             #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-            Groups::Tiles(weights) => {
+            Layout::Tiles(weights) => {
                 let depth = self.weight.inputs.div_ceil(narrow.block_inputs());
                 let product = tiles::TileProduct { narrow: *narrow, inputs, weights, depth };
                 let tiles = super::amx::Tiles::new();
@@ -174,7 +176,7 @@ impl Product<'_> {
                 });
             }
             #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-            Groups::Tiles(_) => unreachable!("weights are packed for what the machine has"),
+            Layout::Tiles(_) => unreachable!("weights are packed for what the machine has"),
         }
     }
 

@@ -7,7 +7,7 @@ use super::scales::Scales;
 use crate::cpu::disjoint::Disjoint;
 use crate::cpu::format::WeightFormat;
 use crate::cpu::isa::Isa;
-use crate::cpu::pages::Pages;
+use crate::cpu::pages::{FromZeros, Pages};
 use crate::cpu::team::Team;
 use crate::weight::Weight;
 
@@ -24,12 +24,12 @@ pub struct PackedMatrix {
 pub(super) enum Panels {
     /// `[panels][inputs]`.
     F32(Pages<Step<f32>>),
-    Narrow(Narrow, Groups, Scales),
+    Narrow(Narrow, Layout, Scales),
 }
 
-/// Groups of a narrow format.
+/// How groups of a narrow format stand.
 #[derive(Debug)]
-pub(super) enum Groups {
+pub(super) enum Layout {
     /// `[panels][groups of a row]`.
     Steps(Pages<Step<u32>>),
     /// For the matrix extension, `[panels][blocks of a row]`.
@@ -141,8 +141,8 @@ impl PackedMatrix {
     pub(super) fn bytes(&self) -> usize {
         match &self.panels {
             Panels::F32(steps) => size_of_val::<[_]>(steps),
-            Panels::Narrow(_, Groups::Steps(steps), _) => size_of_val::<[_]>(steps),
-            Panels::Narrow(_, Groups::Tiles(blocks), _) => size_of_val::<[_]>(blocks),
+            Panels::Narrow(_, Layout::Steps(steps), _) => size_of_val::<[_]>(steps),
+            Panels::Narrow(_, Layout::Tiles(blocks), _) => size_of_val::<[_]>(blocks),
         }
     }
 }
@@ -170,23 +170,22 @@ fn pack_bf16(isa: Isa, team: &Team, source: Source<'_>) -> Panels {
 fn pack_int8(isa: Isa, team: &Team, source: Source<'_>) -> Panels {
     assert!(source.inputs() <= 1 << 16, "sums of more than 65536 int8 products may not fit");
     let outputs = source.panels() * PANEL;
-    let (mut scales, mut biases) = (vec![int8_scale(0.0); outputs], vec![0; outputs]);
+    let mut scales = vec![int8_scale(0.0); outputs];
+    let mut biases = vec![0; if biased(isa) { outputs } else { 0 }];
     let (all_scales, all_biases) = (Disjoint::new(&mut scales), Disjoint::new(&mut biases));
     team.run(source.panels(), &|panel| {
         let scales = all_scales.range(panel * PANEL, PANEL);
-        let biases = all_biases.range(panel * PANEL, PANEL);
         source.each_row(panel, |j, row| {
             scales[j] = int8_scale(Plain.largest_magnitude(row));
-            let inverse = inverse(scales[j]);
-            biases[j] = 128 * row.iter().map(|&value| i32::from(to_int8(value, inverse) as i8)).sum::<i32>();
+            if biased(isa) {
+                let rounded = |&value: &f32| i32::from(to_int8(value, inverse(scales[j])) as i8);
+                all_biases.range(panel * PANEL + j, 1)[0] = 128 * row.iter().map(rounded).sum::<i32>();
+            }
         });
     });
     let groups = pack_groups(isa, team, source, Narrow::Int8, |output, values, groups| {
         Plain.int8(values, inverse(scales[output]), groups);
     });
-    if !biased(isa) {
-        biases.clear();
-    }
     Panels::Narrow(Narrow::Int8, groups, Scales { scales, biases })
 }
 
@@ -197,41 +196,47 @@ fn pack_groups(
     source: Source<'_>,
     narrow: Narrow,
     round: impl Fn(usize, &[f32], &mut [u32; GROUPS]) + Sync,
-) -> Groups {
-    // Calls `put` with the number of an output in a panel, that of a block of its row, and the block's groups.
-    let each_block = |panel: usize, put: &mut dyn FnMut(usize, usize, &[u32; GROUPS])| {
+) -> Layout {
+    if isa.has_tiles() {
+        let depth = source.inputs().div_ceil(narrow.block_inputs());
+        let put = |blocks: &mut [Block], j: usize, block: usize, groups: &[u32; GROUPS]| {
+            for (outputs, &group) in blocks[block].0[j / 16].iter_mut().zip(groups) {
+                outputs[j % 16] = group;
+            }
+        };
+        return Layout::Tiles(pack_panels(team, source, narrow, depth, (round, put)));
+    }
+    let depth = source.inputs().div_ceil(narrow.group_inputs());
+    let put = |steps: &mut [Step<u32>], j: usize, block: usize, groups: &[u32; GROUPS]| {
+        for (step, &group) in steps[block * GROUPS..].iter_mut().zip(groups) {
+            step.0[j / 16][j % 16] = group;
+        }
+    };
+    Layout::Steps(pack_panels(team, source, narrow, depth, (round, put)))
+}
+
+/// Panels of `depth` each. `put(panel, output in it, block, groups)` stores what `round` has made of a block of an output's row.
+fn pack_panels<T: FromZeros + Send>(
+    team: &Team,
+    source: Source<'_>,
+    narrow: Narrow,
+    depth: usize,
+    (round, put): (
+        impl Fn(usize, &[f32], &mut [u32; GROUPS]) + Sync,
+        impl Fn(&mut [T], usize, usize, &[u32; GROUPS]) + Sync,
+    ),
+) -> Pages<T> {
+    let mut packed = Pages::new(source.panels() * depth);
+    let all = Disjoint::new(&mut packed);
+    team.run(source.panels(), &|panel| {
+        let own = all.range(panel * depth, depth);
         source.each_row(panel, |j, row| {
             for (block, values) in row.chunks(narrow.block_inputs()).enumerate() {
                 let mut groups = [0; GROUPS];
                 round(panel * PANEL + j, values, &mut groups);
-                put(j, block, &groups);
-            }
-        });
-    };
-    if isa.has_tiles() {
-        let depth = source.inputs().div_ceil(narrow.block_inputs());
-        let mut blocks = Pages::<Block>::new(source.panels() * depth);
-        let all = Disjoint::new(&mut blocks);
-        team.run(source.panels(), &|panel| {
-            let blocks = all.range(panel * depth, depth);
-            each_block(panel, &mut |j, block, groups| {
-                for (outputs, &group) in blocks[block].0[j / 16].iter_mut().zip(groups) {
-                    outputs[j % 16] = group;
-                }
-            });
-        });
-        return Groups::Tiles(blocks);
-    }
-    let depth = source.inputs().div_ceil(narrow.group_inputs());
-    let mut steps = Pages::<Step<u32>>::new(source.panels() * depth);
-    let all = Disjoint::new(&mut steps);
-    team.run(source.panels(), &|panel| {
-        let steps = all.range(panel * depth, depth);
-        each_block(panel, &mut |j, block, groups| {
-            for (step, &group) in steps[block * GROUPS..].iter_mut().zip(groups) {
-                step.0[j / 16][j % 16] = group;
+                put(own, j, block, &groups);
             }
         });
     });
-    Groups::Steps(steps)
+    packed
 }

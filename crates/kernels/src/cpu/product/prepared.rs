@@ -213,8 +213,8 @@ fn round_int8<R: Round>(
     scale: &mut f32,
     bias: u32,
 ) {
-    let largest = input.parts(row).map(|part| round.largest_magnitude(part));
-    *scale = int8_scale(largest[0].max(largest[1]));
+    let [first, second] = input.parts(row);
+    *scale = int8_scale(round.largest_magnitude(first).max(round.largest_magnitude(second)));
     let inverse = inverse(*scale);
     input.runs::<{ GROUPS * INT8_GROUP }>(row, |block, values| {
         let line = to.line(block);
