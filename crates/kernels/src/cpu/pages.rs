@@ -70,3 +70,18 @@ impl<T> fmt::Debug for Pages<T> {
         f.debug_struct("Pages").field("len", &self.len).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_begin_as_zeros_and_keep_what_is_written() {
+        for len in [0, 1, 5000] {
+            let mut pages = Pages::<f32>::new(len);
+            assert_eq!(*pages, vec![0.0; len]);
+            pages.fill(2.0);
+            assert_eq!(*pages, vec![2.0; len]);
+        }
+    }
+}

@@ -2,26 +2,17 @@
 
 use std::ops::Range;
 
-use super::geometry::{Step, Sums};
+use super::geometry::Sums;
 use super::input::Input;
-use super::strips::{self, Dot, Groups};
+use super::strips::{self, Dot, Groups, Task};
 use crate::cpu::isa::by_isa;
 use crate::cpu::simd::Simd;
 
-by_isa!(fn multiply<S> = multiply_body(
-    input: &Input<'_>, rows: Range<usize>, panel: &[Step<f32>], following: &[Step<f32>], sums: &mut [Sums],
-));
+by_isa!(fn multiply<S> = multiply_body(task: Task<'_, Input<'_>>, sums: &mut [Sums]));
 
 #[inline(always)]
-fn multiply_body<S: Simd>(
-    simd: S,
-    input: &Input<'_>,
-    rows: Range<usize>,
-    panel: &[Step<f32>],
-    following: &[Step<f32>],
-    sums: &mut [Sums],
-) {
-    strips::multiply(MultiplyAdd(simd), input, rows, panel, following, sums);
+fn multiply_body<S: Simd>(simd: S, task: Task<'_, Input<'_>>, sums: &mut [Sums]) {
+    strips::multiply(MultiplyAdd(simd), task, sums);
 }
 
 /// One input at a time.

@@ -6,11 +6,9 @@
 #[expect(unsafe_code, reason = "intrinsics of instruction sets that the types prove")]
 mod x86;
 
-use std::ops::Range;
-
-use super::geometry::{Step, Sums};
+use super::geometry::Sums;
 use super::prepared::Prepared;
-use super::strips::{self, Dot};
+use super::strips::{self, Dot, Task};
 use crate::cpu::isa::Isa;
 
 /// Which numbers are multiplied.
@@ -22,19 +20,11 @@ pub(in crate::cpu) enum Narrow {
     Int8,
 }
 
-/// `sums[i] = panel · input[rows][i]`, for int8 in i32 and before its scales. `following` is what memory holds after the panel,
-/// fetched ahead of use.
-pub(super) fn multiply(
-    (isa, narrow): (Isa, Narrow),
-    input: &Prepared,
-    rows: Range<usize>,
-    panel: &[Step<u32>],
-    following: &[Step<u32>],
-    sums: &mut [Sums],
-) {
+/// See [`strips::multiply`]; for int8 in i32 and before its scales.
+pub(super) fn multiply((isa, narrow): (Isa, Narrow), task: Task<'_, Prepared>, sums: &mut [Sums]) {
     match narrow {
-        Narrow::Bf16 => bf16(isa, input, rows, panel, following, sums),
-        Narrow::Int8 => int8(isa, input, rows, panel, following, sums),
+        Narrow::Bf16 => bf16(isa, task, sums),
+        Narrow::Int8 => int8(isa, task, sums),
     }
 }
 
@@ -51,61 +41,36 @@ macro_rules! by_dot {
             target_arch = "x86_64",
             expect(unsafe_code, reason = "calls functions of detected features")
         )]
-        fn $name(
-            isa: Isa,
-            input: &Prepared,
-            rows: Range<usize>,
-            panel: &[Step<u32>],
-            following: &[Step<u32>],
-            sums: &mut [Sums],
-        ) {
+        fn $name(isa: Isa, task: Task<'_, Prepared>, sums: &mut [Sums]) {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx512vnni,fma")]
-                fn own(
-                    input: &Prepared,
-                    rows: Range<usize>,
-                    panel: &[Step<u32>],
-                    following: &[Step<u32>],
-                    sums: &mut [Sums],
-                ) {
+                fn own(task: Task<'_, Prepared>, sums: &mut [Sums]) {
                     // SAFETY: this function has the features.
                     let dot = unsafe { x86::$whole::assume() };
-                    strips::multiply(dot, input, rows, panel, following, sums);
+                    strips::multiply(dot, task, sums);
                 }
                 #[target_feature(enable = "avx512f,fma")]
-                fn avx512(
-                    input: &Prepared,
-                    rows: Range<usize>,
-                    panel: &[Step<u32>],
-                    following: &[Step<u32>],
-                    sums: &mut [Sums],
-                ) {
-                    strips::multiply($plain, input, rows, panel, following, sums);
+                fn avx512(task: Task<'_, Prepared>, sums: &mut [Sums]) {
+                    strips::multiply($plain, task, sums);
                 }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2(
-                    input: &Prepared,
-                    rows: Range<usize>,
-                    panel: &[Step<u32>],
-                    following: &[Step<u32>],
-                    sums: &mut [Sums],
-                ) {
+                fn avx2(task: Task<'_, Prepared>, sums: &mut [Sums]) {
                     // SAFETY: this function has the features.
                     let dot = unsafe { x86::$halves::assume() };
-                    strips::multiply(dot, input, rows, panel, following, sums);
+                    strips::multiply(dot, task, sums);
                 }
                 match isa {
                     // SAFETY: `Cpu` only holds an `Isa` that was detected on this machine.
-                    Isa::Amx | Isa::Avx512Dot => return unsafe { own(input, rows, panel, following, sums) },
+                    Isa::Amx | Isa::Avx512Dot => return unsafe { own(task, sums) },
                     // SAFETY: as above.
-                    Isa::Avx512 => return unsafe { avx512(input, rows, panel, following, sums) },
+                    Isa::Avx512 => return unsafe { avx512(task, sums) },
                     // SAFETY: as above.
-                    Isa::Avx2 => return unsafe { avx2(input, rows, panel, following, sums) },
+                    Isa::Avx2 => return unsafe { avx2(task, sums) },
                     Isa::Portable => {}
                 }
             }
-            strips::multiply($plain, input, rows, panel, following, sums);
+            strips::multiply($plain, task, sums);
         }
     };
 }

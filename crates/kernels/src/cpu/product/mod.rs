@@ -34,6 +34,7 @@ use packed::{Layout, Panels};
 pub(super) use packed::{Order, PackedMatrix};
 pub(super) use prepared::Prepared;
 use prepared::{OWN_VALUES, ProductId};
+use strips::Task;
 
 use super::isa::Isa;
 use super::team::Team;
@@ -140,8 +141,8 @@ impl Product<'_> {
         let Panels::F32(steps) = &self.weight.panels else { unreachable!("weights are f32 as inputs are") };
         let depth = self.weight.inputs;
         self.each(panels, |rows, panel, sums| {
-            let (own, following) = steps[panel * depth..].split_at(depth);
-            chains::multiply(self.isa, input, rows.clone(), own, following, &mut sums[..rows.len()]);
+            let sums = &mut sums[..rows.len()];
+            chains::multiply(self.isa, Task::new(input, rows, steps, (panel, depth)), sums);
         });
     }
 
@@ -159,9 +160,8 @@ impl Product<'_> {
             Layout::Steps(steps) => {
                 let depth = self.weight.inputs.div_ceil(narrow.group_inputs());
                 self.each(panels, |rows, panel, sums| {
-                    let (own, following) = steps[panel * depth..].split_at(depth);
-                    let kind = (self.isa, *narrow);
-                    dots::multiply(kind, inputs, rows.clone(), own, following, &mut sums[..rows.len()]);
+                    let task = Task::new(inputs, rows.clone(), steps, (panel, depth));
+                    dots::multiply((self.isa, *narrow), task, &mut sums[..rows.len()]);
                     scale(rows, panel, sums);
                 });
             }

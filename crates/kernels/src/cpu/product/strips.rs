@@ -36,7 +36,7 @@ pub(super) trait Dot: Copy {
 
 /// Rows of groups.
 pub(super) trait Groups {
-    type Group;
+    type Group: Copy;
 
     /// Where the piece of a row that holds group `at` ends.
     fn piece_end(&self, at: usize) -> usize;
@@ -44,18 +44,33 @@ pub(super) trait Groups {
     fn groups(&self, i: usize, groups: Range<usize>) -> &[Self::Group];
 }
 
-/// `sums[i] = panel · input[rows][i]`. `following` is what memory holds after the panel, fetched ahead of use.
+/// Some rows by one panel.
+pub(super) struct Task<'a, I: Groups> {
+    pub(super) input: &'a I,
+    pub(super) rows: Range<usize>,
+    pub(super) panel: &'a [Step<I::Group>],
+    /// What memory holds after the panel, fetched ahead of use.
+    pub(super) following: &'a [Step<I::Group>],
+}
+
+impl<'a, I: Groups> Task<'a, I> {
+    /// `rows` of `input` by panel number `index` of `panels`, each `depth` long.
+    pub(super) fn new(
+        input: &'a I,
+        rows: Range<usize>,
+        panels: &'a [Step<I::Group>],
+        (index, depth): (usize, usize),
+    ) -> Self {
+        let (panel, following) = panels[index * depth..].split_at(depth);
+        Self { input, rows, panel, following }
+    }
+}
+
+/// `sums[i] = panel · input[rows][i]`.
 #[inline(always)]
-pub(super) fn multiply<D: Dot>(
-    dot: D,
-    input: &impl Groups<Group = D::Group>,
-    rows: Range<usize>,
-    panel: &[Step<D::Group>],
-    following: &[Step<D::Group>],
-    sums: &mut [Sums],
-) {
-    let strip = rows.len().min(ROWS);
-    let product = Product { dot, input, rows, panel, following };
+pub(super) fn multiply<D: Dot>(dot: D, task: Task<'_, impl Groups<Group = D::Group>>, sums: &mut [Sums]) {
+    let strip = task.rows.len().min(ROWS);
+    let product = Product { dot, task };
     // As many vectors at a time as registers hold the sums of.
     if 4 * strip <= D::TILE {
         product.multiply::<4>(sums);
@@ -66,24 +81,21 @@ pub(super) fn multiply<D: Dot>(
     }
 }
 
-/// Some rows by one panel.
-struct Product<'a, D: Dot, I> {
+/// A task, and how it is done.
+struct Product<'a, D, I: Groups> {
     dot: D,
-    input: &'a I,
-    rows: Range<usize>,
-    panel: &'a [Step<D::Group>],
-    following: &'a [Step<D::Group>],
+    task: Task<'a, I>,
 }
 
 impl<D: Dot, I: Groups<Group = D::Group>> Product<'_, D, I> {
     /// All groups, in chunks, `V` vectors at a time.
     #[inline(always)]
     fn multiply<const V: usize>(&self, sums: &mut [Sums]) {
-        let strips = self.rows.len().div_ceil(ROWS.min(D::TILE / V));
+        let strips = self.task.rows.len().div_ceil(ROWS.min(D::TILE / V));
         let most = if V == VECTORS || strips > 1 { CHUNK } else { SMALL_CHUNK };
         let mut start = 0;
-        while start < self.panel.len() {
-            let end = self.input.piece_end(start).min(start + most).min(self.panel.len());
+        while start < self.task.panel.len() {
+            let end = self.task.input.piece_end(start).min(start + most).min(self.task.panel.len());
             self.chunk::<V>(start..end, strips, sums);
             start = end;
         }
@@ -92,7 +104,7 @@ impl<D: Dot, I: Groups<Group = D::Group>> Product<'_, D, I> {
     /// All rows, in strips, by a chunk.
     #[inline(always)]
     fn chunk<const V: usize>(&self, groups: Range<usize>, strips: usize, sums: &mut [Sums]) {
-        let (fewest, longer) = (self.rows.len() / strips, self.rows.len() % strips);
+        let (fewest, longer) = (self.task.rows.len() / strips, self.task.rows.len() % strips);
         let passes = VECTORS / V;
         // Loops, no iterators' closures: instructions of an ISA are inlined only into what is compiled for it.
         let mut first = 0;
@@ -118,10 +130,14 @@ impl<D: Dot, I: Groups<Group = D::Group>> Product<'_, D, I> {
     /// reads ahead faster by itself: for one row, on AMD's for all that is read once and in order.
     #[inline(always)]
     fn ahead(&self, groups: &Range<usize>, pass: usize, passes: usize) -> &[Step<D::Group>] {
-        if passes == 1 && (self.rows.len() == 1 || is_amd()) {
+        if passes == 1 && (self.task.rows.len() == 1 || is_amd()) {
             return &[];
         }
-        let next = if groups.end < self.panel.len() { &self.panel[groups.end..] } else { self.following };
+        let next = if groups.end < self.task.panel.len() {
+            &self.task.panel[groups.end..]
+        } else {
+            self.task.following
+        };
         let len = groups.len().min(next.len());
         &next[pass * len / passes..(pass + 1) * len / passes]
     }
@@ -139,9 +155,9 @@ impl<D: Dot, I: Groups<Group = D::Group>> Product<'_, D, I> {
         const { assert!(V <= VECTORS) };
         let sums: &mut [Sums; R] = sums.try_into().expect("as many sums as rows");
         let dot = self.dot;
-        let steps = &self.panel[groups.clone()];
+        let steps = &self.task.panel[groups.clone()];
         let inputs: [&[D::Group]; R] =
-            std::array::from_fn(|r| self.input.groups(self.rows.start + first + r, groups.clone()));
+            std::array::from_fn(|r| self.task.input.groups(self.task.rows.start + first + r, groups.clone()));
         // Slices of one length, so that the loop over it needs no bounds checks.
         let inputs: [&[D::Group]; R] = std::array::from_fn(|r| &inputs[r][..steps.len()]);
         let mut tile = [[dot.zero(); V]; R];
