@@ -29,6 +29,7 @@ test-cuda: $(VENV)/cuda-installed protoc
 	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --profile checked --locked --package windlass-kernels \
 		--features cuda-emulator --lib --test cuda
 	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens --test exactness cuda
+	cargo test --profile checked --locked --package windlass-worker --features cuda-emulator --lib emulated
 	cargo test --profile checked --locked --package windlass-cli --features cuda --test doctor
 
 $(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed
@@ -85,7 +86,8 @@ lint: protoc
 	cargo fmt --all --check
 	cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
 	cargo clippy --profile checked --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
-		--features windlass-cli/cuda,windlass-kernels/cuda-emulator,windlass-engine/cuda-emulator --all-targets -- -D warnings
+		--package windlass-worker --features windlass-cli/cuda,windlass-kernels/cuda-emulator,windlass-engine/cuda-emulator \
+		--features windlass-worker/cuda-emulator --all-targets -- -D warnings
 
 docs: protoc
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile checked --locked --workspace --no-deps

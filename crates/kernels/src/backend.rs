@@ -225,6 +225,28 @@ pub trait Backend: Send + 'static {
     fn hand_over(&self, from: &Self::Buffer, rows: usize, parcel: &mut Self::Parcel);
     /// Copies the rows that another device handed over into `rows` of `to`, once they are there: as many.
     fn take_over(&self, parcel: &mut Self::Parcel, to: &mut Self::Buffer, rows: Rows<'_>);
+    /// Whether this device is linked to those of the stage before and of the next in other processes: then [`Backend::send_on`] and
+    /// [`Backend::receive_rows`] take parcels there and fetch them.
+    fn is_linked(&self) -> bool {
+        false
+    }
+    /// Sends the rows that this device has handed over by `parcel` to the one of the next stage.
+    ///
+    /// # Panics
+    /// If it is linked to none.
+    fn send_on(&self, parcel: &mut Self::Parcel) {
+        let _ = parcel;
+        panic!("a device that is linked to none sends rows on");
+    }
+    /// Makes `parcel`, which is this device's, hold the next rows that the device of the stage before sends, `rows` of them, once
+    /// what it held before was taken over.
+    ///
+    /// # Panics
+    /// If it is linked to none.
+    fn receive_rows(&self, parcel: &mut Self::Parcel, rows: usize) {
+        let _ = (parcel, rows);
+        panic!("a device that is linked to none receives rows");
+    }
     /// Copies the first rows of `from` into `rows` of `to`.
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>);
 

@@ -76,7 +76,7 @@ pub enum CudaError {
     /// Several devices cannot compute together.
     #[error(
         "NCCL's library, {file}, cannot be loaded: install NCCL 2 (the package libnccl2; from PyPI nvidia-nccl-cu13) where the \
-         dynamic loader finds it, or leave tp out: stages need no NCCL"
+         dynamic loader finds it, or leave tp and tp_listen out: stages in one process need no NCCL"
     )]
     NoNccl {
         /// The file that was looked for.

@@ -12,7 +12,7 @@ use crate::kv::{BLOCK_POSITIONS, KvFormat, KvRow, KvRows, KvShape, KvTable};
 use crate::plain::Plain;
 use crate::weight::{Stored, Weight};
 use group::handed;
-pub use group::{run_group, run_ring};
+pub use group::{run_group, run_links, run_ring};
 
 /// What one operation did.
 #[derive(Debug, Clone, PartialEq)]

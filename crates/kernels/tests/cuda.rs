@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::sync::mpsc::channel;
+use std::thread;
+
 use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GroupId, Survey, compile};
 use windlass_kernels::{
-    Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rotation, Rows, WeightFormat,
-    selftest,
+    Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rotation, Rows, Weight,
+    WeightFormat, selftest,
 };
 
 fn emulated(format: WeightFormat) -> Cuda<Emulator> {
@@ -43,6 +46,13 @@ fn sums_over_ranks_are_in_their_order_and_outputs_side_by_side() {
 fn rows_go_from_each_device_to_the_next() {
     let devices = [(); 3].map(|()| emulated(WeightFormat::F32));
     let check = selftest::run_ring(&devices);
+    assert!(check.is_passed(), "{check:?}");
+    let (senders, mut receivers): (Vec<_>, Vec<_>) = devices.iter().map(|_| channel()).unzip();
+    receivers.rotate_right(1);
+    for (device, links) in devices.iter().zip(receivers.into_iter().zip(senders)) {
+        device.device().link(links);
+    }
+    let check = selftest::run_links(&devices);
     assert!(check.is_passed(), "{check:?}");
 }
 
@@ -227,4 +237,34 @@ fn without_a_driver_one_hears_which_file_is_missing() {
             assert!(error.to_string().contains("install the driver"), "{error}");
         }
     }
+}
+
+/// The emulator refuses gathers that are in a graph of one rank and in none, or in another one, of another.
+#[test]
+fn ranks_with_unequal_shares_record_what_they_gather_alike() {
+    let rank = |(rank, device): (usize, Emulator)| {
+        let backend = Cuda::new(device, WeightFormat::F32).unwrap();
+        let inputs = [80, 67][rank];
+        let [most, few] =
+            [inputs, 8].map(|inputs| backend.matrix(&Weight::of(&vec![0.5; 8 * inputs], inputs)));
+        let [x, y] = [inputs, 8].map(|inputs| backend.buffer(40, inputs));
+        let mut out = backend.buffer(40, 8);
+        for rows in [1, 2, 5, 2, 6, 7, 12, 13, 14, 24, 27, 40, 13] {
+            for _ in 0..3 {
+                for (x, weight) in [(&y, &few), (&x, &most)] {
+                    backend.matmul(x, rows, weight, &mut out);
+                    backend.all_reduce(&mut out, rows);
+                }
+                backend.flush();
+            }
+        }
+        // Nobody leaves before all are done.
+        backend
+    };
+    thread::scope(|scope| {
+        let ranks = Emulator::group(2).into_iter().enumerate();
+        let ranks: Vec<_> = ranks.map(|device| scope.spawn(move || rank(device))).collect();
+        let ranks: Vec<_> = ranks.into_iter().map(|rank| rank.join().unwrap()).collect();
+        assert_eq!(ranks.len(), 2);
+    });
 }

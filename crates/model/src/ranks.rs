@@ -11,6 +11,7 @@ mod follower;
 mod order;
 mod others;
 mod path;
+mod tables;
 mod thread;
 mod turns;
 
@@ -27,6 +28,7 @@ pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
 pub use others::Others;
 pub(crate) use path::{Source, Target, path};
+use tables::Tables;
 use thread::RankThread;
 pub use turns::Turns;
 
@@ -45,6 +47,8 @@ pub struct Ranks<B: Backend> {
     others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
+    /// The lanes' tables as the others have them, so that rank 0 asks its device for the same as they do of theirs.
+    tables: Tables,
     /// Whether the others have something to add to each coda that is under way.
     wants_head: VecDeque<bool>,
     /// Of the coda that was collected last.
@@ -58,6 +62,7 @@ impl<B: Backend> Ranks<B> {
             first: Local::new(first),
             others,
             opened: Vec::new(),
+            tables: Tables::default(),
             wants_head: VecDeque::new(),
             head: HeadPart::default(),
         }
@@ -75,12 +80,19 @@ impl<B: Backend> Ranks<B> {
 
     /// Has the other ranks do as `fill` says of an order.
     fn tell(&mut self, step: Step, fill: impl FnOnce(&mut Order)) {
-        let Self { others, opened, .. } = self;
+        let Self { others, opened, tables, .. } = self;
         others.tell(|order| {
             order.begin(step);
             order.opened.append(opened);
             fill(order);
+            tables.note(order);
         });
+    }
+
+    /// Rank 0's network, and a launch as all ranks see it.
+    fn first<'a>(&'a mut self, launch: Launch<'a>) -> (&'a mut Local<B>, Launch<'a>) {
+        let launch = if self.others.count() > 0 { self.tables.of(launch) } else { launch };
+        (&mut self.first, launch)
     }
 }
 
@@ -130,7 +142,8 @@ impl<B: Backend> Runner for Ranks<B> {
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {
         self.tell(Step::Prelude, |order| order.set_entering(tokens, initial, launch));
-        self.first.prelude(tokens, initial, launch);
+        let (first, launch) = self.first(launch);
+        first.prelude(tokens, initial, launch);
     }
 
     fn start_core(&mut self, launch: Launch<'_>, stops: &[Stop]) {
@@ -138,7 +151,8 @@ impl<B: Backend> Runner for Ranks<B> {
             order.set_rows(launch);
             order.stops.extend_from_slice(stops);
         });
-        self.first.start_core(launch, stops);
+        let (first, launch) = self.first(launch);
+        first.start_core(launch, stops);
     }
 
     fn next_done(&mut self) -> Part {
@@ -156,7 +170,8 @@ impl<B: Backend> Runner for Ranks<B> {
             order.set_wanted(wanted);
             wants_head = order.wants_head();
         });
-        self.first.start_coda(launch, wanted);
+        let (first, launch) = self.first(launch);
+        first.start_coda(launch, wanted);
         self.wants_head.push_back(wants_head);
     }
 

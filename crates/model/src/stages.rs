@@ -9,7 +9,8 @@
 //! bits are the same. A stage may be several ranks, which share each of its products; then they are those of as many ranks.
 //!
 //! Devices of one process hand activations to each other, each rank to the same rank of the next stage: a launch that comes to a
-//! stage finds its rows there. To and from a stage in another process they travel through host memory, with the launch they belong to.
+//! stage finds its rows there. So do devices of several processes that are linked; to and from others they travel through host memory, with
+//! the launch they belong to.
 
 mod cut;
 mod parcel;
@@ -77,12 +78,12 @@ fn connected<B: Backend>(parts: Vec<Vec<Network<B>>>) -> Vec<Vec<Device<B>>> {
     }
     let ways =
         |networks: &Vec<Network<B>>| -> (Vec<_>, Vec<_>) { networks.iter().map(|_| path(stages)).unzip() };
-    let (outlets, mut inlets): (Vec<_>, Vec<_>) = parts.iter().map(ways).unzip();
+    let (mut inlets, outlets): (Vec<_>, Vec<_>) = parts.iter().map(ways).unzip();
     // The way from a stage ends at the next.
     inlets.rotate_right(1);
     let stage = |((networks, inlets), outlets): ((Vec<Network<B>>, Vec<_>), Vec<_>)| {
         let ways = inlets.into_iter().zip(outlets);
-        let device = |(network, (inlet, outlet))| Device::between(network, inlet, outlet);
+        let device = |(network, ways)| Device::between(network, ways);
         networks.into_iter().zip(ways).map(device).collect()
     };
     parts.into_iter().zip(inlets).zip(outlets).map(stage).collect()
@@ -115,12 +116,10 @@ impl Ring {
         let (first, ranks) = (&parts[0][0], parts[0].len());
         let (config, arithmetic) = (first.config().clone(), first.arithmetic());
         let stages = connected(parts).into_iter().enumerate().map(local_ranks).collect();
-        let mut ring = Self::of(config, arithmetic, ranks, stages);
-        ring.by_host = false;
-        ring
+        Self::of(config, arithmetic, ranks, stages, true)
     }
 
-    /// A ring of stages whose ranks may be anywhere, `ranks` in each.
+    /// A ring of stages whose ranks may be anywhere, `ranks` in each. Activations go with launches, unless their devices `are_linked`.
     ///
     /// # Panics
     /// If the system refuses the threads.
@@ -129,6 +128,7 @@ impl Ring {
         arithmetic: Arithmetic,
         ranks: usize,
         of_stages: Vec<Box<dyn StageRanks>>,
+        are_linked: bool,
     ) -> Self {
         let draws = of_stages.last().is_some_and(|ranks| ranks.draws());
         let meter = StageMeter(of_stages.iter().map(|_| Arc::default()).collect());
@@ -158,7 +158,7 @@ impl Ring {
             arithmetic,
             ranks,
             draws,
-            by_host: true,
+            by_host: !are_linked,
             stages,
             answers,
             spare,

@@ -80,6 +80,13 @@ impl DevicePlan {
         }
     }
 
+    /// The same linked to devices of other processes: with rows on their way from there and to there.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(crate) fn linked(self, model: &ModelConfig, capacity: Capacity) -> Self {
+        let row_bytes = self.row_bytes.saturating_add(capacity.parcel_bytes(model, 4));
+        Self { row_bytes, spare_bytes: SPARE_BYTES.iter().sum(), ..self }
+    }
+
     /// All of it.
     pub fn total_bytes(&self) -> u64 {
         [self.kv_bytes, self.row_bytes, self.group_bytes, self.spare_bytes]
@@ -111,10 +118,10 @@ fn group_bytes(
     if core.end < model.core_layers {
         return grown(sums);
     }
-    // Of each as much as the first has, which has most, put there first by those that have less.
+    // Of each as much as the first has, which has most, where its own are put first.
     let widest = Shard::all(model, ranks).map_or(0, |shards| shards[0].vocabulary.len());
     let parts = grown(sums.max(values(ranks * widest)));
-    let own = if shard.vocabulary.len() == widest { 0 } else { grown(values(widest)) };
+    let own = grown(values(widest));
     // The first has all logits.
     let all = if shard.vocabulary.start == 0 { values(model.vocabulary) } else { 0 };
     parts.saturating_add(own).saturating_add(all)
@@ -171,11 +178,15 @@ mod tests {
             + rotations;
         assert_eq!(sum(&ranks, |plan| plan.weight_bytes), whole.weight_bytes + twice);
         assert_eq!(of(2, &[0..2, 2..4]).len(), 4);
-        // Each 64 rows of both ranks' logits and what was outgrown before, the first all logits once more.
+        // Each 64 rows of both ranks' logits and of its own, and what was outgrown before, the first all logits once more.
         let logits = 4 * 64 * model.vocabulary as u64;
         let group_bytes = [whole, ranks[0], ranks[1]].map(|plan| plan.group_bytes);
-        assert_eq!(group_bytes, [0, 2 * logits + logits, 2 * logits]);
+        assert_eq!(group_bytes, [0, 3 * logits + logits, 3 * logits]);
         assert!(ranks[0].spare_bytes > whole.spare_bytes);
+        // Two launches' rows on their way from each neighbour and to it.
+        let linked = whole.linked(&model, capacity);
+        assert_eq!(linked.row_bytes, whole.row_bytes + 4 * 64 * 4 * model.hidden as u64);
+        assert_eq!(linked.spare_bytes, ranks[0].spare_bytes);
     }
 
     #[test]

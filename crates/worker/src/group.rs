@@ -2,8 +2,11 @@
 //!
 //! Rank 0 is the worker: it serves, registers, and leads. Every other rank joins it by the `windlass.v1.Ranks` service, obeys its
 //! orders, and hands it what sums need; rank 0 adds up in the order of ranks, as ranks that are threads do, so answers are the same
-//! to the bit. Ranks on GPUs exchange what sums need among themselves. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. A rank that is lost, by a broken connection or by silence, takes the group with it.
+//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. Ranks on GPUs exchange all of
+//! that among themselves. A rank that is lost, by a broken connection or by silence, takes the group with it.
 
+#[cfg(all(test, feature = "cuda-emulator"))]
+mod emulated_tests;
 mod error;
 mod host;
 mod hub;
@@ -94,6 +97,7 @@ fn fits_gpu(
     device: (usize, u64),
 ) -> Result<(), WorkerError> {
     let plan = DevicePlan::of_part(model, weights, place.capacity, place.ranks, &place.part(model)?);
+    let plan = if place.is_linked() { plan.linked(model, place.capacity) } else { plan };
     Ok(DevicePlan::check(&[plan], &[device])?)
 }
 
@@ -110,8 +114,8 @@ fn lead_on<B: ProcessRank>(
     let arithmetic = backend.arithmetic();
     let (stages, mut backends) = measured_cut(vec![backend], config.stages, &model)?;
     let backend = backends.remove(0);
-    let group_id = || if *tp > 1 { B::group_id() } else { Ok(Vec::new()) };
-    let places = Place::all(*tp, &stages, config.engine.capacity(&model, arithmetic.kv()), group_id)?;
+    let capacity = config.engine.capacity(&model, arithmetic.kv());
+    let places = Place::all(*tp, &stages, capacity, B::new_id)?;
     let (place, part) = (places[0].clone(), places[0].part(&model)?);
     check(&model, &place)?;
     tracing::info!(ranks = places.len(), "waiting for the other ranks to join");
@@ -127,7 +131,7 @@ fn lead_on<B: ProcessRank>(
         ready.push(is_ready);
     }
     let (hub, ranks) = by_stage.remove(0);
-    let backend = if *tp > 1 { backend.in_group(&place, hub, &host.loss())? } else { backend };
+    let backend = backend.connected(&place, hub, &host.loss())?;
     let first = Network::load_part(backend, &folder.checkpoint()?, &model, part, progress)?;
     runtime.block_on(host.ready(ready))?;
     let (vocabulary, others) = (model.vocabulary, others(ranks));
@@ -139,12 +143,12 @@ fn lead_on<B: ProcessRank>(
     let draws = first.draws();
     let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(first)];
     for (stage, (hub, ranks)) in (1..).zip(by_stage) {
-        if *tp > 1 && B::ADDS_BY_MESSAGES {
+        if *tp > 1 && B::BY_MESSAGES {
             hub.relay(stage);
         }
         ring.push(Box::new(RemoteStage::new(ranks, vocabulary, draws)));
     }
-    Ok((Box::new(Ring::of(model, arithmetic, *tp, ring)), host))
+    Ok((Box::new(Ring::of(model, arithmetic, *tp, ring, !B::BY_MESSAGES)), host))
 }
 
 /// What ranks must agree in before they compute together: the model, how they compute, and what they say to each other.

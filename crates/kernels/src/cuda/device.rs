@@ -24,7 +24,7 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     type Landing: Send + fmt::Debug;
     /// A moment in the order of what it is asked for.
     type Mark: Send + fmt::Debug;
-    /// Launches that were put together, to be run in one piece again and again.
+    /// Work that was put together, to be run in one piece again and again.
     type Graph: Send + fmt::Debug;
     /// Memory whose contents another device of this process takes.
     type Parcel: Send + fmt::Debug;
@@ -49,6 +49,12 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// Copies the first `bytes` of what another device put into `parcel` to the start of `to`, when that is there and after everything
     /// asked for before.
     fn take(&self, parcel: &mut Self::Parcel, bytes: usize, to: &Self::Memory);
+    /// Sends the first `bytes` of what was put into `parcel` to the device of the next stage, in another process. What is put there next
+    /// waits until they are taken; nothing else does.
+    fn send_on(&self, parcel: &mut Self::Parcel, bytes: usize);
+    /// Puts the next `bytes` that the device of the stage before has sent, in another process, into `parcel`, when they are there and when
+    /// what was put there has been taken.
+    fn receive(&self, parcel: &mut Self::Parcel, bytes: usize);
     /// Runs `work`.
     ///
     /// # Safety
@@ -56,13 +62,14 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     /// the types, that its source declares.
     #[expect(unsafe_code, reason = "work believes the addresses it is given")]
     unsafe fn run(&self, work: &Work);
-    /// Puts launches together, without running them; none where the device cannot.
+    /// Puts work together, without running it; none where the device cannot. What all ranks do they put together alike, and replay
+    /// together.
     ///
     /// # Safety
-    /// As for [`Device::run`], where they are replayed.
+    /// As for [`Device::run`], where it is replayed.
     #[expect(unsafe_code, reason = "as above")]
-    unsafe fn graph(&self, launches: &[Launch]) -> Option<Self::Graph>;
-    /// Runs launches that were put together.
+    unsafe fn graph(&self, work: &[Work]) -> Option<Self::Graph>;
+    /// Runs work that was put together.
     ///
     /// # Safety
     /// As for [`Device::run`].
@@ -76,6 +83,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     fn wait(&self);
     /// How many devices the group has that it is in, one for each rank; none if it is in none.
     fn ranks(&self) -> Option<usize>;
+    /// Whether it is linked to devices of other processes, those of the stage before and of the next.
+    fn is_linked(&self) -> bool;
 }
 
 /// Something to do on a device.
@@ -132,6 +141,11 @@ impl Launch {
 }
 
 impl Work {
+    /// Whether all ranks of a group do it together.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self, Self::Gather { .. })
+    }
+
     /// Whether it is told of an address from `start` on, before `end`.
     pub(super) fn touches(&self, start: u64, end: u64) -> bool {
         let is_there = |address: u64| (start..end).contains(&address);

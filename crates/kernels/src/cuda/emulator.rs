@@ -5,6 +5,8 @@ use std::cell::UnsafeCell;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,22 @@ pub enum EmulatorError {
 pub struct Emulator {
     program: &'static Program,
     /// Its place in its group, if it is in one.
-    seat: Option<Mutex<Seat>>,
+    seat: Mutex<Option<Seat>>,
+    /// From the device of the stage before and to that of the next, if it is linked to them.
+    links: Mutex<Option<EmulatorLinks>>,
+    /// How many graphs it has made with gathers.
+    graphs: AtomicUsize,
+}
+
+/// What parcels come from and go to.
+pub type EmulatorLinks = (Receiver<Vec<u8>>, Sender<Vec<u8>>);
+
+/// Work that was put together.
+#[derive(Debug)]
+pub struct EmulatorGraph {
+    work: Vec<Work>,
+    /// Which of those with gathers it is.
+    number: usize,
 }
 
 /// The kernels.
@@ -52,12 +69,27 @@ impl Emulator {
     pub fn get() -> Self {
         static PROGRAM: OnceLock<Program> = OnceLock::new();
         let program = PROGRAM.get_or_init(|| Program::compile().unwrap_or_else(|error| panic!("{error}")));
-        Self { program, seat: None }
+        Self { program, seat: Mutex::default(), links: Mutex::default(), graphs: AtomicUsize::new(0) }
     }
 
     /// A group of devices, by rank.
     pub fn group(ranks: usize) -> Vec<Self> {
-        seats(ranks).into_iter().map(|seat| Self { seat: Some(Mutex::new(seat)), ..Self::get() }).collect()
+        let seated = |seat| {
+            let device = Self::get();
+            device.join(seat);
+            device
+        };
+        seats(ranks).into_iter().map(seated).collect()
+    }
+
+    /// Takes its place in a group.
+    pub fn join(&self, seat: Seat) {
+        *self.seat() = Some(seat);
+    }
+
+    /// Is linked to the devices of the stages before and behind.
+    pub fn link(&self, links: EmulatorLinks) {
+        *self.links() = Some(links);
     }
 
     fn launch(&self, launch: &KernelLaunch) {
@@ -73,9 +105,31 @@ impl Emulator {
         assert_eq!(result, 0, "no kernel {}", launch.kernel.name());
     }
 
-    fn all_gather(&self, from: u64, bytes: usize, to: u64) {
+    /// Runs work of a graph, if it is of one, with its place there.
+    ///
+    /// # Safety
+    /// As for [`Device::run`].
+    unsafe fn run_of(&self, graph: Option<(usize, usize)>, work: &Work) {
+        match work {
+            Work::Launch(launch) => self.launch(launch),
+            // SAFETY: the caller vouches for the address.
+            Work::Clear { address, bytes } => unsafe { place(*address).write_bytes(0, *bytes) },
+            Work::Gather { from, bytes, to } => self.all_gather(graph, *from, *bytes, *to),
+        }
+    }
+
+    /// Gathers, once it is clear that all ranks do so in the same graph at the same place, or all by itself, as NCCL wants it.
+    fn all_gather(&self, graph: Option<(usize, usize)>, from: u64, bytes: usize, to: u64) {
         let numbers = bytes / size_of::<f32>();
         let mut seat = self.seat();
+        let seat = seat.as_mut().expect("a device of a group");
+        let (graph, at) = graph.unwrap_or((usize::MAX, usize::MAX));
+        let way = [graph, graph >> 32, at, at >> 32].map(|bits| f32::from_bits(bits as u32));
+        seat.put(&way);
+        seat.take(|rank, of_rank| {
+            let is_same = way.iter().zip(of_rank).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(is_same, "rank {rank} gathers in another graph, or at another place");
+        });
         // SAFETY: who asked for this asserted that the memory has as many numbers, of which any bits are one, and it is aligned for
         // more; nobody writes to it while its device reads.
         seat.put(unsafe { std::slice::from_raw_parts(place(from).cast(), numbers) });
@@ -91,9 +145,12 @@ impl Emulator {
         });
     }
 
-    fn seat(&self) -> MutexGuard<'_, Seat> {
-        let seat = self.seat.as_ref().expect("a device of a group");
-        seat.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seat(&self) -> MutexGuard<'_, Option<Seat>> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn links(&self) -> MutexGuard<'_, Option<EmulatorLinks>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -150,7 +207,7 @@ impl Device for Emulator {
     type Memory = EmulatorMemory;
     type Landing = Vec<u8>;
     type Mark = Instant;
-    type Graph = Vec<KernelLaunch>;
+    type Graph = EmulatorGraph;
     type Parcel = Vec<u8>;
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
@@ -195,21 +252,36 @@ impl Device for Emulator {
         self.upload(&parcel[..bytes], to);
     }
 
+    fn send_on(&self, parcel: &mut Vec<u8>, bytes: usize) {
+        let links = self.links();
+        let (_, next) = links.as_ref().expect("a device that is linked");
+        // One that is lost says so itself.
+        let _ = next.send(parcel[..bytes].to_vec());
+    }
+
+    fn receive(&self, parcel: &mut Vec<u8>, bytes: usize) {
+        let links = self.links();
+        let (before, _) = links.as_ref().expect("a device that is linked");
+        *parcel = before.recv().unwrap_or_else(|_| panic!("the stage before is lost"));
+        assert_eq!(parcel.len(), bytes, "stages differ in what they hand over");
+    }
+
     unsafe fn run(&self, work: &Work) {
-        match work {
-            Work::Launch(launch) => self.launch(launch),
-            // SAFETY: the caller vouches for the address.
-            Work::Clear { address, bytes } => unsafe { place(*address).write_bytes(0, *bytes) },
-            Work::Gather { from, bytes, to } => self.all_gather(*from, *bytes, *to),
+        // SAFETY: as the caller's.
+        unsafe { self.run_of(None, work) }
+    }
+
+    unsafe fn graph(&self, work: &[Work]) -> Option<EmulatorGraph> {
+        let is_shared = work.iter().any(Work::is_shared);
+        let number = self.graphs.fetch_add(usize::from(is_shared), Ordering::Relaxed);
+        Some(EmulatorGraph { work: work.to_vec(), number })
+    }
+
+    unsafe fn replay(&self, graph: &EmulatorGraph) {
+        for (at, work) in graph.work.iter().enumerate() {
+            // SAFETY: as the caller's.
+            unsafe { self.run_of(Some((graph.number, at)), work) }
         }
-    }
-
-    unsafe fn graph(&self, launches: &[KernelLaunch]) -> Option<Vec<KernelLaunch>> {
-        Some(launches.to_vec())
-    }
-
-    unsafe fn replay(&self, graph: &Vec<KernelLaunch>) {
-        graph.iter().for_each(|launch| self.launch(launch));
     }
 
     fn mark(&self, mark: &mut Option<Instant>) {
@@ -223,6 +295,10 @@ impl Device for Emulator {
     fn wait(&self) {}
 
     fn ranks(&self) -> Option<usize> {
-        self.seat.as_ref().map(|_| self.seat().ranks())
+        self.seat().as_ref().map(Seat::ranks)
+    }
+
+    fn is_linked(&self) -> bool {
+        self.links().is_some()
     }
 }

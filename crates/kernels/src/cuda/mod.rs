@@ -22,11 +22,12 @@ mod emulator;
 mod gpu;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 pub use buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 pub use device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 #[cfg(feature = "cuda-emulator")]
-pub use emulator::{Emulator, EmulatorError};
+pub use emulator::{Emulator, EmulatorError, EmulatorLinks};
 pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile};
 pub use matrix::CudaMatrix;
 use matrix::Values;
@@ -63,6 +64,11 @@ impl<D: Device> Cuda<D> {
         self.device.device()
     }
 
+    /// The same as if it had done nothing yet: ranks of a group begin alike.
+    pub fn anew(self) -> Self {
+        Self { scratch: Mutex::default(), ..self }
+    }
+
     fn scratch(&self) -> MutexGuard<'_, Scratch<D>> {
         self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +89,23 @@ impl Cuda<Gpu> {
     pub fn group(ranks: Vec<Self>) -> Result<Vec<Self>, CudaError> {
         let gpus: Vec<_> = ranks.iter().map(Self::device).collect();
         Gpu::join(&gpus, &GroupId::new()?, (ranks.len(), 0), &Loss::default())?;
-        Ok(ranks)
+        Ok(ranks.into_iter().map(Self::anew).collect())
+    }
+
+    /// Devices of this process that are linked as those of several are: each to the next, and the last to the first. There are at least
+    /// two.
+    pub fn ring(devices: Vec<Self>) -> Result<Vec<Self>, CudaError> {
+        let (ids, loss) =
+            (devices.iter().map(|_| GroupId::new()).collect::<Result<Vec<_>, _>>()?, Loss::default());
+        let link = |(at, device): (usize, &Self)| {
+            device.device().link([&ids[(at + ids.len() - 1) % ids.len()], &ids[at]], &loss)
+        };
+        thread::scope(|scope| {
+            let linking = devices.iter().enumerate().map(|device| scope.spawn(move || link(device)));
+            let linking: Vec<_> = linking.collect();
+            linking.into_iter().try_for_each(|linked| linked.join().expect("a link that opens"))
+        })?;
+        Ok(devices)
     }
 
     /// The same as one rank of a group of `ranks`, which may be in other processes. Waits until all ranks have come, or fails once
@@ -95,6 +117,13 @@ impl Cuda<Gpu> {
         loss: &Loss,
     ) -> Result<Self, CudaError> {
         Gpu::join(&[self.device()], id, (ranks, rank), loss)?;
+        Ok(self.anew())
+    }
+
+    /// The same linked to devices of other processes, one of the stage before and one of the next, by the ids of both links. Waits
+    /// until they have come, or fails once told of a loss.
+    pub fn linked(self, ids: [&GroupId; 2], loss: &Loss) -> Result<Self, CudaError> {
+        self.device().link(ids, loss)?;
         Ok(self)
     }
 }

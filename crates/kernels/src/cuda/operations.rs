@@ -41,11 +41,11 @@ impl<D: Device> Backend for Cuda<D> {
     }
 
     fn matrix(&self, weight: &Weight<'_>) -> Self::Matrix {
-        CudaMatrix::pack(&self.device, self.values, weight, Order::Given)
+        self.pack(weight, Order::Given)
     }
 
     fn gate_matrix(&self, weights: &Weight<'_>) -> Self::Matrix {
-        CudaMatrix::pack(&self.device, self.values, weights, Order::GatesAndUps)
+        self.pack(weights, Order::GatesAndUps)
     }
 
     fn kv_cache(&self, shape: KvShape) -> Self::KvCache {
@@ -149,6 +149,24 @@ impl<D: Device> Backend for Cuda<D> {
         }
     }
 
+    fn is_linked(&self) -> bool {
+        self.device.is_linked()
+    }
+
+    fn send_on(&self, parcel: &mut CudaParcel<D>) {
+        if parcel.rows > 0 {
+            self.device.send_on(&mut parcel.parcel, 4 * parcel.rows * parcel.width);
+        }
+    }
+
+    fn receive_rows(&self, parcel: &mut CudaParcel<D>, rows: usize) {
+        assert!(rows <= parcel.capacity, "{rows} rows of a parcel of {}", parcel.capacity);
+        parcel.rows = rows;
+        if rows > 0 {
+            self.device.receive(&mut parcel.parcel, 4 * rows * parcel.width);
+        }
+    }
+
     fn scatter(&self, from: &Self::Buffer, to: &mut Self::Buffer, rows: Rows<'_>) {
         from.check(rows.len(), to.width);
         let indices = self.scratch().rows(&self.device, rows, to.capacity);
@@ -248,21 +266,18 @@ impl<D: Device> Backend for Cuda<D> {
         let scratch = &mut *self.scratch();
         // Of every rank as much as of the one that has most, since all gather alike.
         let stride = rows * widest;
-        let own = if part.width == widest {
-            &part.memory
-        } else {
-            let own = scratch.values.reserve(&self.device, 4 * stride);
-            let arguments = [part.start(), Argument::start(own), Argument::NULL, Argument::count(part.width)];
-            self.run_rows(Kernel::Scatter, rows, &arguments);
-            own
-        };
+        let own = scratch.own_part.reserve(&self.device, 4 * stride);
+        let arguments = [part.start(), Argument::start(own), Argument::NULL, Argument::count(part.width)];
+        self.run_rows(Kernel::Scatter, rows, &arguments);
         let parts = scratch.parts.reserve(&self.device, 4 * stride * ranks);
         self.device.all_gather(own, 4 * stride, parts);
+        // What one rank goes on with is no part of what all do.
+        self.device.flush();
         let parts = Argument::start(parts);
         if let Some(whole) = whole {
             let outputs = starts[ranks] as usize;
             whole.check(rows, outputs);
-            let starts = scratch.indices(&self.device, starts, outputs + 1);
+            let starts = Argument::start(scratch.starts.upload(&self.device, starts));
             let grid = Grid { x: rows, y: ranks };
             self.run(Kernel::JoinParts, grid, &[parts, starts, Argument::count(stride), whole.start()]);
         }
@@ -449,6 +464,12 @@ impl<D: Device> Backend for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
+    fn pack(&self, weight: &Weight<'_>, order: Order) -> CudaMatrix<D> {
+        let mut scratch = self.scratch();
+        scratch.most_inputs = scratch.most_inputs.max(weight.width());
+        CudaMatrix::pack(&self.device, self.values, weight, order)
+    }
+
     /// Runs a kernel of a block per row.
     fn run_rows(&self, kernel: Kernel, rows: usize, arguments: &[Argument]) {
         if rows > 0 {

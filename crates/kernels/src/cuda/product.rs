@@ -105,15 +105,21 @@ impl<D: Device> Cuda<D> {
     fn prepare(&self, scratch: &mut Scratch<D>, input: &Input<'_, D>) -> Argument {
         let (rows, inputs) = (input.rows.len(), input.width());
         let indices = scratch.rows(&self.device, input.rows, input.capacity());
-        let (kernel, threads, bytes) = match self.values {
-            Values::F32 => (Kernel::PrepareF32, rows * inputs, 4 * rows * inputs),
+        // Memory grows with rows alone, since that is the same on all ranks: for the widest inputs there are.
+        let (kernel, threads, most_bytes) = match self.values {
+            Values::F32 => {
+                (Kernel::PrepareF32, rows * inputs, 4 * rows.next_power_of_two() * scratch.most_inputs)
+            }
             Values::Bf16 => {
                 // Sixteen bytes of a half of sixteen rows at 32 inputs, for each lane.
-                let lanes = rows.div_ceil(16) * inputs.div_ceil(super::matrix::STEP_INPUTS) * 64;
-                (Kernel::PrepareBf16, lanes, 16 * lanes)
+                let lanes = |rows: usize, inputs: usize| {
+                    rows.div_ceil(16) * inputs.div_ceil(super::matrix::STEP_INPUTS) * 64
+                };
+                let most = lanes(rows.next_power_of_two(), scratch.most_inputs);
+                (Kernel::PrepareBf16, lanes(rows, inputs), 16 * most)
             }
         };
-        let out = Argument::start(scratch.inputs.reserve(&self.device, bytes));
+        let out = Argument::start(scratch.inputs.reserve(&self.device, most_bytes));
         let second = input.second.map_or(Argument::NULL, |second| Argument::start(&second.memory));
         let [width, inputs, rows] = [input.first.width, inputs, rows].map(Argument::count);
         let arguments = [Argument::start(&input.first.memory), second, indices, width, inputs, rows, out];

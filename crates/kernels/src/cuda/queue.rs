@@ -1,11 +1,12 @@
-//! Work that waits to be begun together, and launches that were put together because they came before.
+//! Work that waits to be begun together, and lists of it that were put together because they came before.
 //!
-//! A tick asks for the same launches again and again: the same kernels in the same grids with the same addresses, for as many rows. What
-//! is asked for waits until something must be known of it; then, if the same launches came before, the device runs them in one piece
+//! A tick asks for the same work again and again: the same kernels in the same grids with the same addresses, for as many rows. What
+//! is asked for waits until something must be known of it; then, if the same list came before, the device runs it in one piece
 //! (CUDA calls it a graph). Lists are compared as they are, so whatever changes an address or a count makes another list.
 //!
-//! What ranks gather is never part of one. NCCL wants all ranks of a group to record a gather or none, and each rank has lists of its
-//! own; and a group that is lost could not be left while a graph has its gathers.
+//! NCCL wants all ranks of a group to record a gather or none, and to run what they recorded together. So the lists that have one must
+//! come again on every rank where they do on one. They do, since they follow from what all ranks are told alike: lists end at the same
+//! gather, memory grows with rows and not with a rank's share of the outputs, and what one rank alone does (drawing) is a list of its own.
 #![expect(unsafe_code, reason = "hands work to the device")]
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ use super::device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 
 /// Lists shorter than this are begun one by one.
 const FEW: usize = 4;
-/// Lists that are remembered at most: for a few hundred numbers of rows, each in its two or three parts.
+/// Lists of a kind that are remembered at most: for a few hundred numbers of rows, each in its two or three parts.
 const MOST_LISTS: usize = 1024;
 
 /// A device, and what waits for it.
@@ -37,13 +38,14 @@ struct Shared<D: Device> {
 
 struct State<D: Device> {
     waiting: Vec<Work>,
-    /// Launches of what waits that follow on each other, kept for its memory.
-    launches: Vec<Launch>,
-    /// By what they do.
-    lists: HashMap<Box<[Launch]>, List<D::Graph>>,
+    /// Those that this device runs alone, and those that all ranks run.
+    lists: [Lists<D::Graph>; 2],
 }
 
-/// A list of launches that came before.
+/// What came before, by what it does.
+type Lists<G> = HashMap<Box<[Work]>, List<G>>;
+
+/// A list that came before.
 enum List<G> {
     /// Once.
     Seen,
@@ -61,7 +63,7 @@ pub struct Kept<D: Device> {
 
 impl<D: Device> Queue<D> {
     pub(super) fn new(device: D) -> Self {
-        let state = State { waiting: Vec::new(), launches: Vec::new(), lists: HashMap::new() };
+        let state = State { waiting: Vec::new(), lists: Default::default() };
         Self(Arc::new(Shared { state: Mutex::new(state), device }))
     }
 
@@ -123,6 +125,16 @@ impl<D: Device> Queue<D> {
         self.0.device.take(parcel, bytes, &to.memory);
     }
 
+    /// See [`Device::send_on`].
+    pub(super) fn send_on(&self, parcel: &mut D::Parcel, bytes: usize) {
+        self.0.device.send_on(parcel, bytes);
+    }
+
+    /// See [`Device::receive`].
+    pub(super) fn receive(&self, parcel: &mut D::Parcel, bytes: usize) {
+        self.0.device.receive(parcel, bytes);
+    }
+
     /// Sets the first `bytes` of `memory` to zero.
     pub(super) fn clear(&self, memory: &Kept<D>, bytes: usize) {
         assert!(bytes <= memory.bytes(), "{bytes} bytes of {}", memory.bytes());
@@ -174,6 +186,11 @@ impl<D: Device> Queue<D> {
     pub(super) fn ranks(&self) -> Option<usize> {
         self.0.device.ranks()
     }
+
+    /// See [`Device::is_linked`].
+    pub(super) fn is_linked(&self) -> bool {
+        self.0.device.is_linked()
+    }
 }
 
 impl<D: Device> Shared<D> {
@@ -183,66 +200,57 @@ impl<D: Device> Shared<D> {
 
     /// Begins what waits.
     fn begin(&self) {
-        let State { waiting, launches, lists } = &mut *self.state();
-        for work in waiting.drain(..) {
-            if let Work::Launch(launch) = work {
-                launches.push(launch);
-                continue;
-            }
-            self.launch(launches, lists);
-            // SAFETY: its memory was asserted to be as long, and is not freed while this waits.
-            unsafe { self.device.run(&work) };
-        }
-        self.launch(launches, lists);
+        let State { waiting, lists } = &mut *self.state();
+        self.begin_list(waiting, lists);
+        waiting.clear();
     }
 
-    /// Begins launches that follow on each other, and empties the list.
-    fn launch(&self, launches: &mut Vec<Launch>, lists: &mut HashMap<Box<[Launch]>, List<D::Graph>>) {
+    /// Begins `work`, in one piece if it came before.
+    fn begin_list(&self, work: &[Work], lists: &mut [Lists<D::Graph>; 2]) {
         let device = &self.device;
-        let each = |launches: &[Launch]| {
-            // SAFETY: who asked for them vouched for their arguments, of which no memory is freed while they wait.
-            launches.iter().for_each(|launch| unsafe { device.run(&Work::Launch(*launch)) });
+        let each = || {
+            // SAFETY: who asked for it vouched for its addresses, of which no memory is freed while it waits.
+            work.iter().for_each(|work| unsafe { device.run(work) });
         };
-        if launches.len() < FEW {
-            each(launches);
-            return launches.clear();
+        if work.len() < FEW {
+            return each();
         }
-        let list = lists.get_mut(launches.as_slice());
-        match list {
+        let is_shared = work.iter().any(Work::is_shared);
+        let lists = &mut lists[usize::from(is_shared)];
+        match lists.get_mut(work) {
             // SAFETY: as above; the graph does what this list does.
             Some(List::Graph(graph)) => unsafe { device.replay(graph) },
-            Some(List::Apart) => each(launches),
+            Some(List::Apart) => each(),
             Some(list) => {
                 // SAFETY: as above.
-                match unsafe { device.graph(launches) } {
+                match unsafe { device.graph(work) } {
                     Some(graph) => {
                         // SAFETY: as above.
                         unsafe { device.replay(&graph) };
                         *list = List::Graph(graph);
                     }
                     None => {
-                        each(launches);
+                        each();
                         *list = List::Apart;
                     }
                 }
             }
             None => {
-                each(launches);
+                each();
                 if lists.len() == MOST_LISTS {
                     device.wait();
                     lists.clear();
                 }
-                lists.insert(launches.as_slice().into(), List::Seen);
+                lists.insert(work.into(), List::Seen);
             }
         }
-        launches.clear();
     }
 }
 
 impl<D: Device> fmt::Debug for Shared<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let State { waiting, lists, .. } = &*self.state();
-        let counts = (waiting.len(), lists.len());
+        let State { waiting, lists } = &*self.state();
+        let counts = (waiting.len(), lists.each_ref().map(HashMap::len));
         f.debug_struct("Shared").field("device", &self.device).field("counts", &counts).finish()
     }
 }
@@ -271,5 +279,7 @@ impl<D: Device> Drop for Kept<D> {
         } else {
             self.queue.begin();
         }
+        // Nor does a graph lead to memory that is gone.
+        self.queue.state().lists.iter_mut().for_each(HashMap::clear);
     }
 }

@@ -14,10 +14,12 @@ pub(super) struct Scratch<D: Device> {
     indices: Growing<D>,
     /// The same on the host: operations of a launch come with the same ones.
     last_indices: Vec<u32>,
-    /// Rows on their way to where they belong, or to the other ranks.
+    /// Rows on their way to where they belong.
     pub(super) values: Growing<D>,
     /// Inputs of a product as it reads them.
     pub(super) inputs: Growing<D>,
+    /// Of the weight that has most.
+    pub(super) most_inputs: usize,
     /// Largest outputs by row.
     pub(super) keys: Growing<D>,
     /// How latents moved.
@@ -32,8 +34,12 @@ pub(super) struct Scratch<D: Device> {
     pub(super) logit_changes: Growing<D>,
     pub(super) change_words: Vec<u32>,
     pub(super) drawn: Growing<D>,
+    /// What this rank has of outputs, as wide as the widest rank's.
+    pub(super) own_part: Growing<D>,
     /// What each rank has of a sum, or of outputs.
     pub(super) parts: Growing<D>,
+    /// Where each rank's outputs begin.
+    pub(super) starts: Growing<D>,
     pub(super) constants: Constants<D>,
     pub(super) plan: Plan<D>,
 }
@@ -45,6 +51,7 @@ impl<D: Device> Default for Scratch<D> {
             last_indices: Vec::new(),
             values: Growing::default(),
             inputs: Growing::default(),
+            most_inputs: 0,
             keys: Growing::default(),
             changes: Growing::default(),
             stops: Growing::default(),
@@ -54,7 +61,9 @@ impl<D: Device> Default for Scratch<D> {
             logit_changes: Growing::default(),
             change_words: Vec::new(),
             drawn: Growing::default(),
+            own_part: Growing::default(),
             parts: Growing::default(),
+            starts: Growing::default(),
             constants: Constants::default(),
             plan: Plan::default(),
         }

@@ -15,6 +15,14 @@ pub fn run_ring<B: Backend>(devices: &[B]) -> Check {
     Check { operation: "rows from each to the next", error: errors.fold(0.0, f32::max), tolerance: 0.0 }
 }
 
+/// The same by links, as between processes: each device is linked to the next, and the last to the first.
+pub fn run_links<B: Backend>(devices: &[B]) -> Check {
+    let twin = handed(&Plain, &Plain);
+    let next = devices.iter().cycle().skip(1);
+    let errors = devices.iter().zip(next).map(|(from, to)| largest_error(&twin, &sent(from, to)));
+    Check { operation: "rows by links", error: errors.fold(0.0, f32::max), tolerance: 0.0 }
+}
+
 /// Sums over the ranks of a group, all of them by rank, against sums in their order; and outputs side by side, where the backend
 /// joins them.
 pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
@@ -27,7 +35,8 @@ pub fn run_group<B: Backend>(ranks: Vec<B>) -> Vec<Check> {
 }
 
 fn summed<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) -> Vec<B> {
-    let (width, counts) = (100, [1, 3, 20]);
+    // The last thrice, so that its work is recorded and replayed where a backend does that.
+    let (width, counts) = (100, [1, 3, 20, 20, 20]);
     // Of magnitudes that make the order of a sum count.
     let summand = |rank: usize, rows: usize| {
         let scale = [1.0, 1e5, 1e-4][rank % 3];
@@ -36,7 +45,9 @@ fn summed<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) -> Vec<B> {
     let twin = |rows: usize| {
         let mut sum = summand(0, rows);
         (1..ranks.len()).for_each(|rank| add_up(&mut sum, &summand(rank, rows)));
-        sum
+        let mut of_sums = sum.clone();
+        (1..ranks.len()).for_each(|_| add_up(&mut of_sums, &sum));
+        of_sums
     };
     let twin: Vec<f32> = counts.into_iter().flat_map(twin).collect();
     let of_rank = |(rank, backend): (usize, B)| {
@@ -44,6 +55,7 @@ fn summed<B: Backend>(ranks: Vec<B>, checks: &mut Vec<Check>) -> Vec<B> {
         let mut all = Vec::new();
         for rows in counts {
             backend.upload(&summand(rank, rows), &mut buffer, Rows::First(rows));
+            backend.all_reduce(&mut buffer, rows);
             backend.all_reduce(&mut buffer, rows);
             all.extend(download(&backend, &buffer, rows));
         }
@@ -107,17 +119,43 @@ fn at_once<B: Backend, T: Send>(ranks: Vec<B>, each: impl Fn((usize, B)) -> T + 
 
 /// Rows of one device on another, by one parcel, which is filled again as soon as it was asked to be emptied.
 pub(super) fn handed<B: Backend>(from: &B, to: &B) -> Vec<f32> {
-    let (rows, width) = (6, 100);
-    let (mut parcel, mut out) = (from.new_parcel(rows, width), to.buffer(4 * rows, width));
-    for (turn, count) in [rows, 2, 0, rows - 1].into_iter().enumerate() {
-        let sent = filled(from, rows, width, turn as u64);
-        from.hand_over(&sent, count, &mut parcel);
+    let mut parcel = from.new_parcel(ROWS, WIDTH);
+    passed(from, to, |buffer, count, out, rows| {
+        from.hand_over(buffer, count, &mut parcel);
+        to.take_over(&mut parcel, out, rows);
+    })
+}
+
+/// The same by a link, each with a parcel of its own.
+fn sent<B: Backend>(from: &B, to: &B) -> Vec<f32> {
+    let [mut outward, mut inward] = [from, to].map(|device| device.new_parcel(ROWS, WIDTH));
+    passed(from, to, |buffer, count, out, rows| {
+        from.hand_over(buffer, count, &mut outward);
+        from.send_on(&mut outward);
+        to.receive_rows(&mut inward, count);
+        to.take_over(&mut inward, out, rows);
+    })
+}
+
+/// Rows that pass at most, and their width.
+const ROWS: usize = 6;
+const WIDTH: usize = 100;
+
+/// What `pass` puts on `to` of several numbers of rows of `from`, to the first rows and to others.
+fn passed<B: Backend>(
+    from: &B,
+    to: &B,
+    mut pass: impl FnMut(&B::Buffer, usize, &mut B::Buffer, Rows<'_>),
+) -> Vec<f32> {
+    let mut out = to.buffer(4 * ROWS, WIDTH);
+    for (turn, count) in [ROWS, 2, 0, ROWS - 1].into_iter().enumerate() {
+        let buffer = filled(from, ROWS, WIDTH, turn as u64);
         if turn == 0 {
-            to.take_over(&mut parcel, &mut out, Rows::First(count));
+            pass(&buffer, count, &mut out, Rows::First(count));
         } else {
-            let at: Vec<u32> = (0..count).map(|row| ((turn + 1) * rows - 1 - row) as u32).collect();
-            to.take_over(&mut parcel, &mut out, Rows::At(&at));
+            let at: Vec<u32> = (0..count).map(|row| ((turn + 1) * ROWS - 1 - row) as u32).collect();
+            pass(&buffer, count, &mut out, Rows::At(&at));
         }
     }
-    download(to, &out, 4 * rows)
+    download(to, &out, 4 * ROWS)
 }

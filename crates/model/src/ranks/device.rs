@@ -1,10 +1,11 @@
 //! A device of a split model: its part of the network, which does what orders say.
 
-use windlass_kernels::{Backend, Draws, KvRow, KvRows, KvTable, LatentChange};
+use windlass_kernels::{Backend, Draws, KvRow, KvRows, LatentChange};
 
 use super::follower::HeadPart;
 use super::order::{Order, Step};
-use super::path::{Inlet, Outlet, Source, Target};
+use super::path::{Inlet, Outlet, Source, Target, links};
+use super::tables::Tables;
 use crate::network::{Capacity, Launch, Network, Workspace};
 use crate::reports::Reports;
 use crate::runner::Wanted;
@@ -34,7 +35,7 @@ impl Outcome {
 pub struct Device<B: Backend> {
     network: Network<B>,
     workspace: Workspace<B>,
-    tables: Vec<KvTable>,
+    tables: Tables,
     latents: Vec<u32>,
     rows: Vec<KvRow>,
     reports: Reports<B>,
@@ -46,24 +47,24 @@ pub struct Device<B: Backend> {
 }
 
 impl<B: Backend> Device<B> {
-    /// One that has been told nothing yet.
+    /// One that has been told nothing yet. If its backend is linked to others, rows come from there and go there.
     pub fn new(network: Network<B>) -> Self {
         Self {
             workspace: network.workspace(Capacity::NOTHING),
             reports: Reports::new(network.backend(), Capacity::NOTHING),
             unread: None,
+            paths: network.backend().is_linked().then(links),
             network,
-            tables: Vec::new(),
+            tables: Tables::default(),
             latents: Vec::new(),
             rows: Vec::new(),
             outcome: Outcome::default(),
-            paths: None,
         }
     }
 
     /// The same between the devices of the stages before and behind.
-    pub(crate) fn between(network: Network<B>, inlet: Inlet<B>, outlet: Outlet<B>) -> Self {
-        Self { paths: Some((inlet, outlet)), ..Self::new(network) }
+    pub(crate) fn between(network: Network<B>, paths: (Inlet<B>, Outlet<B>)) -> Self {
+        Self { paths: Some(paths), ..Self::new(network) }
     }
 
     pub(crate) fn network(&self) -> &Network<B> {
@@ -87,7 +88,7 @@ impl<B: Backend> Device<B> {
     pub fn obey(&mut self, order: &Order) {
         self.note(order);
         let Self { network, workspace, tables, latents, rows, reports, unread, outcome, paths } = self;
-        let launch = Launch { latents, kv: KvRows { rows, tables } };
+        let launch = Launch { latents, kv: KvRows { rows, tables: tables.all() } };
         match order.step {
             Step::Allocate(capacity) => {
                 *workspace = network.workspace(Capacity::NOTHING);
@@ -97,7 +98,8 @@ impl<B: Backend> Device<B> {
                 rows.reserve(capacity.rows);
                 let hidden = network.config().hidden;
                 outcome.reserve(capacity.rows, if paths.is_some() { 0 } else { hidden });
-                if let Some((_, outlet)) = paths {
+                if let Some((inlet, outlet)) = paths {
+                    inlet.allocate(network.backend(), capacity.rows, hidden);
                     outlet.allocate(network.backend(), capacity.rows, hidden);
                 }
             }
@@ -134,23 +136,12 @@ impl<B: Backend> Device<B> {
 
     /// Takes in the lanes' tables and the rows.
     fn note(&mut self, order: &Order) {
-        for opened in &order.opened {
-            opened.fill(table(&mut self.tables, opened.table));
-        }
+        self.tables.note(order);
         self.latents.clear();
         self.rows.clear();
         for row in &order.rows {
-            row.update(table(&mut self.tables, row.kv.table));
             self.latents.push(row.latent);
             self.rows.push(row.kv);
         }
     }
-}
-
-fn table(tables: &mut Vec<KvTable>, index: u32) -> &mut KvTable {
-    let index = index as usize;
-    if tables.len() <= index {
-        tables.resize_with(index + 1, KvTable::default);
-    }
-    &mut tables[index]
 }

@@ -1,6 +1,7 @@
 //! The way of a launch's rows from a device to that of the same rank in the next stage of a ring.
 //!
-//! Devices hand them over in parcels, in the order of launches. A parcel goes back when its rows were taken over.
+//! Devices hand them over in parcels, in the order of launches. Within a process a parcel goes from one to the other, and back when its
+//! rows were taken over. Between processes each device has parcels of its own, and what is in them is sent.
 
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 
@@ -23,35 +24,53 @@ pub(crate) enum Target<'a, B: Backend> {
 }
 
 /// The beginning of a path.
-pub(crate) struct Outlet<B: Backend> {
-    forth: SyncSender<Parcel<B>>,
-    back: Receiver<Parcel<B>>,
-    spare: Vec<Parcel<B>>,
-    /// For how many rows parcels have room.
-    rows: usize,
-    /// On their way at most, one of each launch.
-    launches: usize,
+pub(crate) enum Outlet<B: Backend> {
+    /// To a device of this process.
+    Here {
+        forth: SyncSender<Parcel<B>>,
+        back: Receiver<Parcel<B>>,
+        spare: Vec<Parcel<B>>,
+        /// For how many rows parcels have room.
+        rows: usize,
+        /// On their way at most, one of each launch.
+        launches: usize,
+    },
+    /// To one of another process.
+    Away(Turns<B>),
 }
 
 /// The end of a path.
-pub(crate) struct Inlet<B: Backend> {
-    forth: Receiver<Parcel<B>>,
-    back: SyncSender<Parcel<B>>,
+pub(crate) enum Inlet<B: Backend> {
+    /// From a device of this process.
+    Here { forth: Receiver<Parcel<B>>, back: SyncSender<Parcel<B>> },
+    /// From one of another process.
+    Away(Turns<B>),
 }
 
-struct Parcel<B: Backend> {
+pub(crate) struct Parcel<B: Backend> {
     parcel: B::Parcel,
     /// For how many rows it has room.
     rows: usize,
 }
 
-/// A path for rows of so many launches that are under way at once.
-pub(crate) fn path<B: Backend>(launches: usize) -> (Outlet<B>, Inlet<B>) {
+/// Parcels of one device that take turns: one is filled while the other is on its way.
+pub(crate) struct Turns<B: Backend> {
+    parcels: Vec<B::Parcel>,
+    next: usize,
+}
+
+/// A path for rows of so many launches that are under way at once, within a process.
+pub(crate) fn path<B: Backend>(launches: usize) -> (Inlet<B>, Outlet<B>) {
     let (to, forth) = sync_channel(launches);
     // Those of the memory before may come back as well.
     let (from, back) = sync_channel(2 * launches);
-    let outlet = Outlet { forth: to, back, spare: Vec::new(), rows: 0, launches };
-    (outlet, Inlet { forth, back: from })
+    let outlet = Outlet::Here { forth: to, back, spare: Vec::new(), rows: 0, launches };
+    (Inlet::Here { forth, back: from }, outlet)
+}
+
+/// The ends that a device has of paths from and to other processes, to which it is linked.
+pub(crate) fn links<B: Backend>() -> (Inlet<B>, Outlet<B>) {
+    (Inlet::Away(Turns::none()), Outlet::Away(Turns::none()))
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -76,31 +95,76 @@ impl<B: Backend> Target<'_, B> {
 
 impl<B: Backend> Outlet<B> {
     /// Makes parcels for launches of so many rows.
-    pub(crate) fn allocate(&mut self, backend: &B, rows: usize, width: usize) {
-        self.rows = rows;
-        self.back.try_iter().for_each(drop);
-        self.spare.clear();
-        self.spare
-            .extend((0..self.launches).map(|_| Parcel { parcel: backend.new_parcel(rows, width), rows }));
+    pub(crate) fn allocate(&mut self, backend: &B, most_rows: usize, width: usize) {
+        match self {
+            Self::Here { back, spare, rows, launches, .. } => {
+                *rows = most_rows;
+                back.try_iter().for_each(drop);
+                spare.clear();
+                let parcel = |_| Parcel { parcel: backend.new_parcel(most_rows, width), rows: most_rows };
+                spare.extend((0..*launches).map(parcel));
+            }
+            Self::Away(turns) => turns.allocate(backend, most_rows, width),
+        }
     }
 
-    fn hand_over(&mut self, backend: &B, from: &B::Buffer, rows: usize) {
-        let Self { forth, back, spare, rows: capacity, .. } = self;
-        spare.extend(back.try_iter().filter(|parcel| parcel.rows == *capacity));
-        let mut parcel = spare.pop().expect("a parcel for every launch there can be");
-        backend.hand_over(from, rows, &mut parcel.parcel);
-        if let Err(SendError(parcel)) = forth.send(parcel) {
-            // A stage that is lost has said so itself.
-            spare.push(parcel);
+    fn hand_over(&mut self, backend: &B, from: &B::Buffer, count: usize) {
+        match self {
+            Self::Here { forth, back, spare, rows, .. } => {
+                spare.extend(back.try_iter().filter(|parcel| parcel.rows == *rows));
+                let mut parcel = spare.pop().expect("a parcel for every launch there can be");
+                backend.hand_over(from, count, &mut parcel.parcel);
+                if let Err(SendError(parcel)) = forth.send(parcel) {
+                    // A stage that is lost has said so itself.
+                    spare.push(parcel);
+                }
+            }
+            Self::Away(turns) => {
+                let parcel = turns.next();
+                backend.hand_over(from, count, parcel);
+                backend.send_on(parcel);
+            }
         }
     }
 }
 
 impl<B: Backend> Inlet<B> {
+    /// Makes parcels for launches of so many rows, where they do not come from the other end.
+    pub(crate) fn allocate(&mut self, backend: &B, most_rows: usize, width: usize) {
+        if let Self::Away(turns) = self {
+            turns.allocate(backend, most_rows, width);
+        }
+    }
+
     fn take_over(&mut self, backend: &B, to: &mut B::Buffer, rows: Rows<'_>) {
-        let Ok(mut parcel) = self.forth.recv() else { panic!("the stage before is lost") };
-        backend.take_over(&mut parcel.parcel, to, rows);
-        // Where nobody listens any more, nobody needs it.
-        let _ = self.back.send(parcel);
+        match self {
+            Self::Here { forth, back } => {
+                let Ok(mut parcel) = forth.recv() else { panic!("the stage before is lost") };
+                backend.take_over(&mut parcel.parcel, to, rows);
+                // Where nobody listens any more, nobody needs it.
+                let _ = back.send(parcel);
+            }
+            Self::Away(turns) => {
+                let parcel = turns.next();
+                backend.receive_rows(parcel, rows.len());
+                backend.take_over(parcel, to, rows);
+            }
+        }
+    }
+}
+
+impl<B: Backend> Turns<B> {
+    fn none() -> Self {
+        Self { parcels: Vec::new(), next: 0 }
+    }
+
+    fn allocate(&mut self, backend: &B, rows: usize, width: usize) {
+        self.parcels.clear();
+        self.parcels.extend((0..2).map(|_| backend.new_parcel(rows, width)));
+    }
+
+    fn next(&mut self) -> &mut B::Parcel {
+        self.next = (self.next + 1) % self.parcels.len();
+        &mut self.parcels[self.next]
     }
 }

@@ -117,7 +117,7 @@ pub async fn serve_rank(
 }
 
 /// The same on a backend, once `check` has found that this rank's part fits.
-async fn serve_on<B: ProcessRank>(
+pub(super) async fn serve_on<B: ProcessRank>(
     backend: B,
     config: RankConfig,
     check: impl FnOnce(&ModelConfig, &Place) -> Result<(), WorkerError> + Send + 'static,
@@ -282,8 +282,7 @@ fn load<B: ProcessRank>(
 ) -> Result<Member<B>, RankError> {
     let model = config.model.config()?;
     let (checkpoint, part) = (config.model.checkpoint()?, place.part(&model)?);
-    let in_group = |backend: B| backend.in_group(place, spoke, &loss).map_err(WorkerError::from);
-    let backend = if place.ranks > 1 { in_group(backend)? } else { backend };
+    let backend = backend.connected(place, spoke, &loss).map_err(WorkerError::from)?;
     let network = Network::load_part(backend, &checkpoint, &model, part, &mut progress)?;
     Ok(if place.speaks() {
         Member::Speaker(Device::new(network))

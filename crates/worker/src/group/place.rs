@@ -18,25 +18,35 @@ pub(super) struct Place {
     pub(super) layers: Range<usize>,
     /// By what the stage's ranks find each other where they exchange among themselves; else empty.
     pub(super) group_id: Vec<u8>,
+    /// By what it finds the same rank of the stage before and of the next, where they hand rows on by themselves; else empty.
+    pub(super) link_ids: [Vec<u8>; 2],
     /// What launches need.
     pub(super) capacity: Capacity,
 }
 
 impl Place {
-    /// Those of `ranks` ranks in each of these stages, stage by stage, with memory for `capacity`. Stages have the ids that `group_id`
-    /// makes.
+    /// Those of `ranks` ranks in each of these stages, stage by stage, with memory for `capacity`. Stages of several ranks, and links
+    /// between several stages, have ids that `new_id` makes.
     pub(super) fn all<E>(
         ranks: usize,
         stages: &[Range<usize>],
         capacity: Capacity,
-        mut group_id: impl FnMut() -> Result<Vec<u8>, E>,
+        mut new_id: impl FnMut() -> Result<Vec<u8>, E>,
     ) -> Result<Vec<Self>, E> {
+        let mut id_if = |is_needed: bool| if is_needed { new_id() } else { Ok(Vec::new()) };
         let mut places = Vec::new();
         for layers in stages {
-            let group_id = group_id()?;
-            let place =
-                |shard| Self { ranks, shard, layers: layers.clone(), group_id: group_id.clone(), capacity };
-            places.extend((0..ranks).map(place));
+            let group_id = id_if(ranks > 1)?;
+            for shard in 0..ranks {
+                let link_ids = [Vec::new(), id_if(stages.len() > 1)?];
+                let (layers, group_id) = (layers.clone(), group_id.clone());
+                places.push(Self { ranks, shard, layers, group_id, link_ids, capacity });
+            }
+        }
+        // The link from a rank ends at the same one of the next stage, and that from the last stage at the first.
+        for place in 0..places.len() {
+            let next = (place + ranks) % places.len();
+            places[next].link_ids[0] = places[place].link_ids[1].clone();
         }
         Ok(places)
     }
@@ -49,6 +59,8 @@ impl Place {
             first_layer: self.layers.start as u32,
             end_layer: self.layers.end as u32,
             capacity: Some(wire::capacity_message(self.capacity)),
+            nccl_id_before: self.link_ids[0].clone(),
+            nccl_id_next: self.link_ids[1].clone(),
         }
     }
 
@@ -59,8 +71,14 @@ impl Place {
             shard: welcome.shard as usize,
             layers: welcome.first_layer as usize..welcome.end_layer as usize,
             group_id: welcome.nccl_unique_id.clone(),
+            link_ids: [&welcome.nccl_id_before, &welcome.nccl_id_next].map(Clone::clone),
             capacity: wire::capacity(welcome.capacity.as_ref()?),
         })
+    }
+
+    /// Whether it hands rows on to another by itself.
+    pub(super) fn is_linked(&self) -> bool {
+        self.link_ids.iter().all(|id| !id.is_empty())
     }
 
     /// Whether it is the first rank of a stage that is not the first, and so speaks for it.
@@ -76,22 +94,51 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     #[test]
     fn ranks_are_counted_stage_by_stage() {
-        let mut ids = 0;
-        let group_id = || {
-            ids += 1;
-            Ok::<_, ()>(vec![ids; 128])
-        };
-        let capacity = Capacity { rows: 1, latents: 2, blocks: 3 };
-        let places = Place::all(2, &[0..1, 1..4], capacity, group_id).unwrap();
+        let places = places(2, &[0..1, 1..4]);
         let brief: Vec<_> =
             places.iter().map(|place| (place.shard, place.layers.clone(), place.speaks())).collect();
         assert_eq!(brief, [(0, 0..1, false), (1, 0..1, false), (0, 1..4, true), (1, 1..4, false)]);
-        assert_eq!(places.iter().map(|place| place.group_id[0]).collect::<Vec<_>>(), [1, 1, 2, 2]);
         assert!(places.iter().all(|place| Place::welcomed(&place.welcome()).as_ref() == Some(place)));
         assert_eq!(Place::welcomed(&RankWelcome::default()), None);
+    }
+
+    #[test]
+    fn each_rank_is_linked_to_the_same_one_of_the_stages_before_and_behind() {
+        let ids = |places: &[Place]| -> Vec<_> {
+            let id = |id: &Vec<u8>| id.first().copied();
+            places.iter().map(|place| (id(&place.group_id), place.link_ids.each_ref().map(id))).collect()
+        };
+        assert_eq!(
+            ids(&places(2, &[0..1, 1..2, 2..4])),
+            [
+                (Some(1), [Some(8), Some(2)]),
+                (Some(1), [Some(9), Some(3)]),
+                (Some(4), [Some(2), Some(5)]),
+                (Some(4), [Some(3), Some(6)]),
+                (Some(7), [Some(5), Some(8)]),
+                (Some(7), [Some(6), Some(9)]),
+            ]
+        );
+        assert_eq!(ids(&places(1, &[0..1, 1..4])), [(None, [Some(2), Some(1)]), (None, [Some(1), Some(2)])]);
+        assert_eq!(
+            ids(&places(2, slice::from_ref(&(0..4)))),
+            [(Some(1), [None, None]), (Some(1), [None, None])]
+        );
+    }
+
+    /// Places with ids of 1, 2 and so on.
+    fn places(ranks: usize, stages: &[Range<usize>]) -> Vec<Place> {
+        let mut ids = 0;
+        let new_id = || {
+            ids += 1;
+            Ok::<_, ()>(vec![ids; 128])
+        };
+        Place::all(ranks, stages, Capacity { rows: 1, latents: 2, blocks: 3 }, new_id).unwrap()
     }
 }

@@ -8,7 +8,7 @@ use super::answers;
 use super::report::CheckReport;
 
 /// Tests the GPUs, or without any the processor, with every format of weights that each has, and how several work together: the stages
-/// of a ring, and where NCCL is there a group of ranks. Tells of each check when it is done.
+/// of a ring, and where NCCL is there processes of a ring and a group of ranks. Tells of each check when it is done.
 pub(super) fn run(
     gpus: Option<&GpuConfig>,
     has_nccl: bool,
@@ -39,10 +39,14 @@ fn on_gpus(gpus: &GpuConfig, has_nccl: bool, tell: &mut dyn FnMut(CheckReport) -
     let all: Vec<_> = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
     let mut together = |check: &Check| tell(report("all gpus", WeightFormat::F32, check));
     together(&selftest::run_ring(&all))?;
-    if has_nccl {
-        selftest::run_group(Cuda::group(all)?).iter().try_for_each(together)?;
+    if !has_nccl {
+        return Ok(());
     }
-    Ok(())
+    if all.len() > 1 {
+        let linked: Vec<_> = Cuda::open(gpus, 1, WeightFormat::F32)?.into_iter().flatten().collect();
+        together(&selftest::run_links(&Cuda::ring(linked)?))?;
+    }
+    selftest::run_group(Cuda::group(all)?).iter().try_for_each(together)
 }
 
 #[cfg(not(feature = "cuda"))]

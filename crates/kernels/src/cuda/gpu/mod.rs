@@ -4,9 +4,11 @@
 #![expect(unsafe_code, reason = "calls of the driver")]
 
 mod compiler;
+mod connections;
 mod driver;
 mod graph;
 mod landing;
+mod link;
 mod mark;
 mod nccl;
 mod parcel;
@@ -15,7 +17,7 @@ mod ring;
 mod survey;
 
 use std::ffi::{CString, c_void};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, thread};
@@ -31,9 +33,11 @@ use crate::cuda_error::CudaError;
 use crate::gpu_config::GpuConfig;
 use crate::group::Loss;
 pub use compiler::compile;
+use connections::{Connections, Links};
 use driver::{ok, to};
 use graph::GpuGraph;
 use landing::GpuLanding;
+use link::{End, Link};
 use mark::GpuMark;
 use nccl::Communicator;
 pub use nccl::GroupId;
@@ -60,8 +64,7 @@ struct Context {
     context: CUcontext,
     stream: CUstream,
     module: CUmodule,
-    /// Its place in its group, if it is in one and that is not lost.
-    communicator: Mutex<Option<Communicator>>,
+    connections: Mutex<Connections>,
 }
 
 /// Why a stream has not done everything.
@@ -93,7 +96,7 @@ impl Gpu {
         // SAFETY: the device was given by the driver.
         let context = unsafe { primary_ctx::retain(device) }.map_err(to("make a context"))?;
         let (stream, module) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let mut context = Context { device, context, stream, module, communicator: Mutex::default() };
+        let mut context = Context { device, context, stream, module, connections: Mutex::default() };
         context.bind();
         context.stream = stream::create(stream::StreamKind::NonBlocking).map_err(to("make a stream"))?;
         let image = compiler::kernels(&info.architecture(), config.kernel_cache.as_deref())?;
@@ -120,19 +123,23 @@ impl Gpu {
     ) -> Result<(), CudaError> {
         let contexts: Vec<_> = gpus.iter().map(|gpu| Arc::clone(&gpu.context)).collect();
         let (id, of, joining) = (*id, (ranks, first, gpus.len()), loss.clone());
-        let (sender, receiver) = channel();
-        // If a rank is lost before it has come, NCCL waits on; then this is left behind, and ends with the process.
-        thread::spawn(move || sender.send(Communicator::join(&id, of, &joining, |i| contexts[i].bind())));
-        let places = loop {
-            match receiver.recv_timeout(LOSS_INTERVAL) {
-                Ok(places) => break places?,
-                Err(RecvTimeoutError::Timeout) if !loss.is_told() => {}
-                Err(_) => return Err(CudaError::GroupLost),
-            }
-        };
-        for (gpu, place) in gpus.iter().zip(places) {
-            *gpu.context.communicator() = Some(place);
+        let places = Joining::start(move || Communicator::join(&id, of, &joining, |i| contexts[i].bind()));
+        for (gpu, place) in gpus.iter().zip(places.wait(loss)?) {
+            gpu.context.connections().group = Some(place);
         }
+        Ok(())
+    }
+
+    /// Links it to devices of other processes, one of the stage before and one of the next, by the ids of both links. Waits until
+    /// they have come, or fails once told of a loss.
+    pub fn link(&self, [before, next]: [&GroupId; 2], loss: &Loss) -> Result<(), CudaError> {
+        // Both at once: in a ring one would wait for the other.
+        let [before, next] = [(before, End::Receiver), (next, End::Sender)].map(|(id, end)| {
+            let (id, context, joining) = (*id, Arc::clone(&self.context), loss.clone());
+            Joining::start(move || Link::open(&id, end, &joining, || context.bind()))
+        });
+        let links = Links { before: before.wait(loss)?, next: next.wait(loss)? };
+        self.context.connections().links = Some(links);
         Ok(())
     }
 
@@ -177,6 +184,29 @@ impl Gpu {
     }
 }
 
+/// Something that waits for others to join, on a thread of its own.
+struct Joining<T>(Receiver<Result<T, CudaError>>);
+
+impl<T: Send + 'static> Joining<T> {
+    fn start(join: impl FnOnce() -> Result<T, CudaError> + Send + 'static) -> Self {
+        let (sender, receiver) = channel();
+        // If somebody is lost before he has come, NCCL waits on; then this is left behind, and ends with the process.
+        thread::spawn(move || sender.send(join()));
+        Self(receiver)
+    }
+
+    /// Waits for them, or fails once told of a loss.
+    fn wait(self, loss: &Loss) -> Result<T, CudaError> {
+        loop {
+            match self.0.recv_timeout(LOSS_INTERVAL) {
+                Ok(joined) => return joined,
+                Err(RecvTimeoutError::Timeout) if !loss.is_told() => {}
+                Err(_) => return Err(CudaError::GroupLost),
+            }
+        }
+    }
+}
+
 impl fmt::Debug for Gpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gpu").field("device", &self.context.device).finish_non_exhaustive()
@@ -185,11 +215,11 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // The device leaves its group, whose other ranks shall not wait for it. Pinned memory is freed in its context, and not before
+        // The device leaves those that it is connected to, who shall not wait for it. Pinned memory is freed in its context, and not before
         // the device has read it.
         // SAFETY: the context is retained as long as this lives.
         let _ = unsafe { ctx::set_current(self.context.context) };
-        self.context.communicator().take();
+        self.context.connections().leave();
         let _ = self.context.finish();
     }
 }
@@ -201,8 +231,8 @@ impl Context {
         ok("use the context", unsafe { ctx::set_current(self.context) });
     }
 
-    fn communicator(&self) -> MutexGuard<'_, Option<Communicator>> {
-        self.communicator.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the stream has done everything.
@@ -228,14 +258,14 @@ impl Context {
         synchronize: impl FnOnce() -> Result<(), DriverError>,
         query: impl Fn() -> CUresult,
     ) -> Result<(), Unfinished> {
-        let mut communicator = self.communicator();
-        let Some(place) = communicator.as_ref() else {
+        let mut connections = self.connections();
+        if connections.is_alone() {
             return synchronize().map_err(Unfinished::Failed);
-        };
+        }
         loop {
             match query() {
-                CUresult::CUDA_ERROR_NOT_READY if place.is_lost() => {
-                    communicator.take();
+                CUresult::CUDA_ERROR_NOT_READY if connections.is_lost() => {
+                    connections.leave();
                     return Err(Unfinished::Lost);
                 }
                 CUresult::CUDA_ERROR_NOT_READY => thread::yield_now(),
@@ -264,11 +294,11 @@ impl Unfinished {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        self.communicator().take();
         // Errors here are those of earlier work, which somebody has told of already.
         // SAFETY: nobody has the handles any more. Null ones are of a context that was not made to its end.
         unsafe {
             let _ = ctx::set_current(self.context);
+            self.connections().leave();
             if !self.module.is_null() {
                 let _ = module::unload(self.module);
             }
@@ -411,6 +441,18 @@ impl Device for Gpu {
         parcel.take(&self.context, bytes, to.address);
     }
 
+    fn send_on(&self, parcel: &mut GpuParcel, bytes: usize) {
+        self.context.bind();
+        let connections = self.context.connections();
+        parcel.send(&connections.links.as_ref().expect("a device that is linked").next, bytes);
+    }
+
+    fn receive(&self, parcel: &mut GpuParcel, bytes: usize) {
+        self.context.bind();
+        let connections = self.context.connections();
+        parcel.receive(&connections.links.as_ref().expect("a device that is linked").before, bytes);
+    }
+
     unsafe fn run(&self, work: &Work) {
         self.context.bind();
         let stream = self.context.stream;
@@ -422,15 +464,15 @@ impl Device for Gpu {
                 ok("clear memory", unsafe { result::memset_d8_async(address, 0, bytes, stream) });
             }
             Work::Gather { from, bytes, to } => {
-                let communicator = self.context.communicator();
-                let place = communicator.as_ref().expect("a device of a group");
+                let connections = self.context.connections();
+                let group = connections.group.as_ref().expect("a device of a group");
                 // SAFETY: as above.
-                unsafe { place.all_gather(from, bytes, to, stream) }
+                unsafe { group.all_gather(from, bytes, to, stream) }
             }
         }
     }
 
-    unsafe fn graph(&self, work: &[Launch]) -> Option<GpuGraph> {
+    unsafe fn graph(&self, work: &[Work]) -> Option<GpuGraph> {
         self.context.bind();
         let stream = self.context.stream;
         // Whatever other threads do with the driver meanwhile is none of this stream's business.
@@ -438,16 +480,17 @@ impl Device for Gpu {
         // SAFETY: the stream is this context's.
         unsafe { stream::begin_capture(stream, mode) }.ok()?;
         // SAFETY: the caller vouches for it where it is replayed; here nothing runs.
-        work.iter().for_each(|launch| unsafe { self.launch(launch) });
+        work.iter().for_each(|work| unsafe { self.run(work) });
         // SAFETY: begun above.
         let recorded = unsafe { stream::end_capture(stream) }.ok()?;
-        GpuGraph::new(&self.context, recorded).ok()
+        let is_shared = work.iter().any(Work::is_shared);
+        GpuGraph::new(&self.context, recorded, is_shared).ok()
     }
 
     unsafe fn replay(&self, graph: &GpuGraph) {
         self.context.bind();
-        // SAFETY: the caller vouches for what it does; the stream is this context's.
-        unsafe { graph.launch(self.context.stream) }
+        // SAFETY: the caller vouches for what it does.
+        unsafe { graph.launch() }
     }
 
     fn mark(&self, mark: &mut Option<GpuMark>) {
@@ -472,6 +515,10 @@ impl Device for Gpu {
     }
 
     fn ranks(&self) -> Option<usize> {
-        self.context.communicator().as_ref().map(Communicator::ranks)
+        self.context.connections().group.as_ref().map(Communicator::ranks)
+    }
+
+    fn is_linked(&self) -> bool {
+        self.context.connections().links.is_some()
     }
 }

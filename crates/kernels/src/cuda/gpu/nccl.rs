@@ -3,6 +3,7 @@
 //! The types are cudarc's. The functions are looked up here, since cudarc looks for the library under names that a machine has
 //! only where programs are built against it.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
 
@@ -10,11 +11,19 @@ use cudarc::driver::sys::CUstream;
 use cudarc::nccl::sys::{cudaStream_t, ncclComm_t, ncclDataType_t, ncclResult_t, ncclUniqueId};
 use libloading::Library;
 
+use super::graph::Executable;
 use crate::cuda_error::CudaError;
 use crate::group::Loss;
 
 /// What the loader is asked for.
 const FILE: &str = "libnccl.so.2";
+/// What everything is sent as.
+const BYTE: ncclDataType_t = ncclDataType_t::ncclUint8;
+
+/// A rank, or how many there are.
+fn number(count: usize) -> c_int {
+    c_int::try_from(count).expect("a number of ranks")
+}
 
 /// Declares the functions once: as fields, and by the names that the library gives them.
 macro_rules! functions {
@@ -45,6 +54,8 @@ functions! {
     end "ncclGroupEnd" () -> ncclResult_t;
     join "ncclCommInitRank" (*mut ncclComm_t, c_int, ncclUniqueId, c_int) -> ncclResult_t;
     all_gather "ncclAllGather" (*const c_void, *mut c_void, usize, ncclDataType_t, ncclComm_t, cudaStream_t) -> ncclResult_t;
+    send "ncclSend" (*const c_void, usize, ncclDataType_t, c_int, ncclComm_t, cudaStream_t) -> ncclResult_t;
+    receive "ncclRecv" (*mut c_void, usize, ncclDataType_t, c_int, ncclComm_t, cudaStream_t) -> ncclResult_t;
     fault "ncclCommGetAsyncError" (ncclComm_t, *mut ncclResult_t) -> ncclResult_t;
     abort "ncclCommAbort" (ncclComm_t) -> ncclResult_t;
 }
@@ -105,6 +116,9 @@ pub(super) struct Communicator {
     handle: ncclComm_t,
     ranks: usize,
     loss: Loss,
+    /// Recorded work with gathers, by number, and how much there ever was.
+    graphs: HashMap<usize, Executable>,
+    recorded: usize,
 }
 
 // SAFETY: the library's handles may be used from any thread, by one at a time.
@@ -120,7 +134,6 @@ impl Communicator {
         bind: impl Fn(usize),
     ) -> Result<Vec<Self>, CudaError> {
         let functions = Functions::get()?;
-        let number = |count: usize| c_int::try_from(count).expect("a number of ranks");
         let mut handles = vec![std::ptr::null_mut(); count];
         // SAFETY: no arguments; ended below.
         functions.check("begin a group", unsafe { (functions.begin)() })?;
@@ -135,7 +148,10 @@ impl Communicator {
         }
         // SAFETY: begun above.
         let ended = functions.check("bring a group together", unsafe { (functions.end)() });
-        let place = |handle| Self { functions, handle, ranks, loss: loss.clone() };
+        let place = |handle| {
+            let (loss, graphs) = (loss.clone(), HashMap::new());
+            Self { functions, handle, ranks, loss, graphs, recorded: 0 }
+        };
         let places = handles.into_iter().filter(|handle| !handle.is_null()).map(place).collect();
         joined.and(ended).map(|()| places)
     }
@@ -149,12 +165,50 @@ impl Communicator {
     /// # Safety
     /// `from` leads to as many bytes of this device, `to` to as many of each rank.
     pub(super) unsafe fn all_gather(&self, from: u64, bytes: usize, to: u64, stream: CUstream) {
-        let bytes_of = ncclDataType_t::ncclUint8;
         let (from, to) = (from as *const c_void, to as *mut c_void);
         // SAFETY: the caller vouches for the addresses; both types of a stream are the same in driver and run-time.
         let result =
-            unsafe { (self.functions.all_gather)(from, to, bytes, bytes_of, self.handle, stream.cast()) };
+            unsafe { (self.functions.all_gather)(from, to, bytes, BYTE, self.handle, stream.cast()) };
         self.functions.check("gather what ranks have", result).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Sends `bytes` at `from` to rank `peer`, in the order of `stream`.
+    ///
+    /// # Safety
+    /// `from` leads to as many bytes of this device.
+    pub(super) unsafe fn send(&self, from: u64, bytes: usize, peer: usize, stream: CUstream) {
+        let (from, peer) = (from as *const c_void, number(peer));
+        // SAFETY: as above.
+        let result = unsafe { (self.functions.send)(from, bytes, BYTE, peer, self.handle, stream.cast()) };
+        self.functions.check("send rows", result).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Receives `bytes` from rank `peer` to `to`, in the order of `stream`.
+    ///
+    /// # Safety
+    /// `to` leads to as many bytes of this device.
+    pub(super) unsafe fn receive(&self, to: u64, bytes: usize, peer: usize, stream: CUstream) {
+        let (to, peer) = (to as *mut c_void, number(peer));
+        // SAFETY: as above.
+        let result = unsafe { (self.functions.receive)(to, bytes, BYTE, peer, self.handle, stream.cast()) };
+        self.functions.check("receive rows", result).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Keeps recorded work that has gathers, until it is forgotten or the group is left; returns its number.
+    pub(super) fn keep(&mut self, graph: Executable) -> usize {
+        self.recorded += 1;
+        self.graphs.insert(self.recorded, graph);
+        self.recorded
+    }
+
+    /// Recorded work of that number.
+    pub(super) fn kept(&self, number: usize) -> &Executable {
+        &self.graphs[&number]
+    }
+
+    /// Gives recorded work up.
+    pub(super) fn forget(&mut self, number: usize) {
+        self.graphs.remove(&number);
     }
 
     /// Whether the group is lost, so that what others have will not come.
@@ -171,6 +225,8 @@ impl Drop for Communicator {
     /// Ends what is under way, and tells the others of this process.
     fn drop(&mut self) {
         self.loss.tell();
+        // Their work ends with the group, which waits for that.
+        self.graphs.clear();
         // SAFETY: the handle is used no more. In this way a rank need not wait for others, as it must in any other.
         let _: ncclResult_t = unsafe { (self.functions.abort)(self.handle) };
     }

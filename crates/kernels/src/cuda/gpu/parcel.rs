@@ -1,12 +1,14 @@
-//! Memory of one device that another one reads by itself, and how each hears that the other is done with it.
+//! Memory of one device that another one reads by itself, or that goes to another process, and how each hears that the other is done with
+//! it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use cudarc::driver::result::{DriverError, ctx, event, memcpy_dtod_async, memcpy_peer_async, stream};
-use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, cuCtxEnablePeerAccess};
+use cudarc::driver::sys::{CUevent, CUevent_flags, CUevent_wait_flags, CUstream, cuCtxEnablePeerAccess};
 
 use super::driver::ok;
+use super::link::Link;
 use super::{Context, GpuMemory};
 use crate::cuda::device::Memory;
 
@@ -19,7 +21,7 @@ pub struct GpuParcel {
     taken: Option<Signal>,
 }
 
-/// An event of one device for which another waits.
+/// An event of one device for which another waits, or another stream.
 struct Signal {
     context: Arc<Context>,
     event: CUevent,
@@ -46,11 +48,34 @@ impl GpuParcel {
         assert!(bytes <= self.memory.bytes(), "{bytes} bytes to a parcel of {}", self.memory.bytes());
         let to = self.memory.address();
         if let Some(taken) = &self.taken {
-            taken.hold_back(context);
+            taken.hold_back(context.stream);
         }
         // SAFETY: both have as many bytes, of this device.
         ok("copy within the device", unsafe { memcpy_dtod_async(to, from, bytes, context.stream) });
-        self.arrival.give();
+        self.arrival.give(context.stream);
+    }
+
+    /// Has `link`, of the context that this is of, send `bytes` of what was put here to another process.
+    pub(super) fn send(&mut self, link: &Link, bytes: usize) {
+        let Self { memory, arrival, taken } = self;
+        assert!(bytes <= memory.bytes(), "{bytes} bytes of a parcel of {}", memory.bytes());
+        let taken = taken.get_or_insert_with(|| Signal::new(&arrival.context));
+        arrival.hold_back(link.stream());
+        // SAFETY: there are as many bytes.
+        unsafe { link.send(memory.address(), bytes) }
+        taken.give(link.stream());
+    }
+
+    /// Has `link`, of the context that this is of, put the next `bytes` here that another process sends.
+    pub(super) fn receive(&mut self, link: &Link, bytes: usize) {
+        let Self { memory, arrival, taken } = self;
+        assert!(bytes <= memory.bytes(), "{bytes} bytes to a parcel of {}", memory.bytes());
+        if let Some(taken) = taken {
+            taken.hold_back(link.stream());
+        }
+        // SAFETY: there are as many bytes, which nobody reads or frees before they are there.
+        unsafe { link.receive(memory.address(), bytes) }
+        arrival.give(link.stream());
     }
 
     /// Has another device, that of `context`, which is current, copy `bytes` of what was put here to this address.
@@ -62,7 +87,7 @@ impl GpuParcel {
             Signal::new(context)
         });
         assert!(Arc::ptr_eq(context, &taken.context), "a parcel is for one device");
-        arrival.hold_back(context);
+        arrival.hold_back(context.stream);
         let (from, from_context) = (memory.address(), arrival.context.context);
         // SAFETY: both have as many bytes, each of its context's device.
         let copied = unsafe {
@@ -73,7 +98,7 @@ impl GpuParcel {
             }
         };
         ok("copy from another device", copied);
-        taken.give();
+        taken.give(context.stream);
     }
 }
 
@@ -100,17 +125,17 @@ impl Signal {
         Self { context: Arc::clone(context), event }
     }
 
-    /// Gives it when its device, whose context is current, has done everything asked for before.
-    fn give(&self) {
-        // SAFETY: event and stream are this context's.
-        ok("note a moment", unsafe { event::record(self.event, self.context.stream) });
+    /// Gives it when a stream of its context, which is current, has done everything asked for before.
+    fn give(&self, stream: CUstream) {
+        // SAFETY: event and stream are of one context.
+        ok("note a moment", unsafe { event::record(self.event, stream) });
     }
 
-    /// Has the device of `context`, which is current, do nothing more before it was given.
-    fn hold_back(&self, context: &Context) {
+    /// Has a stream of the current context do nothing more before it was given.
+    fn hold_back(&self, stream: CUstream) {
         let flags = CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
         // SAFETY: the event lives, and a stream may wait for those of other devices.
-        ok("wait for another device", unsafe { stream::wait_event(context.stream, self.event, flags) });
+        ok("wait for another device", unsafe { stream::wait_event(stream, self.event, flags) });
     }
 }
 

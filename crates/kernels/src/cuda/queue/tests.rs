@@ -80,6 +80,10 @@ impl Device for Noting {
         self.note(format!("take to {}", to.address));
     }
 
+    fn send_on(&self, (): &mut (), _: usize) {}
+
+    fn receive(&self, (): &mut (), _: usize) {}
+
     unsafe fn run(&self, work: &Work) {
         self.note(match work {
             Work::Launch(launch) => format!("run {:?}", launch.kernel),
@@ -88,9 +92,11 @@ impl Device for Noting {
         });
     }
 
-    unsafe fn graph(&self, launches: &[Launch]) -> Option<usize> {
-        self.note(format!("put {} together", launches.len()));
-        (launches[0].kernel != Kernel::Scatter).then_some(launches.len())
+    unsafe fn graph(&self, work: &[Work]) -> Option<usize> {
+        self.note(format!("put {} together", work.len()));
+        let is_scatter =
+            |work: &Work| matches!(work, Work::Launch(launch) if launch.kernel == Kernel::Scatter);
+        (!work.iter().any(is_scatter)).then_some(work.len())
     }
 
     unsafe fn replay(&self, graph: &usize) {
@@ -111,6 +117,10 @@ impl Device for Noting {
 
     fn ranks(&self) -> Option<usize> {
         Some(1)
+    }
+
+    fn is_linked(&self) -> bool {
+        false
     }
 }
 
@@ -177,20 +187,53 @@ fn a_long_list_that_comes_again_is_put_together_and_then_replayed() {
 }
 
 #[test]
-fn what_ranks_gather_parts_lists() {
+fn what_ranks_gather_and_what_is_cleared_is_part_of_a_list() {
     let queue = Queue::new(Noting::default());
     let memory = queue.allocate(64);
     let ask = || {
-        (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+        queue.clear(&memory, 8);
+        launch(&queue, Kernel::Embed, &memory, 3);
         queue.all_gather(&memory, 4, &memory);
-        (0..=FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+        launch(&queue, Kernel::Embed, &memory, 3);
         queue.flush();
         notes(&queue)
     };
-    let gather = "gather 64 to 64";
-    assert_eq!(ask(), [vec!["run Embed"; FEW], vec![gather], vec!["run Embed"; FEW + 1]].concat());
-    assert_eq!(ask(), ["put 4 together", "replay 4", gather, "put 5 together", "replay 5"]);
-    assert_eq!(ask(), ["replay 4", gather, "replay 5"]);
+    assert_eq!(ask(), ["clear 64", "run Embed", "gather 64 to 64", "run Embed"]);
+    assert_eq!(ask(), ["put 4 together", "replay 4"]);
+    assert_eq!(ask(), ["replay 4"]);
+}
+
+#[test]
+fn lists_that_one_rank_has_alone_take_no_place_of_those_that_all_have() {
+    let queue = Queue::new(Noting::default());
+    let memory = queue.allocate(64);
+    let ask = || {
+        (0..FEW).for_each(|_| queue.all_gather(&memory, 4, &memory));
+        queue.flush();
+        notes(&queue)
+    };
+    ask();
+    for rows in 0..=MOST_LISTS {
+        (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, rows));
+        queue.flush();
+    }
+    notes(&queue);
+    assert_eq!(ask(), ["put 4 together", "replay 4"]);
+}
+
+#[test]
+fn no_list_outlives_memory() {
+    let queue = Queue::new(Noting::default());
+    let (memory, other) = (queue.allocate(64), queue.allocate(64));
+    let ask = || {
+        (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+        queue.flush();
+        notes(&queue).len()
+    };
+    assert_eq!((ask(), ask(), ask()), (FEW, 2, 1));
+    drop(other);
+    notes(&queue);
+    assert_eq!(ask(), FEW);
 }
 
 #[test]
@@ -232,5 +275,5 @@ fn no_more_lists_are_remembered_than_there_is_room_for() {
         (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, rows));
         queue.flush();
     }
-    assert_eq!(queue.0.state().lists.len(), 1);
+    assert_eq!(queue.0.state().lists[0].len(), 1);
 }
