@@ -73,6 +73,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "cuda")]
+    windlass_kernels::cuda::prepare();
     let matches = command_line().try_get_matches().unwrap_or_else(|error| refuse(&error));
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| refuse(&error));
     match run(arguments) {

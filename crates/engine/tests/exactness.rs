@@ -19,7 +19,7 @@ use common::{
     tiny_on, tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks, undisturbed,
 };
 #[cfg(feature = "cuda-emulator")]
-use common::{emulated_group, request, tiny_group};
+use common::{emulated_group, request, tiny_group, tiny_split};
 use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 #[cfg(feature = "cuda-emulator")]
 use windlass_engine::{Sampling, TokenOutput};
@@ -185,7 +185,7 @@ fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number
         let by_the_engine = undisturbed(&mut one_stage, &by_the_engine).tokens.into_iter();
         let tokens = |answer: &Answer| answer.tokens.iter().map(|token| token.token).collect::<Vec<_>>();
         assert_eq!(tokens(&alone[&RequestId(1)]), by_the_engine.map(|token| token.token).collect::<Vec<_>>());
-        let mut two_stages = tiny_on_stages_of_ranks(vec![group(), group()], config());
+        let mut two_stages = tiny_split(vec![group(), group()], config());
         for got in [together(&mut one_stage, &visits), together(&mut two_stages, &visits)] {
             assert_eq!(got, alone, "{ranks} ranks, {weights}");
         }

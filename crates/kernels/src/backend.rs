@@ -230,6 +230,8 @@ pub trait Backend: Send + 'static {
     fn is_linked(&self) -> bool {
         false
     }
+    /// Ends what is under way from them and to them, which nobody waits for any more: before memory is freed, which would.
+    fn unlink(&self) {}
     /// Sends the rows that this device has handed over by `parcel` to the one of the next stage.
     ///
     /// # Panics

@@ -2,8 +2,8 @@
 //!
 //! Rank 0 is the worker: it serves, registers, and leads. Every other rank joins it by the `windlass.v1.Ranks` service, obeys its
 //! orders, and hands it what sums need; rank 0 adds up in the order of ranks, as ranks that are threads do, so answers are the same
-//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. Ranks on GPUs exchange all of
-//! that among themselves. A rank that is lost, by a broken connection or by silence, takes the group with it.
+//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. Ranks on GPUs exchange activations
+//! among themselves. A rank that is lost, by a broken connection or by silence, takes the group with it.
 
 #[cfg(all(test, feature = "cuda-emulator"))]
 mod emulated_tests;
@@ -148,7 +148,7 @@ fn lead_on<B: ProcessRank>(
         }
         ring.push(Box::new(RemoteStage::new(ranks, vocabulary, draws)));
     }
-    Ok((Box::new(Ring::of(model, arithmetic, *tp, ring, !B::BY_MESSAGES)), host))
+    Ok((Box::new(Ring::of(model, arithmetic, *tp, ring, place.is_linked())), host))
 }
 
 /// What ranks must agree in before they compute together: the model, how they compute, and what they say to each other.

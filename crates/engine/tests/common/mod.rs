@@ -16,6 +16,8 @@ use windlass_kernels::WeightFormat;
 #[cfg(feature = "cuda-emulator")]
 use windlass_kernels::cuda::{Cuda, Emulator};
 use windlass_kernels::{Backend, Cpu, CpuConfig, KvFormat};
+#[cfg(feature = "cuda-emulator")]
+use windlass_model::split;
 use windlass_model::{DepthPolicy, KvPolicy, Local, ModelFolder, Network, Ranks, Ring, Runner, Split};
 
 pub fn goldens_folder() -> &'static Path {
@@ -110,6 +112,15 @@ pub fn tiny_group<B: Backend>(group: Vec<B>, config: EngineConfig) -> Engine<Ran
     let split = Split::new(vec![group], &model).unwrap();
     let networks = split.load(&checkpoint, &model, &mut |_| {}).unwrap().remove(0);
     Engine::new(Ranks::of_threads(networks), config, Box::new(MonotonicClock::start())).unwrap()
+}
+
+/// The same on groups of backends, one for each stage, cut where it costs least on the first.
+#[cfg(feature = "cuda-emulator")]
+pub fn tiny_split<B: Backend>(groups: Vec<Vec<B>>, config: EngineConfig) -> Engine<Box<dyn Runner>> {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let (checkpoint, model) = (folder.checkpoint().unwrap(), folder.config().unwrap());
+    let networks = Split::new(groups, &model).unwrap().load(&checkpoint, &model, &mut |_| {}).unwrap();
+    Engine::new(split::runner(networks), config, Box::new(MonotonicClock::start())).unwrap()
 }
 
 /// GPUs of one group, compiled for this machine.

@@ -6,11 +6,11 @@ use super::device::Device;
 use super::queue::{Kept, Queue};
 use crate::bytes::bytes;
 
-/// Copies on the device, by where the host has them. A host may put other numbers at the same place later, so they are compared
-/// with what was copied: that costs a microsecond, an upload more.
+/// Copies on the device, by where the host has them and how many numbers they are. A host may put other numbers at the same place
+/// later, so they are compared with what was copied: that costs a microsecond, an upload more.
 #[derive(Debug)]
 pub(super) struct Constants<D: Device> {
-    copies: HashMap<usize, Copy<D>>,
+    copies: HashMap<(usize, usize), Copy<D>>,
 }
 
 #[derive(Debug)]
@@ -28,15 +28,14 @@ impl<D: Device> Default for Constants<D> {
 impl<D: Device> Constants<D> {
     /// `values` on the device.
     pub(super) fn get(&mut self, device: &Queue<D>, values: &[f32]) -> &Kept<D> {
-        let place = values.as_ptr().addr();
-        if self.copies.get(&place).is_some_and(|copy| bytes(&copy.host) != bytes(values)) {
-            self.copies.remove(&place);
-        }
-        let copy = self.copies.entry(place).or_insert_with(|| {
-            let memory = device.allocate(size_of_val(values));
-            device.upload(bytes(values), &memory);
-            Copy { host: values.to_vec(), device: memory }
+        let copy = self.copies.entry((values.as_ptr().addr(), values.len())).or_insert_with(|| {
+            let device = device.allocate(size_of_val(values));
+            Copy { host: Vec::new(), device }
         });
+        if bytes(&copy.host) != bytes(values) {
+            device.upload(bytes(values), &copy.device);
+            copy.host = values.to_vec();
+        }
         &copy.device
     }
 }

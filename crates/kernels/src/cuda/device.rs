@@ -83,8 +83,12 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     fn wait(&self);
     /// How many devices the group has that it is in, one for each rank; none if it is in none.
     fn ranks(&self) -> Option<usize>;
+    /// Whether what ranks gather can be part of a graph.
+    fn records_gathers(&self) -> bool;
     /// Whether it is linked to devices of other processes, those of the stage before and of the next.
     fn is_linked(&self) -> bool;
+    /// Ends what is under way from them and to them.
+    fn unlink(&self);
 }
 
 /// Something to do on a device.

@@ -298,7 +298,15 @@ impl Device for Emulator {
         self.seat().as_ref().map(Seat::ranks)
     }
 
+    fn records_gathers(&self) -> bool {
+        true
+    }
+
     fn is_linked(&self) -> bool {
         self.links().is_some()
+    }
+
+    fn unlink(&self) {
+        self.links().take();
     }
 }

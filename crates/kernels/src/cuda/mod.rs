@@ -28,7 +28,7 @@ pub use buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 pub use device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 #[cfg(feature = "cuda-emulator")]
 pub use emulator::{Emulator, EmulatorError, EmulatorLinks};
-pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile};
+pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile, prepare};
 pub use matrix::CudaMatrix;
 use matrix::Values;
 pub use queue::Kept;

@@ -153,6 +153,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.is_linked()
     }
 
+    fn unlink(&self) {
+        self.device.unlink();
+    }
+
     fn send_on(&self, parcel: &mut CudaParcel<D>) {
         if parcel.rows > 0 {
             self.device.send_on(&mut parcel.parcel, 4 * parcel.rows * parcel.width);

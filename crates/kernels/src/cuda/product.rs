@@ -106,16 +106,15 @@ impl<D: Device> Cuda<D> {
         let (rows, inputs) = (input.rows.len(), input.width());
         let indices = scratch.rows(&self.device, input.rows, input.capacity());
         // Memory grows with rows alone, since that is the same on all ranks: for the widest inputs there are.
+        let most_inputs = scratch.most_inputs.max(inputs);
         let (kernel, threads, most_bytes) = match self.values {
-            Values::F32 => {
-                (Kernel::PrepareF32, rows * inputs, 4 * rows.next_power_of_two() * scratch.most_inputs)
-            }
+            Values::F32 => (Kernel::PrepareF32, rows * inputs, 4 * rows.next_power_of_two() * most_inputs),
             Values::Bf16 => {
                 // Sixteen bytes of a half of sixteen rows at 32 inputs, for each lane.
                 let lanes = |rows: usize, inputs: usize| {
                     rows.div_ceil(16) * inputs.div_ceil(super::matrix::STEP_INPUTS) * 64
                 };
-                let most = lanes(rows.next_power_of_two(), scratch.most_inputs);
+                let most = lanes(rows.next_power_of_two(), most_inputs);
                 (Kernel::PrepareBf16, lanes(rows, inputs), 16 * most)
             }
         };

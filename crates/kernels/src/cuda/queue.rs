@@ -191,6 +191,11 @@ impl<D: Device> Queue<D> {
     pub(super) fn is_linked(&self) -> bool {
         self.0.device.is_linked()
     }
+
+    /// See [`Device::unlink`].
+    pub(super) fn unlink(&self) {
+        self.0.device.unlink();
+    }
 }
 
 impl<D: Device> Shared<D> {
@@ -201,7 +206,10 @@ impl<D: Device> Shared<D> {
     /// Begins what waits.
     fn begin(&self) {
         let State { waiting, lists } = &mut *self.state();
-        self.begin_list(waiting, lists);
+        let can_record = self.device.records_gathers();
+        for list in waiting.chunk_by(|a, b| can_record || !(a.is_shared() || b.is_shared())) {
+            self.begin_list(list, lists);
+        }
         waiting.clear();
     }
 
@@ -230,6 +238,7 @@ impl<D: Device> Shared<D> {
                         *list = List::Graph(graph);
                     }
                     None => {
+                        assert!(!is_shared, "a rank cannot record what all ranks record");
                         each();
                         *list = List::Apart;
                     }

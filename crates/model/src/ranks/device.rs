@@ -64,7 +64,9 @@ impl<B: Backend> Device<B> {
 
     /// The same between the devices of the stages before and behind.
     pub(crate) fn between(network: Network<B>, paths: (Inlet<B>, Outlet<B>)) -> Self {
-        Self { paths: Some(paths), ..Self::new(network) }
+        let mut device = Self::new(network);
+        device.paths = Some(paths);
+        device
     }
 
     pub(crate) fn network(&self) -> &Network<B> {
@@ -143,5 +145,11 @@ impl<B: Backend> Device<B> {
             self.latents.push(row.latent);
             self.rows.push(row.kv);
         }
+    }
+}
+
+impl<B: Backend> Drop for Device<B> {
+    fn drop(&mut self) {
+        self.network.backend().unlink();
     }
 }

@@ -36,7 +36,7 @@ pub(crate) enum Outlet<B: Backend> {
         launches: usize,
     },
     /// To one of another process.
-    Away(Turns<B>),
+    Away(Pair<B>),
 }
 
 /// The end of a path.
@@ -44,7 +44,7 @@ pub(crate) enum Inlet<B: Backend> {
     /// From a device of this process.
     Here { forth: Receiver<Parcel<B>>, back: SyncSender<Parcel<B>> },
     /// From one of another process.
-    Away(Turns<B>),
+    Away(Pair<B>),
 }
 
 pub(crate) struct Parcel<B: Backend> {
@@ -53,8 +53,8 @@ pub(crate) struct Parcel<B: Backend> {
     rows: usize,
 }
 
-/// Parcels of one device that take turns: one is filled while the other is on its way.
-pub(crate) struct Turns<B: Backend> {
+/// Two parcels of one device that take turns: one is filled while the other is on its way.
+pub(crate) struct Pair<B: Backend> {
     parcels: Vec<B::Parcel>,
     next: usize,
 }
@@ -70,7 +70,7 @@ pub(crate) fn path<B: Backend>(launches: usize) -> (Inlet<B>, Outlet<B>) {
 
 /// The ends that a device has of paths from and to other processes, to which it is linked.
 pub(crate) fn links<B: Backend>() -> (Inlet<B>, Outlet<B>) {
-    (Inlet::Away(Turns::none()), Outlet::Away(Turns::none()))
+    (Inlet::Away(Pair::none()), Outlet::Away(Pair::none()))
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -104,7 +104,7 @@ impl<B: Backend> Outlet<B> {
                 let parcel = |_| Parcel { parcel: backend.new_parcel(most_rows, width), rows: most_rows };
                 spare.extend((0..*launches).map(parcel));
             }
-            Self::Away(turns) => turns.allocate(backend, most_rows, width),
+            Self::Away(pair) => pair.allocate(backend, most_rows, width),
         }
     }
 
@@ -119,8 +119,8 @@ impl<B: Backend> Outlet<B> {
                     spare.push(parcel);
                 }
             }
-            Self::Away(turns) => {
-                let parcel = turns.next();
+            Self::Away(pair) => {
+                let parcel = pair.next();
                 backend.hand_over(from, count, parcel);
                 backend.send_on(parcel);
             }
@@ -131,8 +131,8 @@ impl<B: Backend> Outlet<B> {
 impl<B: Backend> Inlet<B> {
     /// Makes parcels for launches of so many rows, where they do not come from the other end.
     pub(crate) fn allocate(&mut self, backend: &B, most_rows: usize, width: usize) {
-        if let Self::Away(turns) = self {
-            turns.allocate(backend, most_rows, width);
+        if let Self::Away(pair) = self {
+            pair.allocate(backend, most_rows, width);
         }
     }
 
@@ -144,8 +144,8 @@ impl<B: Backend> Inlet<B> {
                 // Where nobody listens any more, nobody needs it.
                 let _ = back.send(parcel);
             }
-            Self::Away(turns) => {
-                let parcel = turns.next();
+            Self::Away(pair) => {
+                let parcel = pair.next();
                 backend.receive_rows(parcel, rows.len());
                 backend.take_over(parcel, to, rows);
             }
@@ -153,7 +153,7 @@ impl<B: Backend> Inlet<B> {
     }
 }
 
-impl<B: Backend> Turns<B> {
+impl<B: Backend> Pair<B> {
     fn none() -> Self {
         Self { parcels: Vec::new(), next: 0 }
     }

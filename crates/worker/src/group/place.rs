@@ -66,6 +66,9 @@ impl Place {
 
     /// None where the message is of another program.
     pub(super) fn welcomed(welcome: &RankWelcome) -> Option<Self> {
+        if welcome.nccl_id_before.is_empty() != welcome.nccl_id_next.is_empty() {
+            return None;
+        }
         Some(Self {
             ranks: welcome.ranks as usize,
             shard: welcome.shard as usize,
@@ -78,7 +81,7 @@ impl Place {
 
     /// Whether it hands rows on to another by itself.
     pub(super) fn is_linked(&self) -> bool {
-        self.link_ids.iter().all(|id| !id.is_empty())
+        !self.link_ids[1].is_empty()
     }
 
     /// Whether it is the first rank of a stage that is not the first, and so speaks for it.
@@ -106,6 +109,7 @@ mod tests {
         assert_eq!(brief, [(0, 0..1, false), (1, 0..1, false), (0, 1..4, true), (1, 1..4, false)]);
         assert!(places.iter().all(|place| Place::welcomed(&place.welcome()).as_ref() == Some(place)));
         assert_eq!(Place::welcomed(&RankWelcome::default()), None);
+        assert_eq!(Place::welcomed(&RankWelcome { nccl_id_before: vec![], ..places[0].welcome() }), None);
     }
 
     #[test]

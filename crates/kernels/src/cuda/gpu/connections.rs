@@ -1,6 +1,8 @@
 //! What connects a device to others by NCCL.
 
-use super::link::Link;
+use std::thread;
+
+use super::link::Links;
 use super::nccl::Communicator;
 
 /// What a device waits for others by. All of it ends when one of them is lost.
@@ -12,14 +14,6 @@ pub(super) struct Connections {
     pub(super) links: Option<Links>,
 }
 
-/// Links to devices of the same rank in other processes.
-pub(super) struct Links {
-    /// From the stage before.
-    pub(super) before: Link,
-    /// To the next stage.
-    pub(super) next: Link,
-}
-
 impl Connections {
     /// Whether it waits for nobody.
     pub(super) fn is_alone(&self) -> bool {
@@ -28,13 +22,33 @@ impl Connections {
 
     /// Whether others are lost, so that what they have will not come.
     pub(super) fn is_lost(&self) -> bool {
-        let of_links = |links: &Links| links.before.is_lost() || links.next.is_lost();
-        self.group.as_ref().is_some_and(Communicator::is_lost) || self.links.as_ref().is_some_and(of_links)
+        self.group.as_ref().is_some_and(Communicator::is_lost)
+            || self.links.as_ref().is_some_and(Links::is_lost)
     }
 
-    /// Leaves all of them, in the current context, whose device this is.
+    /// Ends all that is under way with others, in the current context, whose device this is.
     pub(super) fn leave(&mut self) {
-        self.group.take();
-        self.links.take();
+        let group = self.group.take().map(|mut group| {
+            group.forget_all();
+            group
+        });
+        end(group, self.links.take());
     }
+
+    /// Ends what is under way with neighbours alone.
+    pub(super) fn unlink(&mut self) {
+        end(None, self.links.take());
+    }
+}
+
+/// Ends connections all at once: what one has under way may wait for another, and its end waits for that.
+fn end(group: Option<Communicator>, links: Option<Links>) {
+    let links = links.map(|Links { before, next }| [before, next]).into_iter().flatten();
+    let (of_links, streams): (Vec<_>, Vec<_>) = links.map(|link| (link.communicator, link.stream)).unzip();
+    thread::scope(|scope| {
+        for communicator in of_links.into_iter().chain(group) {
+            scope.spawn(move || drop(communicator));
+        }
+    });
+    drop(streams);
 }

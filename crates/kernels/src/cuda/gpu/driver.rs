@@ -21,6 +21,18 @@ pub(super) fn ok<T>(what: &str, result: Result<T, DriverError>) -> T {
     result.unwrap_or_else(|error| panic!("the GPU fails to {what}: {error}"))
 }
 
+/// Has the driver give every stream a queue of its own, as long as there are few: else what waits in one may hold up another. The driver
+/// looks once, and at the environment alone, so this is for the beginning of a program; where others run already, or the user has said
+/// it, nothing is changed.
+pub fn prepare() {
+    const CONNECTIONS: &str = "CUDA_DEVICE_MAX_CONNECTIONS";
+    let threads = std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads == 1 && std::env::var_os(CONNECTIONS).is_none() {
+        // SAFETY: nobody else reads or writes the environment: there is one thread.
+        unsafe { std::env::set_var(CONNECTIONS, "32") }
+    }
+}
+
 /// Makes the driver ready. To be called before anything else of it.
 pub(super) fn start() -> Result<(), CudaError> {
     // The bindings panic where there is no library.

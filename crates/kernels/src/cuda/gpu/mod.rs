@@ -33,11 +33,12 @@ use crate::cuda_error::CudaError;
 use crate::gpu_config::GpuConfig;
 use crate::group::Loss;
 pub use compiler::compile;
-use connections::{Connections, Links};
+use connections::Connections;
+pub use driver::prepare;
 use driver::{ok, to};
 use graph::GpuGraph;
 use landing::GpuLanding;
-use link::{End, Link};
+use link::Links;
 use mark::GpuMark;
 use nccl::Communicator;
 pub use nccl::GroupId;
@@ -64,6 +65,7 @@ struct Context {
     context: CUcontext,
     stream: CUstream,
     module: CUmodule,
+    /// To others, as long as none of them is lost.
     connections: Mutex<Connections>,
 }
 
@@ -131,15 +133,11 @@ impl Gpu {
     }
 
     /// Links it to devices of other processes, one of the stage before and one of the next, by the ids of both links. Waits until
-    /// they have come, or fails once told of a loss.
+    /// they and all others of the ring have come, or fails once told of a loss.
     pub fn link(&self, [before, next]: [&GroupId; 2], loss: &Loss) -> Result<(), CudaError> {
-        // Both at once: in a ring one would wait for the other.
-        let [before, next] = [(before, End::Receiver), (next, End::Sender)].map(|(id, end)| {
-            let (id, context, joining) = (*id, Arc::clone(&self.context), loss.clone());
-            Joining::start(move || Link::open(&id, end, &joining, || context.bind()))
-        });
-        let links = Links { before: before.wait(loss)?, next: next.wait(loss)? };
-        self.context.connections().links = Some(links);
+        let (ids, context, joining) = ([*before, *next], Arc::clone(&self.context), loss.clone());
+        let links = Joining::start(move || Links::open(ids.each_ref(), &joining, || context.bind()));
+        self.context.connections().links = Some(links.wait(loss).inspect_err(|_| loss.tell())?);
         Ok(())
     }
 
@@ -518,7 +516,18 @@ impl Device for Gpu {
         self.context.connections().group.as_ref().map(Communicator::ranks)
     }
 
+    fn records_gathers(&self) -> bool {
+        self.context.connections().group.as_ref().is_some_and(Communicator::records)
+    }
+
     fn is_linked(&self) -> bool {
         self.context.connections().links.is_some()
+    }
+
+    fn unlink(&self) {
+        // Errors are those of earlier work.
+        // SAFETY: the context is retained as long as this lives.
+        let _ = unsafe { ctx::set_current(self.context.context) };
+        self.context.connections().unlink();
     }
 }

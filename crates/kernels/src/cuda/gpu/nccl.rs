@@ -82,6 +82,16 @@ pub(super) fn is_present() -> bool {
     Functions::get().is_ok()
 }
 
+/// Asks for several things together, so that none waits for another.
+pub(super) fn together(ask: impl FnOnce()) -> Result<(), CudaError> {
+    let functions = Functions::get()?;
+    // SAFETY: no arguments; ended below.
+    functions.check("begin a group", unsafe { (functions.begin)() })?;
+    ask();
+    // SAFETY: begun above.
+    functions.check("ask for several things together", unsafe { (functions.end)() })
+}
+
 /// What all devices of one group are told, so that they find each other, in whatever process.
 #[derive(Debug, Clone, Copy)]
 pub struct GroupId(ncclUniqueId);
@@ -115,6 +125,8 @@ pub(super) struct Communicator {
     functions: &'static Functions,
     handle: ncclComm_t,
     ranks: usize,
+    /// Whether no other rank is in this process.
+    is_alone_here: bool,
     loss: Loss,
     /// Recorded work with gathers, by number, and how much there ever was.
     graphs: HashMap<usize, Executable>,
@@ -149,8 +161,8 @@ impl Communicator {
         // SAFETY: begun above.
         let ended = functions.check("bring a group together", unsafe { (functions.end)() });
         let place = |handle| {
-            let (loss, graphs) = (loss.clone(), HashMap::new());
-            Self { functions, handle, ranks, loss, graphs, recorded: 0 }
+            let (is_alone_here, loss, graphs) = (count == 1, loss.clone(), HashMap::new());
+            Self { functions, handle, ranks, is_alone_here, loss, graphs, recorded: 0 }
         };
         let places = handles.into_iter().filter(|handle| !handle.is_null()).map(place).collect();
         joined.and(ended).map(|()| places)
@@ -211,6 +223,16 @@ impl Communicator {
         self.graphs.remove(&number);
     }
 
+    /// Gives all of it up, in the context that it is of. The group is not left before.
+    pub(super) fn forget_all(&mut self) {
+        self.graphs.clear();
+    }
+
+    /// Whether gathers can be recorded: NCCL warns that several devices of one process might wait for each other then.
+    pub(super) fn records(&self) -> bool {
+        self.is_alone_here
+    }
+
     /// Whether the group is lost, so that what others have will not come.
     pub(super) fn is_lost(&self) -> bool {
         let mut fault = ncclResult_t::ncclSuccess;
@@ -225,8 +247,6 @@ impl Drop for Communicator {
     /// Ends what is under way, and tells the others of this process.
     fn drop(&mut self) {
         self.loss.tell();
-        // Their work ends with the group, which waits for that.
-        self.graphs.clear();
         // SAFETY: the handle is used no more. In this way a rank need not wait for others, as it must in any other.
         let _: ncclResult_t = unsafe { (self.functions.abort)(self.handle) };
     }

@@ -39,7 +39,10 @@ impl fmt::Debug for GpuParcel {
 impl GpuParcel {
     /// One that holds nothing, in memory of a device whose context is current.
     pub(super) fn new(context: &Arc<Context>, memory: GpuMemory) -> Self {
-        Self { memory, arrival: Signal::new(context), taken: None }
+        let arrival = Signal::new(context);
+        // What is received must come behind the clearing of new memory.
+        arrival.give(context.stream);
+        Self { memory, arrival, taken: None }
     }
 
     /// Has the device of `context`, which is current and where this is from, copy `bytes` from this address to it.
@@ -70,9 +73,7 @@ impl GpuParcel {
     pub(super) fn receive(&mut self, link: &Link, bytes: usize) {
         let Self { memory, arrival, taken } = self;
         assert!(bytes <= memory.bytes(), "{bytes} bytes to a parcel of {}", memory.bytes());
-        if let Some(taken) = taken {
-            taken.hold_back(link.stream());
-        }
+        taken.as_ref().unwrap_or(arrival).hold_back(link.stream());
         // SAFETY: there are as many bytes, which nobody reads or frees before they are there.
         unsafe { link.receive(memory.address(), bytes) }
         arrival.give(link.stream());

@@ -7,6 +7,7 @@ use super::*;
 /// Notes what it is asked for. Memory lies nowhere.
 #[derive(Debug, Default)]
 struct Noting {
+    records_gathers: bool,
     notes: Arc<Mutex<Vec<String>>>,
     addresses: AtomicU64,
 }
@@ -119,9 +120,20 @@ impl Device for Noting {
         Some(1)
     }
 
+    fn records_gathers(&self) -> bool {
+        self.records_gathers
+    }
+
     fn is_linked(&self) -> bool {
         false
     }
+
+    fn unlink(&self) {}
+}
+
+/// One that can record what ranks gather.
+fn recording() -> Queue<Noting> {
+    Queue::new(Noting { records_gathers: true, ..Noting::default() })
 }
 
 /// What the device was asked for since the last time.
@@ -187,8 +199,25 @@ fn a_long_list_that_comes_again_is_put_together_and_then_replayed() {
 }
 
 #[test]
-fn what_ranks_gather_and_what_is_cleared_is_part_of_a_list() {
+fn what_ranks_gather_parts_lists_where_it_cannot_be_recorded() {
     let queue = Queue::new(Noting::default());
+    let memory = queue.allocate(64);
+    let ask = || {
+        (0..FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+        queue.all_gather(&memory, 4, &memory);
+        (0..=FEW).for_each(|_| launch(&queue, Kernel::Embed, &memory, 3));
+        queue.flush();
+        notes(&queue)
+    };
+    let gather = "gather 64 to 64";
+    assert_eq!(ask(), [vec!["run Embed"; FEW], vec![gather], vec!["run Embed"; FEW + 1]].concat());
+    assert_eq!(ask(), ["put 4 together", "replay 4", gather, "put 5 together", "replay 5"]);
+    assert_eq!(ask(), ["replay 4", gather, "replay 5"]);
+}
+
+#[test]
+fn what_ranks_gather_and_what_is_cleared_is_part_of_a_list() {
+    let queue = recording();
     let memory = queue.allocate(64);
     let ask = || {
         queue.clear(&memory, 8);
@@ -205,7 +234,7 @@ fn what_ranks_gather_and_what_is_cleared_is_part_of_a_list() {
 
 #[test]
 fn lists_that_one_rank_has_alone_take_no_place_of_those_that_all_have() {
-    let queue = Queue::new(Noting::default());
+    let queue = recording();
     let memory = queue.allocate(64);
     let ask = || {
         (0..FEW).for_each(|_| queue.all_gather(&memory, 4, &memory));
