@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::mpsc::channel;
+use std::sync::Arc;
 use std::thread;
 
-use windlass_kernels::cuda::{Cuda, Emulator, Gpu, GroupId, Survey, compile};
+use windlass_kernels::cuda::{Cuda, Emulator, EmulatorLink, Gpu, GroupId, Survey, compile};
 use windlass_kernels::{
     Backend, CudaError, GpuConfig, KvRow, KvRows, KvShape, KvTable, Plain, Rotation, Rows, Weight,
     WeightFormat, selftest,
@@ -47,10 +47,9 @@ fn rows_go_from_each_device_to_the_next() {
     let devices = [(); 3].map(|()| emulated(WeightFormat::F32));
     let check = selftest::run_ring(&devices);
     assert!(check.is_passed(), "{check:?}");
-    let (senders, mut receivers): (Vec<_>, Vec<_>) = devices.iter().map(|_| channel()).unzip();
-    receivers.rotate_right(1);
-    for (device, links) in devices.iter().zip(receivers.into_iter().zip(senders)) {
-        device.device().link(links);
+    let links = [(); 3].map(|()| EmulatorLink::new());
+    for (at, device) in devices.iter().enumerate() {
+        device.device().link(Arc::clone(&links[(at + 2) % 3]), Arc::clone(&links[at]));
     }
     let check = selftest::run_links(&devices);
     assert!(check.is_passed(), "{check:?}");

@@ -15,6 +15,8 @@
 mod cut;
 mod parcel;
 mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -92,7 +94,7 @@ fn connected<B: Backend>(parts: Vec<Vec<Network<B>>>) -> Vec<Vec<Device<B>>> {
 /// A stage, seen from outside.
 struct Member {
     inbox: SyncSender<Message>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Box<dyn StageRanks>>>>,
 }
 
 /// How long each stage has computed so far. Clones read the same.
@@ -310,9 +312,8 @@ impl Drop for Ring {
             // One that is lost has stopped.
             let _ = stage.inbox.send(Message::Stop { is_failure: thread::panicking() });
         }
-        for thread in self.stages.iter_mut().filter_map(|stage| stage.thread.take()) {
-            // Its panic was answered.
-            let _ = thread.join();
-        }
+        // No stage ends before all have stopped: a launch that one has begun may wait for rows of another. A panic was answered.
+        let threads = self.stages.iter_mut().filter_map(|stage| stage.thread.take());
+        let _ended: Vec<_> = threads.map(JoinHandle::join).collect();
     }
 }

@@ -2,12 +2,13 @@
 #![expect(unsafe_code, reason = "calls what g++ compiled, on memory that it reads and writes by address")]
 
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::io;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libloading::Library;
@@ -40,13 +41,17 @@ pub struct Emulator {
     /// Its place in its group, if it is in one.
     seat: Mutex<Option<Seat>>,
     /// From the device of the stage before and to that of the next, if it is linked to them.
-    links: Mutex<Option<EmulatorLinks>>,
+    links: Arc<Mutex<Option<[Arc<EmulatorLink>; 2]>>>,
     /// How many graphs it has made with gathers.
     graphs: AtomicUsize,
 }
 
-/// What parcels come from and go to.
-pub type EmulatorLinks = (Receiver<Vec<u8>>, Sender<Vec<u8>>);
+/// What a device sends and another receives, until either ends it: then what is under way is lost.
+#[derive(Debug)]
+pub struct EmulatorLink {
+    parcels: Mutex<Option<VecDeque<Vec<u8>>>>,
+    changed: Condvar,
+}
 
 /// Work that was put together.
 #[derive(Debug)]
@@ -69,7 +74,7 @@ impl Emulator {
     pub fn get() -> Self {
         static PROGRAM: OnceLock<Program> = OnceLock::new();
         let program = PROGRAM.get_or_init(|| Program::compile().unwrap_or_else(|error| panic!("{error}")));
-        Self { program, seat: Mutex::default(), links: Mutex::default(), graphs: AtomicUsize::new(0) }
+        Self { program, seat: Mutex::default(), links: Arc::default(), graphs: AtomicUsize::new(0) }
     }
 
     /// A group of devices, by rank.
@@ -87,9 +92,9 @@ impl Emulator {
         *self.seat() = Some(seat);
     }
 
-    /// Is linked to the devices of the stages before and behind.
-    pub fn link(&self, links: EmulatorLinks) {
-        *self.links() = Some(links);
+    /// Is linked to the devices of the stage before and of the next.
+    pub fn link(&self, before: Arc<EmulatorLink>, next: Arc<EmulatorLink>) {
+        *self.links() = Some([before, next]);
     }
 
     fn launch(&self, launch: &KernelLaunch) {
@@ -149,8 +154,19 @@ impl Emulator {
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn links(&self) -> MutexGuard<'_, Option<EmulatorLinks>> {
+    fn links(&self) -> MutexGuard<'_, Option<[Arc<EmulatorLink>; 2]>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EmulatorLink {
+    /// A link on which nothing is under way.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { parcels: Mutex::new(Some(VecDeque::new())), changed: Condvar::new() })
+    }
+
+    fn parcels(&self) -> MutexGuard<'_, Option<VecDeque<Vec<u8>>>> {
+        self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,6 +196,18 @@ impl Program {
 pub struct EmulatorMemory {
     data: Box<[UnsafeCell<u128>]>,
     bytes: usize,
+    /// Its device's.
+    links: Arc<Mutex<Option<[Arc<EmulatorLink>; 2]>>>,
+}
+
+impl Drop for EmulatorMemory {
+    /// A GPU frees memory when all that it has under way is done.
+    fn drop(&mut self) {
+        if let Some([_, next]) = &*self.links.lock().unwrap_or_else(PoisonError::into_inner) {
+            let is_waiting = next.parcels().as_ref().is_some_and(|parcels| !parcels.is_empty());
+            assert!(thread::panicking() || !is_waiting, "memory is freed while rows wait for the next stage");
+        }
+    }
 }
 
 impl EmulatorMemory {
@@ -212,7 +240,7 @@ impl Device for Emulator {
 
     fn allocate(&self, bytes: usize) -> EmulatorMemory {
         let data = (0..bytes.div_ceil(16)).map(|_| UnsafeCell::new(0)).collect();
-        EmulatorMemory { data, bytes }
+        EmulatorMemory { data, bytes, links: Arc::clone(&self.links) }
     }
 
     fn upload(&self, from: &[u8], to: &EmulatorMemory) {
@@ -254,15 +282,19 @@ impl Device for Emulator {
 
     fn send_on(&self, parcel: &mut Vec<u8>, bytes: usize) {
         let links = self.links();
-        let (_, next) = links.as_ref().expect("a device that is linked");
-        // One that is lost says so itself.
-        let _ = next.send(parcel[..bytes].to_vec());
+        let [_, next] = links.as_ref().expect("a device that is linked");
+        // Where it has ended, nobody waits.
+        next.parcels().iter_mut().for_each(|parcels| parcels.push_back(parcel[..bytes].to_vec()));
+        next.changed.notify_all();
     }
 
     fn receive(&self, parcel: &mut Vec<u8>, bytes: usize) {
         let links = self.links();
-        let (before, _) = links.as_ref().expect("a device that is linked");
-        *parcel = before.recv().unwrap_or_else(|_| panic!("the stage before is lost"));
+        let [before, _] = links.as_ref().expect("a device that is linked");
+        let is_to_come = |parcels: &mut Option<VecDeque<_>>| parcels.as_ref().is_some_and(VecDeque::is_empty);
+        let parcels = before.changed.wait_while(before.parcels(), is_to_come);
+        let mut parcels = parcels.unwrap_or_else(PoisonError::into_inner);
+        *parcel = parcels.as_mut().and_then(VecDeque::pop_front).expect("the stage before is lost");
         assert_eq!(parcel.len(), bytes, "stages differ in what they hand over");
     }
 
@@ -307,6 +339,9 @@ impl Device for Emulator {
     }
 
     fn unlink(&self) {
-        self.links().take();
+        for link in self.links().take().into_iter().flatten() {
+            *link.parcels() = None;
+            link.changed.notify_all();
+        }
     }
 }

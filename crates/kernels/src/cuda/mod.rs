@@ -27,7 +27,7 @@ use std::thread;
 pub use buffer::{CudaBuffer, CudaCache, CudaParcel, CudaReport};
 pub use device::{Argument, Device, Grid, Kernel, Launch, Memory, Work};
 #[cfg(feature = "cuda-emulator")]
-pub use emulator::{Emulator, EmulatorError, EmulatorLinks};
+pub use emulator::{Emulator, EmulatorError, EmulatorLink};
 pub use gpu::{DeviceInfo, Gpu, GroupId, Survey, compile, prepare};
 pub use matrix::CudaMatrix;
 use matrix::Values;

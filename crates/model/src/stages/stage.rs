@@ -100,17 +100,19 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Obeys until told to stop. A panic is answered, since whoever waits for a launch would wait forever.
-    pub(super) fn run(self, inbox: &Receiver<Message>) {
+    /// Obeys until told to stop, and gives its ranks back. A panic is answered, since whoever waits for a launch would wait forever.
+    pub(super) fn run(self, inbox: &Receiver<Message>) -> Option<Box<dyn StageRanks>> {
         let (stage, answers) = (self.number, self.answers.clone());
         // It goes down with its panic, so that ranks elsewhere see a failure and not an end in order.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(move || self.hear(inbox))) {
+        let heard = catch_unwind(AssertUnwindSafe(move || self.hear(inbox)));
+        if let Err(panic) = &heard {
             // Where nobody listens any more, nobody waits.
-            let _ = answers.send(Answer::Lost { stage, panic: message_of(&*panic) });
+            let _ = answers.send(Answer::Lost { stage, panic: message_of(&**panic) });
         }
+        heard.ok()
     }
 
-    fn hear(mut self, inbox: &Receiver<Message>) {
+    fn hear(mut self, inbox: &Receiver<Message>) -> Box<dyn StageRanks> {
         while let Ok(message) = inbox.recv() {
             match message {
                 Message::Allocate(capacity) => {
@@ -125,10 +127,11 @@ impl Stage {
                 }
                 Message::Stop { is_failure } => {
                     assert!(!is_failure, "the engine failed");
-                    return;
+                    break;
                 }
             }
         }
+        self.ranks
     }
 
     fn launch(&mut self, mut parcel: Box<Parcel>) {

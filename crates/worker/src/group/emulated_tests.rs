@@ -5,14 +5,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, spawn_blocking};
 use windlass_engine::{Engine, Event, MonotonicClock, Request, RequestId};
-use windlass_kernels::cuda::{Cuda, Emulator};
+use windlass_kernels::cuda::{Cuda, Emulator, EmulatorLink};
 use windlass_kernels::group::{Exchange, Loss, Seat, seats};
 use windlass_kernels::{CudaError, WeightFormat};
 use windlass_model::{DepthPolicy, KvPolicy, ModelFolder, Runner, Split, split};
@@ -25,11 +24,8 @@ use crate::config::WorkerConfig;
 #[derive(Default)]
 struct Meetings {
     seats: HashMap<Vec<u8>, Vec<Option<Seat>>>,
-    links: HashMap<Vec<u8>, LinkEnds>,
+    links: HashMap<Vec<u8>, Arc<EmulatorLink>>,
 }
-
-/// The two ends of a link, until somebody has them.
-struct LinkEnds(Option<Sender<Vec<u8>>>, Option<Receiver<Vec<u8>>>);
 
 static MEETINGS: LazyLock<Mutex<Meetings>> = LazyLock::new(Mutex::default);
 
@@ -51,14 +47,11 @@ impl ProcessRank for Cuda<Emulator> {
 
     fn linked(self, place: &Place, _: &Loss) -> Result<Self, CudaError> {
         let mut meetings = MEETINGS.lock().unwrap();
-        let [before, next] = place.link_ids.each_ref().map(Clone::clone);
-        let new = || {
-            let (sender, receiver) = channel();
-            LinkEnds(Some(sender), Some(receiver))
-        };
-        let before = meetings.links.entry(before).or_insert_with(new).1.take();
-        let next = meetings.links.entry(next).or_insert_with(new).0.take();
-        self.device().link((before.unwrap(), next.unwrap()));
+        let [before, next] = place
+            .link_ids
+            .each_ref()
+            .map(|id| Arc::clone(meetings.links.entry(id.clone()).or_insert_with(EmulatorLink::new)));
+        self.device().link(before, next);
         Ok(self)
     }
 }
@@ -104,17 +97,25 @@ impl Group {
     }
 }
 
-/// What some requests get together: of each its tokens with their depths and logits.
-fn answers(runner: Box<dyn Runner>, config: &WorkerConfig) -> Vec<Vec<(u32, u32, Vec<u32>)>> {
-    let mut engine = Engine::new(runner, config.engine.clone(), Box::new(MonotonicClock::start())).unwrap();
-    let prompts: [&[u32]; 4] = [&[5], &[7, 8, 9], &[1, 2], &[3, 4, 5, 6]];
-    for (id, prompt) in (0..).zip(prompts) {
+const PROMPTS: [&[u32]; 4] = [&[5], &[7, 8, 9], &[1, 2], &[3, 4, 5, 6]];
+
+/// An engine that has been asked for some answers.
+fn engine(runner: Box<dyn Runner>, config: &WorkerConfig) -> Engine<Box<dyn Runner>> {
+    let clock = Box::new(MonotonicClock::start());
+    let mut engine = Engine::new(runner, config.engine.clone(), clock).unwrap();
+    for (id, prompt) in (0..).zip(PROMPTS) {
         let depth = DepthPolicy::Fixed(1 + id as u32);
         let request = Request::greedy(prompt.to_vec(), 3, depth, KvPolicy::Full);
         let request = Request { ignore_model_stops: true, report_logits: id % 2 == 0, ..request };
         engine.submit(RequestId(id), request).unwrap();
     }
-    let (mut answers, mut events) = (vec![Vec::new(); prompts.len()], Vec::new());
+    engine
+}
+
+/// What it answers: of each request its tokens with their depths and logits.
+fn answers(runner: Box<dyn Runner>, config: &WorkerConfig) -> Vec<Vec<(u32, u32, Vec<u32>)>> {
+    let mut engine = engine(runner, config);
+    let (mut answers, mut events) = (vec![Vec::new(); PROMPTS.len()], Vec::new());
     while !engine.is_idle() {
         engine.tick(&mut events);
         for event in events.drain(..) {
@@ -154,6 +155,27 @@ async fn devices_of_several_processes_hand_each_other_rows_and_sums() {
         let expected = spawn_blocking(move || answers_of_one_process(&config)).await.unwrap();
         assert!(expected.iter().all(|answer| answer.len() == 3));
         assert_eq!(got, expected, "{split:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_ends_in_order_while_launches_are_under_way() {
+    let config = config((2, 2));
+    for ticks in [1, 4] {
+        let Group { runner, host, others, shutdowns } = Group::start(&config).await;
+        let of_group = config.clone();
+        let some_ticks = move || {
+            let mut engine = engine(runner, &of_group);
+            (0..ticks).for_each(|_| engine.tick(&mut Vec::new()));
+            assert!(!engine.is_idle());
+        };
+        spawn_blocking(some_ticks).await.unwrap();
+        host.end().await;
+        for rank in others {
+            let ended = rank.await.unwrap();
+            assert!(ended.is_ok(), "after {ticks} ticks: {ended:?}");
+        }
+        drop(shutdowns);
     }
 }
 

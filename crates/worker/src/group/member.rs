@@ -240,12 +240,10 @@ async fn take_part<B: ProcessRank>(
     let (spoke, loss) = (Spoke { to: outbox.clone(), sums }, Loss::default());
     let (orders_sender, orders) = mpsc::channel(QUEUE);
     let told = loss.clone();
-    // Also while the model is loaded, since what its devices wait for may be lost.
+    // Also while the model is loaded, since what its devices wait for may be lost. Once the group has ended nothing more comes either.
     let hearing = async {
         let heard = hear(incoming, orders_sender, sums_sender).await;
-        if heard.is_err() {
-            told.tell();
-        }
+        told.tell();
         heard
     };
     let living = async {
@@ -260,14 +258,14 @@ async fn take_part<B: ProcessRank>(
         obeying.await.map_err(|_| RankError::Stopped)
     };
     tokio::pin!(hearing, living);
-    // A rank that waited for a sum in vain has failed because the group has, and not the other way round.
+    // A rank that waited in vain for a sum or for rows has failed because the group is over, and not the other way round.
     tokio::select! {
         heard = &mut hearing => {
-            let lived = living.await;
-            heard.and(lived)
+            let _: Result<(), RankError> = living.await;
+            heard
         }
         lived = &mut living => match lived {
-            Ok(()) | Err(RankError::Stopped) => hearing.await.and(lived),
+            Ok(()) | Err(RankError::Stopped) => hearing.await,
             error => error,
         }
     }

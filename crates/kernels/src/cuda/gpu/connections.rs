@@ -26,28 +26,32 @@ impl Connections {
             || self.links.as_ref().is_some_and(Links::is_lost)
     }
 
-    /// Ends all that is under way with others, in the current context, whose device this is.
+    /// Ends all that is under way with others, in the current context, whose device this is, and tells those of its group in this process.
     pub(super) fn leave(&mut self) {
         let group = self.group.take().map(|mut group| {
+            group.tell();
             group.forget_all();
             group
         });
         end(group, self.links.take());
     }
 
-    /// Ends what is under way with neighbours alone.
+    /// The same if it is linked. Its links cannot end alone: what they have under way may wait for the group.
     pub(super) fn unlink(&mut self) {
-        end(None, self.links.take());
+        if self.links.is_some() {
+            self.leave();
+        }
     }
 }
 
 /// Ends connections all at once: what one has under way may wait for another, and its end waits for that.
-fn end(group: Option<Communicator>, links: Option<Links>) {
+pub(super) fn end(group: Option<Communicator>, links: Option<Links>) {
     let links = links.map(|Links { before, next }| [before, next]).into_iter().flatten();
     let (of_links, streams): (Vec<_>, Vec<_>) = links.map(|link| (link.communicator, link.stream)).unzip();
     thread::scope(|scope| {
         for communicator in of_links.into_iter().chain(group) {
-            scope.spawn(move || drop(communicator));
+            // Where the system refuses the thread it ends here and now.
+            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(communicator));
         }
     });
     drop(streams);

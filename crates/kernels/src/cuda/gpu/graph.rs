@@ -11,8 +11,9 @@ use super::driver::ok;
 
 /// A recorded list of work.
 pub struct GpuGraph {
-    context: Arc<Context>,
+    /// Before the context, in which it ends.
     place: Place,
+    context: Arc<Context>,
 }
 
 /// Who has what was recorded.

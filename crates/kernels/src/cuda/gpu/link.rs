@@ -3,8 +3,9 @@
 use std::thread;
 
 use cudarc::driver::result::{DriverError, free_sync, malloc_sync, stream};
-use cudarc::driver::sys::CUstream;
+use cudarc::driver::sys::{CUresult, CUstream, cuStreamQuery};
 
+use super::connections::end;
 use super::driver::to;
 use super::nccl::{self, Communicator, GroupId};
 use crate::cuda_error::CudaError;
@@ -51,8 +52,13 @@ impl Links {
         });
         bind();
         let links = Self { before: Link::new(before?, 0)?, next: Link::new(next?, 1)? };
-        links.connect()?;
-        Ok(links)
+        match links.connect() {
+            Ok(()) => Ok(links),
+            Err(error) => {
+                end(None, Some(links));
+                Err(error)
+            }
+        }
     }
 
     /// Sends and receives some bytes: NCCL connects two ends when they first do, for which each waits for the other on the host. Here
@@ -69,7 +75,12 @@ impl Links {
         })?;
         for link in [&self.before, &self.next] {
             // SAFETY: the stream is the link's.
-            unsafe { stream::synchronize(link.stream()) }.map_err(to("connect a link"))?;
+            while unsafe { cuStreamQuery(link.stream()) } == CUresult::CUDA_ERROR_NOT_READY {
+                if self.is_lost() {
+                    return Err(CudaError::GroupLost);
+                }
+                thread::yield_now();
+            }
         }
         for memory in [sent, received] {
             // SAFETY: nothing uses it any more.

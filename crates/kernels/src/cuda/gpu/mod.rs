@@ -243,7 +243,7 @@ impl Context {
     /// Waits until the stream has done everything before this event.
     ///
     /// # Safety
-    /// It was recorded on the stream.
+    /// It was recorded on a stream of this context.
     unsafe fn reach(&self, event: CUevent) -> Result<(), Unfinished> {
         // SAFETY: the caller vouches for the event.
         self.wait(|| unsafe { event::synchronize(event) }, || unsafe { cuEventQuery(event) })

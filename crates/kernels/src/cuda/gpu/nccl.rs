@@ -223,7 +223,7 @@ impl Communicator {
         self.graphs.remove(&number);
     }
 
-    /// Gives all of it up, in the context that it is of. The group is not left before.
+    /// Gives all of it up, in the context that it is of: the group waits for that.
     pub(super) fn forget_all(&mut self) {
         self.graphs.clear();
     }
@@ -231,6 +231,11 @@ impl Communicator {
     /// Whether gathers can be recorded: NCCL warns that several devices of one process might wait for each other then.
     pub(super) fn records(&self) -> bool {
         self.is_alone_here
+    }
+
+    /// Tells the others of this process that it is lost.
+    pub(super) fn tell(&self) {
+        self.loss.tell();
     }
 
     /// Whether the group is lost, so that what others have will not come.
@@ -244,9 +249,9 @@ impl Communicator {
 }
 
 impl Drop for Communicator {
-    /// Ends what is under way, and tells the others of this process.
+    /// Ends what is under way.
     fn drop(&mut self) {
-        self.loss.tell();
+        self.forget_all();
         // SAFETY: the handle is used no more. In this way a rank need not wait for others, as it must in any other.
         let _: ncclResult_t = unsafe { (self.functions.abort)(self.handle) };
     }

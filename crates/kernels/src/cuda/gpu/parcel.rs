@@ -74,7 +74,7 @@ impl GpuParcel {
         let Self { memory, arrival, taken } = self;
         assert!(bytes <= memory.bytes(), "{bytes} bytes to a parcel of {}", memory.bytes());
         taken.as_ref().unwrap_or(arrival).hold_back(link.stream());
-        // SAFETY: there are as many bytes, which nobody reads or frees before they are there.
+        // SAFETY: there are as many bytes. They are taken before the memory is freed, or the link has ended.
         unsafe { link.receive(memory.address(), bytes) }
         arrival.give(link.stream());
     }
@@ -107,7 +107,7 @@ impl Drop for GpuParcel {
     fn drop(&mut self) {
         if let Some(Signal { context, event }) = &self.taken {
             // The memory is freed after this. Errors are those of earlier work.
-            // SAFETY: the context is retained as long as this lives; the event was recorded on its stream.
+            // SAFETY: the context is retained as long as this lives; the event was recorded on a stream of it.
             unsafe {
                 let _: Result<(), DriverError> = ctx::set_current(context.context);
                 if context.reach(*event).is_err() {
