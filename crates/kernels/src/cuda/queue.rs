@@ -6,7 +6,7 @@
 //!
 //! NCCL wants all ranks of a group to record a gather or none, and to run what they recorded together. So the lists that have one must
 //! come again on every rank where they do on one. They do, since they follow from what all ranks are told alike: lists end at the same
-//! gather, memory grows with rows and not with a rank's share of the outputs, and what one rank alone does (drawing) is a list of its own.
+//! gather, memory grows with rows and not with a rank's share of anything, and what one rank alone does (drawing) is a list of its own.
 #![expect(unsafe_code, reason = "hands work to the device")]
 
 #[cfg(test)]
