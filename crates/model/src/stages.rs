@@ -308,12 +308,22 @@ impl Runner for Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        for stage in &self.stages {
-            // One that is lost has stopped.
-            let _ = stage.inbox.send(Message::Stop { is_failure: thread::panicking() });
+        let is_failure = thread::panicking();
+        // One that is lost has stopped.
+        let stop = |stage: &Member| drop(stage.inbox.send(Message::Stop { is_failure }));
+        if is_failure {
+            self.stages.iter().for_each(stop);
         }
-        // No stage ends before all have stopped: a launch that one has begun may wait for rows of another. A panic was answered.
-        let threads = self.stages.iter_mut().filter_map(|stage| stage.thread.take());
-        let _ended: Vec<_> = threads.map(JoinHandle::join).collect();
+        // In order, so that a launch that one has handed on comes through; and none ends before all have stopped, since a launch that
+        // one has begun may wait for rows of another. A panic was answered.
+        let mut ended = Vec::new();
+        for stage in &mut self.stages {
+            if !is_failure {
+                stop(stage);
+            }
+            ended.extend(stage.thread.take().map(JoinHandle::join));
+        }
+        // Those elsewhere hear of the end before this process' own devices leave them.
+        ended.reverse();
     }
 }

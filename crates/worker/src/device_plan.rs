@@ -80,10 +80,10 @@ impl DevicePlan {
         }
     }
 
-    /// The same linked to devices of other processes: with rows on their way from there and to there.
+    /// The same linked to devices of other processes in a ring of so many stages: with rows on their way from there and to there.
     #[cfg(any(test, feature = "cuda"))]
-    pub(crate) fn linked(self, model: &ModelConfig, capacity: Capacity) -> Self {
-        let row_bytes = self.row_bytes.saturating_add(capacity.parcel_bytes(model, 4));
+    pub(crate) fn linked(self, model: &ModelConfig, capacity: Capacity, stages: usize) -> Self {
+        let row_bytes = self.row_bytes.saturating_add(capacity.parcel_bytes(model, stages + 2));
         Self { row_bytes, spare_bytes: SPARE_BYTES.iter().sum(), ..self }
     }
 
@@ -183,9 +183,9 @@ mod tests {
         let group_bytes = [whole, ranks[0], ranks[1]].map(|plan| plan.group_bytes);
         assert_eq!(group_bytes, [0, 3 * logits + logits, 3 * logits]);
         assert!(ranks[0].spare_bytes > whole.spare_bytes);
-        // Two launches' rows on their way from each neighbour and to it.
-        let linked = whole.linked(&model, capacity);
-        assert_eq!(linked.row_bytes, whole.row_bytes + 4 * 64 * 4 * model.hidden as u64);
+        // Two launches' rows on their way from one neighbour, and all of them to the other.
+        let linked = whole.linked(&model, capacity, 3);
+        assert_eq!(linked.row_bytes, whole.row_bytes + 5 * 64 * 4 * model.hidden as u64);
         assert_eq!(linked.spare_bytes, ranks[0].spare_bytes);
     }
 

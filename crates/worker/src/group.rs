@@ -2,7 +2,7 @@
 //!
 //! Rank 0 is the worker: it serves, registers, and leads. Every other rank joins it by the `windlass.v1.Ranks` service, obeys its
 //! orders, and hands it what sums need; rank 0 adds up in the order of ranks, as ranks that are threads do, so answers are the same
-//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. Ranks on GPUs exchange activations
+//! to the bit. Ranks may be those of several stages; what one stage leaves for the next goes by rank 0 as well. Ranks on GPUs exchange both
 //! among themselves. A rank that is lost, by a broken connection or by silence, takes the group with it.
 
 #[cfg(all(test, feature = "cuda-emulator"))]
@@ -32,7 +32,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use error::RankError;
 pub(crate) use host::Host;
 use host::Joined;
-use hub::{Hub, RemoteRank, RemoteStage, others};
+use hub::{FirstStage, Hub, RemoteRank, RemoteStage, others};
 pub use member::{RankConfig, serve_rank};
 use place::Place;
 use process::ProcessRank;
@@ -97,7 +97,7 @@ fn fits_gpu(
     device: (usize, u64),
 ) -> Result<(), WorkerError> {
     let plan = DevicePlan::of_part(model, weights, place.capacity, place.ranks, &place.part(model)?);
-    let plan = if place.is_linked() { plan.linked(model, place.capacity) } else { plan };
+    let plan = if place.is_linked() { plan.linked(model, place.capacity, place.stages) } else { plan };
     Ok(DevicePlan::check(&[plan], &[device])?)
 }
 
@@ -131,17 +131,20 @@ fn lead_on<B: ProcessRank>(
         ready.push(is_ready);
     }
     let (hub, ranks) = by_stage.remove(0);
-    let backend = backend.connected(&place, hub, &host.loss())?;
-    let first = Network::load_part(backend, &folder.checkpoint()?, &model, part, progress)?;
+    let load = || -> Result<_, WorkerError> {
+        let backend = backend.connected(&place, hub, &host.loss())?;
+        Ok(Network::load_part(backend, &folder.checkpoint()?, &model, part, progress)?)
+    };
+    let first = load().inspect_err(|error| host.group().lose(0, &error.to_string()))?;
     runtime.block_on(host.ready(ready))?;
     let (vocabulary, others) = (model.vocabulary, others(ranks));
     if by_stage.is_empty() {
         return Ok((Box::new(Ranks::new(first, others)), host));
     }
-    let first = LocalRanks::new(Device::new(first), others);
+    let first = LocalRanks::new(Device::in_ring(first, stages.len()), others);
     // All stages have as many ranks on devices of one kind.
     let draws = first.draws();
-    let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(first)];
+    let mut ring: Vec<Box<dyn StageRanks>> = vec![Box::new(FirstStage::new(first, host.group()))];
     for (stage, (hub, ranks)) in (1..).zip(by_stage) {
         if *tp > 1 && B::BY_MESSAGES {
             hub.relay(stage);

@@ -242,7 +242,7 @@ impl Worker {
         // An engine that is stuck, and a connection whose reader does not read, end with the process.
         let _ = timeout(GRACE, engine.stop()).await;
         if let Some(group) = group {
-            group.end().await;
+            group.end(has_crashed).await;
         }
         if let Ok(result) = timeout(GRACE, server).await {
             result?;

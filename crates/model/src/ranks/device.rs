@@ -47,26 +47,34 @@ pub struct Device<B: Backend> {
 }
 
 impl<B: Backend> Device<B> {
-    /// One that has been told nothing yet. If its backend is linked to others, rows come from there and go there.
+    /// One that has been told nothing yet.
     pub fn new(network: Network<B>) -> Self {
+        Self::with(network, None)
+    }
+
+    fn with(network: Network<B>, paths: Option<(Inlet<B>, Outlet<B>)>) -> Self {
         Self {
             workspace: network.workspace(Capacity::NOTHING),
             reports: Reports::new(network.backend(), Capacity::NOTHING),
             unread: None,
-            paths: network.backend().is_linked().then(links),
             network,
             tables: Tables::default(),
             latents: Vec::new(),
             rows: Vec::new(),
             outcome: Outcome::default(),
+            paths,
         }
+    }
+
+    /// The same of a ring of so many stages in other processes. If its backend is linked to them, rows come from there and go there.
+    pub fn in_ring(network: Network<B>, stages: usize) -> Self {
+        let paths = network.backend().is_linked().then(|| links(stages));
+        Self::with(network, paths)
     }
 
     /// The same between the devices of the stages before and behind.
     pub(crate) fn between(network: Network<B>, paths: (Inlet<B>, Outlet<B>)) -> Self {
-        let mut device = Self::new(network);
-        device.paths = Some(paths);
-        device
+        Self::with(network, Some(paths))
     }
 
     pub(crate) fn network(&self) -> &Network<B> {

@@ -36,7 +36,7 @@ pub(crate) enum Outlet<B: Backend> {
         launches: usize,
     },
     /// To one of another process.
-    Away(Pair<B>),
+    Away(Circle<B>),
 }
 
 /// The end of a path.
@@ -44,7 +44,7 @@ pub(crate) enum Inlet<B: Backend> {
     /// From a device of this process.
     Here { forth: Receiver<Parcel<B>>, back: SyncSender<Parcel<B>> },
     /// From one of another process.
-    Away(Pair<B>),
+    Away(Circle<B>),
 }
 
 pub(crate) struct Parcel<B: Backend> {
@@ -53,9 +53,11 @@ pub(crate) struct Parcel<B: Backend> {
     rows: usize,
 }
 
-/// Two parcels of one device that take turns: one is filled while the other is on its way.
-pub(crate) struct Pair<B: Backend> {
+/// Parcels of one device that take turns: some are on their way while the next is filled.
+pub(crate) struct Circle<B: Backend> {
     parcels: Vec<B::Parcel>,
+    /// How many there are, once there is memory.
+    count: usize,
     next: usize,
 }
 
@@ -68,9 +70,10 @@ pub(crate) fn path<B: Backend>(launches: usize) -> (Inlet<B>, Outlet<B>) {
     (Inlet::Here { forth, back: from }, outlet)
 }
 
-/// The ends that a device has of paths from and to other processes, to which it is linked.
-pub(crate) fn links<B: Backend>() -> (Inlet<B>, Outlet<B>) {
-    (Inlet::Away(Pair::none()), Outlet::Away(Pair::none()))
+/// The ends that a device has of paths from and to other processes, to which it is linked, for rows of so many launches that are under
+/// way at once. Rows that come are taken over at once.
+pub(crate) fn links<B: Backend>(launches: usize) -> (Inlet<B>, Outlet<B>) {
+    (Inlet::Away(Circle::of(2)), Outlet::Away(Circle::of(launches)))
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -104,7 +107,7 @@ impl<B: Backend> Outlet<B> {
                 let parcel = |_| Parcel { parcel: backend.new_parcel(most_rows, width), rows: most_rows };
                 spare.extend((0..*launches).map(parcel));
             }
-            Self::Away(pair) => pair.allocate(backend, most_rows, width),
+            Self::Away(circle) => circle.allocate(backend, most_rows, width),
         }
     }
 
@@ -119,8 +122,8 @@ impl<B: Backend> Outlet<B> {
                     spare.push(parcel);
                 }
             }
-            Self::Away(pair) => {
-                let parcel = pair.next();
+            Self::Away(circle) => {
+                let parcel = circle.next();
                 backend.hand_over(from, count, parcel);
                 backend.send_on(parcel);
             }
@@ -131,8 +134,8 @@ impl<B: Backend> Outlet<B> {
 impl<B: Backend> Inlet<B> {
     /// Makes parcels for launches of so many rows, where they do not come from the other end.
     pub(crate) fn allocate(&mut self, backend: &B, most_rows: usize, width: usize) {
-        if let Self::Away(pair) = self {
-            pair.allocate(backend, most_rows, width);
+        if let Self::Away(circle) = self {
+            circle.allocate(backend, most_rows, width);
         }
     }
 
@@ -144,8 +147,8 @@ impl<B: Backend> Inlet<B> {
                 // Where nobody listens any more, nobody needs it.
                 let _ = back.send(parcel);
             }
-            Self::Away(pair) => {
-                let parcel = pair.next();
+            Self::Away(circle) => {
+                let parcel = circle.next();
                 backend.receive_rows(parcel, rows.len());
                 backend.take_over(parcel, to, rows);
             }
@@ -153,14 +156,14 @@ impl<B: Backend> Inlet<B> {
     }
 }
 
-impl<B: Backend> Pair<B> {
-    fn none() -> Self {
-        Self { parcels: Vec::new(), next: 0 }
+impl<B: Backend> Circle<B> {
+    fn of(count: usize) -> Self {
+        Self { parcels: Vec::new(), count, next: 0 }
     }
 
     fn allocate(&mut self, backend: &B, rows: usize, width: usize) {
         self.parcels.clear();
-        self.parcels.extend((0..2).map(|_| backend.new_parcel(rows, width)));
+        self.parcels.extend((0..self.count).map(|_| backend.new_parcel(rows, width)));
     }
 
     fn next(&mut self) -> &mut B::Parcel {

@@ -2,7 +2,7 @@
 //! other processes.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -101,18 +101,21 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Obeys until told to stop, and gives its ranks back. A panic is answered, since whoever waits for a launch would wait forever.
-    pub(super) fn run(self, inbox: &Receiver<Message>) -> Option<Box<dyn StageRanks>> {
-        let (stage, answers) = (self.number, self.answers.clone());
-        // It goes down with its panic, so that ranks elsewhere see a failure and not an end in order.
-        let heard = catch_unwind(AssertUnwindSafe(move || self.hear(inbox)));
-        if let Err(panic) = &heard {
-            // Where nobody listens any more, nobody waits.
-            let _ = answers.send(Answer::Lost { stage, panic: message_of(&**panic) });
-        }
-        heard.ok()
+    pub(super) fn run(mut self, inbox: &Receiver<Message>) -> Option<Box<dyn StageRanks>> {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.hear(inbox))) else {
+            return Some(self.ranks);
+        };
+        self.answer(Answer::Lost { stage: self.number, panic: message_of(&*panic) });
+        // They go down with the panic, so that ranks elsewhere see a failure and not an end in order.
+        let go_down = move || {
+            let _ranks = self.ranks;
+            resume_unwind(panic)
+        };
+        let _: Result<(), _> = catch_unwind(AssertUnwindSafe(go_down));
+        None
     }
 
-    fn hear(mut self, inbox: &Receiver<Message>) -> Box<dyn StageRanks> {
+    fn hear(&mut self, inbox: &Receiver<Message>) {
         while let Ok(message) = inbox.recv() {
             match message {
                 Message::Allocate(capacity) => {
@@ -127,11 +130,10 @@ impl Stage {
                 }
                 Message::Stop { is_failure } => {
                     assert!(!is_failure, "the engine failed");
-                    break;
+                    return;
                 }
             }
         }
-        self.ranks
     }
 
     fn launch(&mut self, mut parcel: Box<Parcel>) {

@@ -147,7 +147,7 @@ async fn devices_of_several_processes_hand_each_other_rows_and_sums() {
         let Group { runner, host, others, shutdowns } = Group::start(&config).await;
         let of_group = config.clone();
         let got = spawn_blocking(move || answers(runner, &of_group)).await.unwrap();
-        host.end().await;
+        host.end(false).await;
         for rank in others {
             assert!(rank.await.unwrap().is_ok());
         }
@@ -160,8 +160,8 @@ async fn devices_of_several_processes_hand_each_other_rows_and_sums() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_ends_in_order_while_launches_are_under_way() {
-    let config = config((2, 2));
-    for ticks in [1, 4] {
+    for (split, ticks) in [((2, 1), 1), ((2, 1), 3), ((2, 2), 2)] {
+        let config = config(split);
         let Group { runner, host, others, shutdowns } = Group::start(&config).await;
         let of_group = config.clone();
         let some_ticks = move || {
@@ -170,10 +170,10 @@ async fn a_group_ends_in_order_while_launches_are_under_way() {
             assert!(!engine.is_idle());
         };
         spawn_blocking(some_ticks).await.unwrap();
-        host.end().await;
+        host.end(false).await;
         for rank in others {
             let ended = rank.await.unwrap();
-            assert!(ended.is_ok(), "after {ticks} ticks: {ended:?}");
+            assert!(ended.is_ok(), "{split:?} after {ticks} ticks: {ended:?}");
         }
         drop(shutdowns);
     }

@@ -165,9 +165,18 @@ impl Host {
         loss
     }
 
-    /// Waits until the members of a group that is over have left, as long as that may take.
-    pub(crate) async fn end(self) {
+    /// Waits until the members of a group that is over have left, as long as that may take. An engine that still has to end, in order or
+    /// because it has failed, is not waited for as long.
+    pub(crate) async fn end(self, has_failed: bool) {
         let mut connected = self.group.connected.subscribe();
+        if timeout(GRACE, connected.wait_for(|connected| *connected == 0)).await.is_ok() {
+            return;
+        }
+        if has_failed {
+            self.group.lose(0, "it failed");
+        } else {
+            self.group.end();
+        }
         let _ = timeout(GRACE, connected.wait_for(|connected| *connected == 0)).await;
     }
 }

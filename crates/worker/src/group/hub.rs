@@ -128,7 +128,13 @@ impl RemoteRank {
 
     fn order(&self, order: &Order) {
         let order = ToRank { message: Some(Message::Order(wire::order_message(order))) };
-        self.to.blocking_send(order).unwrap_or_else(|_| panic!("{}", self.group.reason(self.rank)));
+        self.to.blocking_send(order).unwrap_or_else(|_| self.fail());
+    }
+
+    /// The rank is not there any more.
+    fn fail(&self) -> ! {
+        self.group.lose(self.rank, "its connection has ended");
+        panic!("{}", self.group.reason(self.rank))
     }
 }
 
@@ -138,16 +144,50 @@ impl RankLink for RemoteRank {
     }
 
     fn receive(&mut self) -> Arc<HeadPart> {
-        Arc::new(self.parts.blocking_recv().unwrap_or_else(|| panic!("{}", self.group.reason(self.rank))))
+        Arc::new(self.parts.blocking_recv().unwrap_or_else(|| self.fail()))
     }
 }
 
 impl Drop for RemoteRank {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.group.lose(0, "it failed");
         } else {
             self.group.end();
+        }
+    }
+}
+
+/// The stage that this process has a part in. If it fails, ranks elsewhere are told before its devices leave them.
+pub(super) struct FirstStage<S> {
+    ranks: S,
+    group: Arc<Group>,
+}
+
+impl<S: StageRanks> FirstStage<S> {
+    pub(super) fn new(ranks: S, group: Arc<Group>) -> Self {
+        Self { ranks, group }
+    }
+}
+
+impl<S: StageRanks> StageRanks for FirstStage<S> {
+    fn obey(&mut self, order: &Order) {
+        self.ranks.obey(order);
+    }
+
+    fn draws(&self) -> bool {
+        self.ranks.draws()
+    }
+
+    fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
+        self.ranks.outcome(order, outcome);
+    }
+}
+
+impl<S> Drop for FirstStage<S> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.group.lose(0, "it failed");
         }
     }
 }
@@ -180,8 +220,7 @@ impl StageRanks for RemoteStage {
 
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
         let Self { first, others, vocabulary, .. } = self;
-        let made = first.outcomes.blocking_recv();
-        *outcome = made.unwrap_or_else(|| panic!("{}", first.group.reason(first.rank)));
+        *outcome = first.outcomes.blocking_recv().unwrap_or_else(|| first.fail());
         if order.step == Step::Coda && order.wants_head() {
             others.join(&mut outcome.head, *vocabulary);
         }

@@ -283,9 +283,9 @@ fn load<B: ProcessRank>(
     let backend = backend.connected(place, spoke, &loss).map_err(WorkerError::from)?;
     let network = Network::load_part(backend, &checkpoint, &model, part, &mut progress)?;
     Ok(if place.speaks() {
-        Member::Speaker(Device::new(network))
+        Member::Speaker(Device::in_ring(network, place.stages))
     } else {
-        Member::Follower(Follower::new(Device::new(network)))
+        Member::Follower(Follower::new(Device::in_ring(network, place.stages)))
     })
 }
 

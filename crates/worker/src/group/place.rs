@@ -14,6 +14,8 @@ pub(super) struct Place {
     pub(super) ranks: usize,
     /// Which of them this is.
     pub(super) shard: usize,
+    /// How many stages there are.
+    pub(super) stages: usize,
     /// The core layers of its stage.
     pub(super) layers: Range<usize>,
     /// By what the stage's ranks find each other where they exchange among themselves; else empty.
@@ -40,7 +42,8 @@ impl Place {
             for shard in 0..ranks {
                 let link_ids = [Vec::new(), id_if(stages.len() > 1)?];
                 let (layers, group_id) = (layers.clone(), group_id.clone());
-                places.push(Self { ranks, shard, layers, group_id, link_ids, capacity });
+                let stages = stages.len();
+                places.push(Self { ranks, shard, stages, layers, group_id, link_ids, capacity });
             }
         }
         // The link from a rank ends at the same one of the next stage, and that from the last stage at the first.
@@ -61,6 +64,7 @@ impl Place {
             capacity: Some(wire::capacity_message(self.capacity)),
             nccl_id_before: self.link_ids[0].clone(),
             nccl_id_next: self.link_ids[1].clone(),
+            stages: self.stages as u32,
         }
     }
 
@@ -72,6 +76,7 @@ impl Place {
         Some(Self {
             ranks: welcome.ranks as usize,
             shard: welcome.shard as usize,
+            stages: welcome.stages as usize,
             layers: welcome.first_layer as usize..welcome.end_layer as usize,
             group_id: welcome.nccl_unique_id.clone(),
             link_ids: [&welcome.nccl_id_before, &welcome.nccl_id_next].map(Clone::clone),
