@@ -195,6 +195,11 @@ pub trait Backend: Send + 'static {
 
     /// Makes `mark` the moment between the operations before and those to come.
     fn mark(&self, mark: &mut Self::Mark);
+    /// Whether a moment that was marked is past. Does not wait for it.
+    fn is_past(&self, mark: &Self::Mark) -> bool {
+        let _ = mark;
+        true
+    }
     /// How long the device took from one moment to another, both of which were marked. Waits for the second.
     fn between(&self, from: &Self::Mark, to: &Self::Mark) -> Duration;
     /// Begins all that was asked for, where operations may wait to be begun together. Work of several ranks needs it: one must not

@@ -23,7 +23,7 @@ use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 use crate::config::ModelConfig;
 use crate::network::{Capacity, Launch, Network};
 use crate::runner::{Busy, Found, Local, Part, Runner, Wanted};
-pub use device::{Device, Outcome};
+pub use device::{Device, Outcome, UNREAD};
 pub use follower::{Follower, HeadPart};
 pub use order::{OpenedTable, Order, OrderRow, Step};
 pub use others::Others;

@@ -1,10 +1,12 @@
 //! What launches report, from their start until it is wanted.
 
+use std::time::Duration;
+
 use windlass_kernels::{Backend, LargestOutput, LatentChange};
 
 use crate::network::{Capacity, Launch, Network, Workspace};
 use crate::ranks::HeadPart;
-use crate::runner::Wanted;
+use crate::runner::{Busy, Wanted};
 
 /// What a core and a coda report; used again and again, for its memory.
 pub(crate) struct Reports<B: Backend> {
@@ -28,6 +30,24 @@ impl<B: Backend> Reports<B> {
             moments: Default::default(),
             has_prelude: false,
         }
+    }
+
+    /// How long the device was busy with the launch, by its own clock, and with the prelude that came with it. Waits for its end.
+    pub(crate) fn busy(&self, backend: &B) -> Busy {
+        let [entered, began, ended] = &self.moments;
+        let prelude = if self.has_prelude { backend.between(entered, began) } else { Duration::ZERO };
+        Busy { prelude, launch: backend.between(began, ended) }
+    }
+
+    /// Waits until the device has begun the launch.
+    pub(crate) fn wait_until_begun(&self, backend: &B) {
+        let began = &self.moments[1];
+        backend.between(began, began);
+    }
+
+    /// Whether the device has done the launch.
+    pub(crate) fn is_done(&self, backend: &B) -> bool {
+        backend.is_past(&self.moments[2])
     }
 }
 

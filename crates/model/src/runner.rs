@@ -172,10 +172,7 @@ impl<B: Backend> Local<B> {
         let (_, mut reports) = self.started.pop_front().expect("a launch is collected after its start");
         receive(&self.network, &mut reports);
         if self.runs_ahead {
-            let [entered, began, ended] = &reports.moments;
-            let between = |from, to| self.network.backend().between(from, to);
-            let prelude = if reports.has_prelude { between(entered, began) } else { Duration::ZERO };
-            self.busy = Some(Busy { prelude, launch: between(began, ended) });
+            self.busy = Some(reports.busy(self.network.backend()));
         }
         self.spare.push(reports);
     }

@@ -18,11 +18,12 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use windlass_kernels::{Arithmetic, Backend, KvTable, LatentChange, Stop};
 
@@ -145,6 +146,8 @@ impl Ring {
                 next: stages.last().map(|behind: &Member| behind.inbox.clone()),
                 answers: answering.clone(),
                 busy_ns: Arc::clone(&meter.0[number]),
+                begun: VecDeque::new(),
+                last: Instant::now(),
             };
             let (inbox, messages) = sync_channel(messages);
             let thread = thread::Builder::new()

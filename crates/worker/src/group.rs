@@ -149,7 +149,7 @@ fn lead_on<B: ProcessRank>(
         if *tp > 1 && B::BY_MESSAGES {
             hub.relay(stage);
         }
-        ring.push(Box::new(RemoteStage::new(ranks, vocabulary, draws)));
+        ring.push(Box::new(RemoteStage::new(ranks, vocabulary, (draws, place.is_linked()))));
     }
     Ok((Box::new(Ring::of(model, arithmetic, *tp, ring, place.is_linked())), host))
 }

@@ -77,6 +77,8 @@ pub trait Device: Send + Sync + fmt::Debug + 'static {
     unsafe fn replay(&self, graph: &Self::Graph);
     /// Makes `mark` this moment.
     fn mark(&self, mark: &mut Option<Self::Mark>);
+    /// Whether a moment is past. Does not wait for it.
+    fn is_past(&self, mark: &Self::Mark) -> bool;
     /// How long it took from one moment to another. Waits for the second.
     fn between(&self, from: &Self::Mark, to: &Self::Mark) -> Duration;
     /// Waits for everything asked for before.

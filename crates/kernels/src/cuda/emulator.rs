@@ -44,6 +44,8 @@ pub struct Emulator {
     links: Arc<Mutex<Option<[Arc<EmulatorLink>; 2]>>>,
     /// How many graphs it has made with gathers.
     graphs: AtomicUsize,
+    /// How often somebody has asked whether a moment is past.
+    looks: AtomicUsize,
 }
 
 /// What a device sends and another receives, until either ends it: then what is under way is lost.
@@ -74,7 +76,13 @@ impl Emulator {
     pub fn get() -> Self {
         static PROGRAM: OnceLock<Program> = OnceLock::new();
         let program = PROGRAM.get_or_init(|| Program::compile().unwrap_or_else(|error| panic!("{error}")));
-        Self { program, seat: Mutex::default(), links: Arc::default(), graphs: AtomicUsize::new(0) }
+        Self {
+            program,
+            seat: Mutex::default(),
+            links: Arc::default(),
+            graphs: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
+        }
     }
 
     /// A group of devices, by rank.
@@ -318,6 +326,11 @@ impl Device for Emulator {
 
     fn mark(&self, mark: &mut Option<Instant>) {
         *mark = Some(Instant::now());
+    }
+
+    /// Seldom at once, as where a device has begun something and not done it: what is asked for meanwhile must not matter.
+    fn is_past(&self, _: &Instant) -> bool {
+        self.looks.fetch_add(1, Ordering::Relaxed) % 4 == 3
     }
 
     fn between(&self, from: &Instant, to: &Instant) -> Duration {

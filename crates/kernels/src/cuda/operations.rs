@@ -91,6 +91,10 @@ impl<D: Device> Backend for Cuda<D> {
         self.device.mark(mark);
     }
 
+    fn is_past(&self, mark: &Option<D::Mark>) -> bool {
+        mark.as_ref().is_none_or(|mark| self.device.is_past(mark))
+    }
+
     fn between(&self, from: &Option<D::Mark>, to: &Option<D::Mark>) -> Duration {
         from.as_ref().zip(to.as_ref()).map_or(Duration::ZERO, |(from, to)| self.device.between(from, to))
     }

@@ -166,6 +166,11 @@ impl<D: Device> Queue<D> {
         self.0.device.mark(mark);
     }
 
+    /// See [`Device::is_past`].
+    pub(super) fn is_past(&self, mark: &D::Mark) -> bool {
+        self.0.device.is_past(mark)
+    }
+
     /// See [`Device::between`].
     pub(super) fn between(&self, from: &D::Mark, to: &D::Mark) -> Duration {
         self.0.device.between(from, to)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use windlass_kernels::{Backend, LatentChange, Rows, Stop, Weight};
+use windlass_kernels::{Backend, Rows, Stop, Weight};
 
 use super::layer::{Finish, Layer};
 use super::{Entrance, Exit, Launch, Network, Workspace, ends, rotary_table, upload};
@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::ModelConfig;
 use crate::error::LoadError;
 use crate::ranks::{Source, Target};
+use crate::reports::Reports;
 use crate::shard::Shard;
 use crate::weights::{LayerWeights, LoadProgress, Weights};
 
@@ -137,16 +138,19 @@ impl<B: Backend> Network<B> {
         launch: Launch<'_>,
         (source, target): (Source<'_, B>, Target<'_, B>),
         stops: &[Stop],
-        changes: &mut B::Report<LatentChange>,
+        reports: &mut Reports<B>,
     ) {
-        if self.is_first() && self.is_last() {
-            return self.core(workspace, launch, stops, changes);
-        }
+        let Reports { changes, moments: [_, began, _], .. } = reports;
         let count = launch.kv.len();
         if self.is_first() {
+            self.backend.mark(began);
+            if self.is_last() {
+                return self.core(workspace, launch, stops, changes);
+            }
             self.begin_core(workspace, launch);
         } else {
             source.read(&self.backend, &mut workspace.x, Rows::First(count));
+            self.backend.mark(began);
         }
         if self.is_last() {
             self.finish_core(workspace, launch, stops, changes);

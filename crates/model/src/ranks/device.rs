@@ -1,5 +1,7 @@
 //! A device of a split model: its part of the network, which does what orders say.
 
+use std::collections::VecDeque;
+
 use windlass_kernels::{Backend, Draws, KvRow, KvRows, LatentChange};
 
 use super::follower::HeadPart;
@@ -8,7 +10,7 @@ use super::path::{Inlet, Outlet, Source, Target, links};
 use super::tables::Tables;
 use crate::network::{Capacity, Launch, Network, Workspace};
 use crate::reports::Reports;
-use crate::runner::Wanted;
+use crate::runner::{Busy, Wanted};
 
 /// What a device made of its last order of a kind.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub struct Outcome {
     pub changes: Vec<LatentChange>,
     /// Of a coda.
     pub head: HeadPart,
+    /// How long the device was busy with it, by its own clock; of a core that is handed on when it begins, with the one before.
+    pub busy: Option<Busy>,
 }
 
 impl Outcome {
@@ -31,6 +35,9 @@ impl Outcome {
     }
 }
 
+/// Launches whose outcome can wait to be asked for.
+pub const UNREAD: usize = 2;
+
 /// A part of a network with all that its launches write, and what orders have told of the lanes.
 pub struct Device<B: Backend> {
     network: Network<B>,
@@ -38,9 +45,14 @@ pub struct Device<B: Backend> {
     tables: Tables,
     latents: Vec<u32>,
     rows: Vec<KvRow>,
-    reports: Reports<B>,
-    /// The last core or coda, while what it reports is not asked for.
-    unread: Option<Step>,
+    /// For launches to come.
+    spare: Vec<Reports<B>>,
+    /// Of the core that comes with the prelude of last.
+    entering: Option<Reports<B>>,
+    /// Cores and codas whose outcome was not asked for, at most [`UNREAD`].
+    unread: VecDeque<(Step, Reports<B>)>,
+    /// Of the core that was handed on last, when it began.
+    handed_on: Option<Reports<B>>,
     outcome: Outcome,
     /// From the device of the stage before and to that of the one behind, where they hand rows to each other.
     paths: Option<(Inlet<B>, Outlet<B>)>,
@@ -55,8 +67,10 @@ impl<B: Backend> Device<B> {
     fn with(network: Network<B>, paths: Option<(Inlet<B>, Outlet<B>)>) -> Self {
         Self {
             workspace: network.workspace(Capacity::NOTHING),
-            reports: Reports::new(network.backend(), Capacity::NOTHING),
-            unread: None,
+            spare: Vec::new(),
+            entering: None,
+            unread: VecDeque::new(),
+            handed_on: None,
             network,
             tables: Tables::default(),
             latents: Vec::new(),
@@ -81,39 +95,98 @@ impl<B: Backend> Device<B> {
         &self.network
     }
 
-    /// What it made of the last core and the last coda. Waits for that.
+    /// How many launches there are whose outcome was not asked for.
+    pub fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Whether the outcome of the first of them can be asked for without waiting.
+    pub fn is_done(&self) -> bool {
+        self.unread
+            .front()
+            .is_none_or(|(step, reports)| self.is_handed_on(*step) || reports.is_done(self.network.backend()))
+    }
+
+    /// What it made of the first core or coda whose outcome was not asked for. Waits for its end, but where another device takes
+    /// the rows over by itself: then for its beginning.
     pub fn outcome(&mut self) -> &mut Outcome {
-        let Self { network, reports, outcome, .. } = self;
-        match self.unread.take() {
-            Some(Step::Core) if network.is_last() => network.receive_changes(reports, &mut outcome.changes),
-            // Nothing comes to the host that tells of its end.
-            Some(Step::Core) => network.backend().wait(),
-            Some(Step::Coda) => network.receive_head(reports, &mut outcome.head),
-            _ => {}
+        let Some((step, mut reports)) = self.unread.pop_front() else { return &mut self.outcome };
+        let is_handed_on = self.is_handed_on(step);
+        let Self { network, spare, handed_on, outcome, .. } = self;
+        let backend = network.backend();
+        if is_handed_on {
+            reports.wait_until_begun(backend);
+            let before = handed_on.replace(reports);
+            outcome.busy = Some(before.as_ref().map_or(Busy::default(), |before| before.busy(backend)));
+            spare.extend(before);
+            return outcome;
         }
+        match step {
+            Step::Core if network.is_last() => network.receive_changes(&mut reports, &mut outcome.changes),
+            // Nothing comes to the host that tells of its end.
+            Step::Core => backend.wait(),
+            _ => network.receive_head(&mut reports, &mut outcome.head),
+        }
+        outcome.busy = backend.is_asynchronous().then(|| reports.busy(backend));
+        spare.push(reports);
         outcome
+    }
+
+    /// Whether a launch is handed on when it begins.
+    fn is_handed_on(&self, step: Step) -> bool {
+        let is_taken_over = self.paths.is_some() && self.network.backend().is_asynchronous();
+        step == Step::Core && !self.network.is_last() && is_taken_over
+    }
+
+    /// Gives up what nobody will ask for.
+    pub(super) fn forget(&mut self) {
+        self.spare.extend(self.unread.drain(..).map(|(_, reports)| reports));
     }
 
     /// Does as told, together with all ranks that have the same layers.
     pub fn obey(&mut self, order: &Order) {
         self.note(order);
-        let Self { network, workspace, tables, latents, rows, reports, unread, outcome, paths } = self;
+        let Self {
+            network,
+            workspace,
+            tables,
+            latents,
+            rows,
+            spare,
+            entering,
+            unread,
+            handed_on,
+            outcome,
+            paths,
+        } = self;
+        let backend = network.backend();
+        let reports = |spare: &mut Vec<Reports<B>>| {
+            let mut reports = spare.pop().expect("reports for every launch there can be");
+            reports.has_prelude = false;
+            reports
+        };
         let launch = Launch { latents, kv: KvRows { rows, tables: tables.all() } };
         match order.step {
             Step::Allocate(capacity) => {
                 *workspace = network.workspace(Capacity::NOTHING);
                 *workspace = network.workspace(capacity);
-                *reports = Reports::new(network.backend(), capacity);
+                unread.clear();
+                (*entering, *handed_on) = (None, None);
+                // Those that wait to be asked for, the one that was handed on last, and the next.
+                *spare = (0..UNREAD + 2).map(|_| Reports::new(backend, capacity)).collect();
                 latents.reserve(capacity.rows);
                 rows.reserve(capacity.rows);
                 let hidden = network.config().hidden;
                 outcome.reserve(capacity.rows, if paths.is_some() { 0 } else { hidden });
                 if let Some((inlet, outlet)) = paths {
-                    inlet.allocate(network.backend(), capacity.rows, hidden);
-                    outlet.allocate(network.backend(), capacity.rows, hidden);
+                    inlet.allocate(backend, capacity.rows, hidden);
+                    outlet.allocate(backend, capacity.rows, hidden);
                 }
             }
             Step::Prelude if network.is_first() => {
+                let reports = entering.get_or_insert_with(|| reports(spare));
+                reports.has_prelude = true;
+                backend.mark(&mut reports.moments[0]);
                 network.prelude(workspace, &order.tokens, &order.values, launch);
             }
             // The last stage compares the new latents with them.
@@ -131,15 +204,20 @@ impl<B: Backend> Device<B> {
                     Some((inlet, outlet)) => (Source::Path(inlet), Target::Path(outlet)),
                     None => (Source::Host(&order.values), Target::Host(&mut outcome.values)),
                 };
-                network.core_part(workspace, launch, ways, &order.stops, &mut reports.changes);
-                *unread = Some(Step::Core);
+                let mut reports = entering.take().unwrap_or_else(|| reports(spare));
+                network.core_part(workspace, launch, ways, &order.stops, &mut reports);
+                backend.mark(&mut reports.moments[2]);
+                unread.push_back((Step::Core, reports));
             }
             Step::Coda => {
                 let draws = Draws { rows: &order.draws, changes: &order.changes };
                 let (logits, most_likely, drawn) = (&order.logits, &order.most_likely, &order.drawn);
                 let wanted = Wanted { logits, most_likely, drawn, draws };
-                network.coda_and_head(workspace, launch, wanted, reports);
-                *unread = Some(Step::Coda);
+                let mut reports = reports(spare);
+                backend.mark(&mut reports.moments[1]);
+                network.coda_and_head(workspace, launch, wanted, &mut reports);
+                backend.mark(&mut reports.moments[2]);
+                unread.push_back((Step::Coda, reports));
             }
         }
     }

@@ -51,6 +51,8 @@ impl<B: Backend> Follower<B> {
     /// Does as told, together with all other ranks; returns the rank's part of the head's outputs, if any were asked for.
     pub fn obey(&mut self, order: &Order) -> Option<Arc<HeadPart>> {
         let Self { device, parts } = self;
+        // Of launches before nobody asks this rank.
+        device.forget();
         device.obey(order);
         if let Step::Allocate(capacity) = order.step {
             parts.each(|part| part.reserve(capacity.rows));

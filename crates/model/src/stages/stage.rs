@@ -2,18 +2,20 @@
 //! other processes.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use windlass_kernels::Backend;
 
 use super::parcel::Parcel;
 use crate::network::Capacity;
-use crate::ranks::{Device, Order, Others, Outcome, Step};
-use crate::runner::Part;
+use crate::ranks::{Device, Order, Others, Outcome, Step, UNREAD};
+use crate::runner::{Busy, Part};
 
 /// What a stage is told. It obeys in the order in which it is told, so that what one launch leaves is there for the next.
 pub(super) enum Message {
@@ -47,7 +49,13 @@ pub trait StageRanks: Send {
     fn draws(&self) -> bool {
         false
     }
-    /// Replaces `outcome` by what they made of `order`, the last one, a core or a coda.
+    /// Whether the outcome of the first order of which it was not asked for comes without waiting; always so where an order is done
+    /// when they have obeyed it.
+    fn is_done(&mut self) -> bool {
+        true
+    }
+    /// Replaces `outcome` by what they made of `order`, a core or a coda: the first of which it was not asked for, of at most [`UNREAD`].
+    /// Where devices hand rows on by themselves it is there when the core begins.
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome);
 }
 
@@ -78,13 +86,16 @@ impl<B: Backend> StageRanks for LocalRanks<B> {
         self.first.network().can_draw()
     }
 
+    fn is_done(&mut self) -> bool {
+        self.first.is_done()
+    }
+
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
         let Self { first, others } = self;
-        if order.step == Step::Coda && order.wants_head() {
-            let vocabulary = first.network().config().vocabulary;
-            others.join(&mut first.outcome().head, vocabulary);
-        }
         std::mem::swap(outcome, first.outcome());
+        if order.step == Step::Coda && order.wants_head() {
+            others.join(&mut outcome.head, first.network().config().vocabulary);
+        }
     }
 }
 
@@ -97,6 +108,18 @@ pub(super) struct Stage {
     pub(super) answers: SyncSender<Answer>,
     /// Nanoseconds that it computed.
     pub(super) busy_ns: Arc<AtomicU64>,
+    /// Launches that were begun and not handed on.
+    pub(super) begun: VecDeque<Begun>,
+    /// When the last one was handed on.
+    pub(super) last: Instant,
+}
+
+/// A launch that a stage has begun.
+pub(super) struct Begun {
+    parcel: Box<Parcel>,
+    start: Instant,
+    /// How long its prelude kept this thread.
+    prelude: Duration,
 }
 
 impl Stage {
@@ -116,13 +139,13 @@ impl Stage {
     }
 
     fn hear(&mut self, inbox: &Receiver<Message>) {
-        while let Ok(message) = inbox.recv() {
+        while let Some(message) = self.next_message(inbox) {
             match message {
                 Message::Allocate(capacity) => {
                     self.ranks.obey(&Order { step: Step::Allocate(capacity), ..Order::default() });
                     self.answer(Answer::Allocated);
                 }
-                Message::Launch(parcel) => self.launch(parcel),
+                Message::Launch(parcel) => self.begin(parcel),
                 Message::Latents(mut parcel) => {
                     parcel.order.step = Step::Latents;
                     self.ranks.obey(&parcel.order);
@@ -130,31 +153,61 @@ impl Stage {
                 }
                 Message::Stop { is_failure } => {
                     assert!(!is_failure, "the engine failed");
+                    while let Some(begun) = self.begun.pop_front() {
+                        self.finish(begun);
+                    }
                     return;
                 }
             }
         }
     }
 
-    fn launch(&mut self, mut parcel: Box<Parcel>) {
-        let start = Instant::now();
-        let mut prelude = Duration::ZERO;
+    /// The next message, if anybody will send one. A launch that is begun is handed on as soon as that can be; until then the next
+    /// may be begun behind it, so that the device need not wait for this thread.
+    fn next_message(&mut self, inbox: &Receiver<Message>) -> Option<Message> {
+        loop {
+            let is_next = self.begun.len() == UNREAD || (!self.begun.is_empty() && self.ranks.is_done());
+            if let Some(begun) = is_next.then(|| self.begun.pop_front()).flatten() {
+                self.finish(begun);
+            } else if self.begun.is_empty() {
+                return inbox.recv().ok();
+            } else {
+                match inbox.try_recv() {
+                    Ok(message) => return Some(message),
+                    Err(TryRecvError::Empty) => thread::yield_now(),
+                    Err(TryRecvError::Disconnected) => return None,
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, parcel: Box<Parcel>) {
+        let (start, mut prelude) = (Instant::now(), Duration::ZERO);
         if !parcel.entering.rows.is_empty() {
             self.ranks.obey(&parcel.entering);
             if self.number == 0 {
                 prelude = start.elapsed();
             }
         }
+        self.ranks.obey(&parcel.order);
+        self.begun.push_back(Begun { parcel, start, prelude });
+    }
+
+    fn finish(&mut self, Begun { mut parcel, start, prelude }: Begun) {
         let Parcel { order, outcome, .. } = &mut *parcel;
-        self.ranks.obey(order);
         self.ranks.outcome(order, outcome);
         if order.step == Step::Core {
             std::mem::swap(&mut order.values, &mut outcome.values);
         }
-        let took = start.elapsed();
-        self.busy_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
+        let now = Instant::now();
+        // Where the device has no clock of its own: since this was asked for, and the one before was done.
+        let took = now - start.max(self.last);
+        let Busy { prelude, launch } =
+            outcome.busy.take().unwrap_or(Busy { prelude, launch: took.saturating_sub(prelude) });
+        self.last = now;
+        self.busy_ns.fetch_add((prelude + launch).as_nanos() as u64, Ordering::Relaxed);
         parcel.busy.prelude += prelude;
-        parcel.busy.launch += took.saturating_sub(prelude);
+        parcel.busy.launch += launch;
         match &self.next {
             // A stage that is lost has said so itself.
             Some(next) if parcel.part() == Part::Core => drop(next.send(Message::Launch(parcel))),

@@ -21,9 +21,9 @@ struct Telling {
 impl StageRanks for Telling {
     fn obey(&mut self, order: &Order) {
         if order.step == Step::Core {
-            self.told.send(format!("{} begins", self.stage)).unwrap();
+            let _ = self.told.send(format!("{} begins", self.stage));
             self.gate.iter().for_each(|gate| gate.recv().unwrap());
-            self.told.send(format!("{} is done", self.stage)).unwrap();
+            let _ = self.told.send(format!("{} is done", self.stage));
         }
     }
 
@@ -32,7 +32,7 @@ impl StageRanks for Telling {
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.told.send(format!("{} ends", self.stage)).unwrap();
+        let _ = self.told.send(format!("{} ends", self.stage));
     }
 }
 
@@ -55,4 +55,54 @@ fn no_stage_ends_while_another_has_a_launch_of_its_rows() {
     ending.join().unwrap();
     assert_eq!(before, ["0 begins", "0 is done", "1 begins"]);
     assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["1 is done", "1 ends", "0 ends"]);
+}
+
+/// Ranks that go on computing when they have obeyed.
+struct Lasting {
+    told: Sender<&'static str>,
+    ends: Receiver<()>,
+    /// How many cores have ended whose outcome was not asked for.
+    ended: usize,
+}
+
+impl StageRanks for Lasting {
+    fn obey(&mut self, order: &Order) {
+        if order.step == Step::Core {
+            self.told.send("begins").unwrap();
+        }
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.ended += self.ends.try_iter().count();
+        self.ended > 0
+    }
+
+    fn outcome(&mut self, _: &Order, _: &mut Outcome) {
+        while !self.is_done() {
+            thread::yield_now();
+        }
+        self.ended -= 1;
+    }
+}
+
+#[test]
+fn a_device_has_its_next_launch_before_the_last_is_done() {
+    let (told, heard) = channel();
+    let (end, ends) = channel();
+    let stages: Vec<Box<dyn StageRanks>> = vec![
+        Box::new(Telling { stage: 0, told: channel().0, gate: None }),
+        Box::new(Lasting { told, ends, ended: 0 }),
+    ];
+    let config = ModelFolder::demo().config().unwrap();
+    let mut ring = Ring::of(config, Cpu::new(1).arithmetic(), 1, stages, true);
+    ring.allocate(Capacity { rows: 1, latents: 1, blocks: 1 });
+    let launch = Launch { latents: &[], kv: KvRows { rows: &[], tables: &[] } };
+    (0..2).for_each(|_| ring.start_core(launch, &[]));
+    let begins: Vec<_> = (0..2).map(|_| heard.recv_timeout(Duration::from_secs(30))).collect();
+    for _ in 0..2 {
+        end.send(()).unwrap();
+        assert_eq!(ring.next_done(), Part::Core);
+        ring.finish_core(&mut Vec::new());
+    }
+    assert_eq!(begins, [Ok("begins"), Ok("begins")]);
 }

@@ -179,6 +179,10 @@ impl<S: StageRanks> StageRanks for FirstStage<S> {
         self.ranks.draws()
     }
 
+    fn is_done(&mut self) -> bool {
+        self.ranks.is_done()
+    }
+
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
         self.ranks.outcome(order, outcome);
     }
@@ -195,16 +199,24 @@ impl<S> Drop for FirstStage<S> {
 /// A stage all of whose ranks are in other processes.
 pub(super) struct RemoteStage {
     first: RemoteRank,
+    /// What it made of the first order that is not answered, where that has come.
+    made: Option<Outcome>,
+    /// Whether it hands rows on by itself, and can be told of a launch before the one before is done.
+    is_linked: bool,
     others: Others,
     vocabulary: usize,
     draws: bool,
 }
 
 impl RemoteStage {
-    /// Of ranks in order, at least one; whether such a rank can draw tokens.
-    pub(super) fn new(mut ranks: Vec<RemoteRank>, vocabulary: usize, draws: bool) -> Self {
+    /// Of ranks in order, at least one; whether such a rank can draw tokens, and hands rows on by itself.
+    pub(super) fn new(
+        mut ranks: Vec<RemoteRank>,
+        vocabulary: usize,
+        (draws, is_linked): (bool, bool),
+    ) -> Self {
         let first = ranks.remove(0);
-        Self { first, others: others(ranks), vocabulary, draws }
+        Self { first, made: None, is_linked, others: others(ranks), vocabulary, draws }
     }
 }
 
@@ -218,9 +230,17 @@ impl StageRanks for RemoteStage {
         self.draws
     }
 
+    fn is_done(&mut self) -> bool {
+        if self.made.is_none() {
+            self.made = self.first.outcomes.try_recv().ok();
+        }
+        !self.is_linked || self.made.is_some() || self.first.outcomes.is_closed()
+    }
+
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
-        let Self { first, others, vocabulary, .. } = self;
-        *outcome = first.outcomes.blocking_recv().unwrap_or_else(|| first.fail());
+        let Self { first, made, others, vocabulary, .. } = self;
+        let made = made.take().or_else(|| first.outcomes.blocking_recv());
+        *outcome = made.unwrap_or_else(|| first.fail());
         if order.step == Step::Coda && order.wants_head() {
             others.join(&mut outcome.head, *vocabulary);
         }

@@ -1,17 +1,19 @@
 //! A rank that joins a group led by another process.
 
 use std::error::Error;
+use std::thread;
 use std::time::Duration;
 
 use futures::stream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use windlass_kernels::group::{Exchange, Loss};
 use windlass_kernels::{Backend, Cpu, CpuConfig, GpuConfig, WeightFormat};
-use windlass_model::ranks::{Device, Follower, Order, Step};
+use windlass_model::ranks::{Device, Follower, Order, UNREAD};
 use windlass_model::{LoadProgress, ModelConfig, ModelFolder, Network};
 use windlass_proto::v1::ranks_client::RanksClient;
 use windlass_proto::v1::to_rank::Message;
@@ -254,7 +256,7 @@ async fn take_part<B: ProcessRank>(
         let member = loading.await.map_err(|_| RankError::Stopped)??;
         let ready = outbox.send(from_rank::Message::Ready(RankReady {})).await;
         ready.map_err(|_| RankError::Lost { reason: "rank 0 is lost".to_owned() })?;
-        let obeying = spawn_blocking(move || obey(member, orders, &outbox));
+        let obeying = spawn_blocking(move || member.obey(orders, &outbox));
         obeying.await.map_err(|_| RankError::Stopped)
     };
     tokio::pin!(hearing, living);
@@ -298,32 +300,45 @@ enum Member<B: Backend> {
 }
 
 impl<B: Backend> Member<B> {
-    /// Does as told; returns the answer, if there is one.
-    fn obey(&mut self, order: &Order) -> Option<from_rank::Message> {
+    /// Obeys all orders until there are no more. Of what is answered rank 0 may have gone.
+    fn obey(self, mut orders: mpsc::Receiver<Order>, outbox: &mpsc::Sender<from_rank::Message>) {
         match self {
-            Self::Follower(follower) => {
-                let part = follower.obey(order)?;
-                Some(from_rank::Message::HeadPart(wire::head_part_message(&part)))
+            Self::Follower(mut follower) => {
+                while let Some(order) = orders.blocking_recv() {
+                    if let Some(part) = follower.obey(&order) {
+                        let part = from_rank::Message::HeadPart(wire::head_part_message(&part));
+                        let _ = outbox.blocking_send(part);
+                    }
+                }
             }
-            Self::Speaker(device) => {
-                device.obey(order);
-                let is_answered = matches!(order.step, Step::Core | Step::Coda);
-                is_answered.then(|| from_rank::Message::Outcome(wire::outcome_message(device.outcome())))
+            Self::Speaker(mut device) => {
+                while let Some(order) = next_order(&mut device, &mut orders, outbox) {
+                    device.obey(&order);
+                }
             }
         }
     }
 }
 
-/// Obeys all orders until there are no more.
-fn obey<B: Backend>(
-    mut member: Member<B>,
-    mut orders: mpsc::Receiver<Order>,
+/// The next order, if there will be one. Meanwhile answers as soon as it can; until then the next may be obeyed, so that the device need
+/// not wait for this thread.
+fn next_order<B: Backend>(
+    device: &mut Device<B>,
+    orders: &mut mpsc::Receiver<Order>,
     outbox: &mpsc::Sender<from_rank::Message>,
-) {
-    while let Some(order) = orders.blocking_recv() {
-        if let Some(answer) = member.obey(&order) {
-            // Rank 0 may have gone.
-            let _ = outbox.blocking_send(answer);
+) -> Option<Order> {
+    loop {
+        if device.unread() == UNREAD || (device.unread() > 0 && device.is_done()) {
+            let outcome = from_rank::Message::Outcome(wire::outcome_message(device.outcome()));
+            let _ = outbox.blocking_send(outcome);
+        } else if device.unread() == 0 {
+            return orders.blocking_recv();
+        } else {
+            match orders.try_recv() {
+                Ok(order) => return Some(order),
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(TryRecvError::Disconnected) => return None,
+            }
         }
     }
 }

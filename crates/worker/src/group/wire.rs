@@ -1,13 +1,15 @@
 //! Orders and values as messages, and back. Ranks of a group run the same program, so a message that makes no sense is a fault.
 
+use std::time::Duration;
+
 use windlass_kernels::{Draw, KvRow, LargestOutput, LatentChange, LogitChange, Stop};
-use windlass_model::Capacity;
 use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Outcome, Step};
+use windlass_model::{Busy, Capacity};
 use windlass_proto::v1::rank_order::Step as StepMessage;
 use windlass_proto::v1::rank_stop::By;
 use windlass_proto::v1::{
-    RankCapacity, RankDraw, RankHeadPart, RankLogitChange, RankOrder, RankOutcome, RankRow, RankSlot,
-    RankStop, RankTable, RankValues,
+    RankBusy, RankCapacity, RankDraw, RankHeadPart, RankLogitChange, RankOrder, RankOutcome, RankRow,
+    RankSlot, RankStop, RankTable, RankValues,
 };
 
 /// A message that ranks of the same program do not send.
@@ -193,11 +195,15 @@ pub(super) fn outcome_message(outcome: &Outcome) -> RankOutcome {
         values: Some(values_message(&outcome.values)),
         changes: Some(values_message(&changes)),
         head: Some(head_part_message(&outcome.head)),
+        busy: outcome.busy.map(|Busy { prelude, launch }| RankBusy {
+            prelude_ns: prelude.as_nanos() as u64,
+            launch_ns: launch.as_nanos() as u64,
+        }),
     }
 }
 
 pub(super) fn outcome(message: &RankOutcome) -> Result<Outcome, WireError> {
-    let RankOutcome { values: Some(rows), changes: Some(changes), head: Some(head) } = message else {
+    let RankOutcome { values: Some(rows), changes: Some(changes), head: Some(head), busy } = message else {
         return Err(WireError("an outcome is not complete"));
     };
     let changes: Vec<f32> = values(changes)?.collect();
@@ -215,6 +221,10 @@ pub(super) fn outcome(message: &RankOutcome) -> Result<Outcome, WireError> {
         values: values(rows)?.collect(),
         changes: changes.iter().map(change).collect(),
         head: head_part(head)?,
+        busy: busy.map(|RankBusy { prelude_ns, launch_ns }| Busy {
+            prelude: Duration::from_nanos(prelude_ns),
+            launch: Duration::from_nanos(launch_ns),
+        }),
     })
 }
 
@@ -279,7 +289,8 @@ mod tests {
             dot: -0.0,
         };
         let head = HeadPart { logits: vec![3.0], ..HeadPart::default() };
-        let sent = Outcome { values: vec![0.25, 1e-40], changes: vec![change; 2], head };
+        let busy = Some(Busy { prelude: Duration::from_nanos(1), launch: Duration::from_secs(2) });
+        let sent = Outcome { values: vec![0.25, 1e-40], changes: vec![change; 2], head, busy };
         assert_eq!(outcome(&outcome_message(&sent)), Ok(sent));
         let three =
             RankOutcome { changes: Some(values_message(&[1.0; 3])), ..outcome_message(&Outcome::default()) };

@@ -498,6 +498,14 @@ impl Device for Gpu {
         ok("note a moment", unsafe { event::record(mark.event, self.context.stream) });
     }
 
+    fn is_past(&self, mark: &GpuMark) -> bool {
+        self.context.bind();
+        // SAFETY: it was recorded when it was marked. An error is for those to tell who wait for it.
+        unsafe {
+            cuEventQuery(mark.event) != CUresult::CUDA_ERROR_NOT_READY || self.context.connections().is_lost()
+        }
+    }
+
     fn between(&self, from: &GpuMark, to: &GpuMark) -> Duration {
         self.context.bind();
         // SAFETY: it was recorded when it was marked.
