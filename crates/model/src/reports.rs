@@ -34,15 +34,15 @@ impl<B: Backend> Reports<B> {
 
     /// How long the device was busy with the launch, by its own clock, and with the prelude that came with it. Waits for its end.
     pub(crate) fn busy(&self, backend: &B) -> Busy {
-        let [entered, began, ended] = &self.moments;
-        let prelude = if self.has_prelude { backend.between(entered, began) } else { Duration::ZERO };
-        Busy { prelude, launch: backend.between(began, ended) }
+        let [_, began, ended] = &self.moments;
+        Busy { prelude: self.wait_until_begun(backend), launch: backend.between(began, ended) }
     }
 
-    /// Waits until the device has begun the launch.
-    pub(crate) fn wait_until_begun(&self, backend: &B) {
-        let began = &self.moments[1];
-        backend.between(began, began);
+    /// Waits until the device has begun the launch; returns how long it was busy with the prelude that came with it.
+    pub(crate) fn wait_until_begun(&self, backend: &B) -> Duration {
+        let [entered, began, _] = &self.moments;
+        let entered = if self.has_prelude { entered } else { began };
+        backend.between(entered, began)
     }
 
     /// Whether the device has done the launch.

@@ -9,7 +9,7 @@
 //! bits are the same. A stage may be several ranks, which share each of its products; then they are those of as many ranks.
 //!
 //! Devices of one process hand activations to each other, each rank to the same rank of the next stage: a launch that comes to a
-//! stage finds its rows there. So do devices of several processes that are linked; to and from others they travel through host memory, with
+//! stage finds its rows there, or its device waits for them. So do devices of several processes that are linked; to and from others they travel through host memory, with
 //! the launch they belong to.
 
 mod cut;

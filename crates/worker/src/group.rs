@@ -49,7 +49,7 @@ pub(crate) const RANK_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_MESSAGE_BYTES: usize = 1 << 30;
 /// Room for such a message on its way.
 const WINDOW_BYTES: u32 = 16 << 20;
-/// Messages that wait for the other end; ranks are never further apart than the next sum.
+/// Messages that wait for the other end; who sends more is held up.
 const QUEUE: usize = 4;
 
 /// Waits for all ranks to join, and loads rank 0's part of the model while they load theirs. Must be called inside a tokio runtime,

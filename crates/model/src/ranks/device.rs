@@ -1,6 +1,7 @@
 //! A device of a split model: its part of the network, which does what orders say.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use windlass_kernels::{Backend, Draws, KvRow, KvRows, LatentChange};
 
@@ -22,7 +23,8 @@ pub struct Outcome {
     pub changes: Vec<LatentChange>,
     /// Of a coda.
     pub head: HeadPart,
-    /// How long the device was busy with it, by its own clock; of a core that is handed on when it begins, with the one before.
+    /// How long the device was busy with it, by its own clock; of a core that is handed on when it begins, with its prelude and the core
+    /// before.
     pub busy: Option<Busy>,
 }
 
@@ -51,8 +53,10 @@ pub struct Device<B: Backend> {
     entering: Option<Reports<B>>,
     /// Cores and codas whose outcome was not asked for, at most [`UNREAD`].
     unread: VecDeque<(Step, Reports<B>)>,
-    /// Of the core that was handed on last, when it began.
+    /// Of the core that was handed on last, when it began, until it is seen to be done.
     handed_on: Option<Reports<B>>,
+    /// How long cores took that were handed on and are done, while nobody was told.
+    untold: Duration,
     outcome: Outcome,
     /// From the device of the stage before and to that of the one behind, where they hand rows to each other.
     paths: Option<(Inlet<B>, Outlet<B>)>,
@@ -71,6 +75,7 @@ impl<B: Backend> Device<B> {
             entering: None,
             unread: VecDeque::new(),
             handed_on: None,
+            untold: Duration::ZERO,
             network,
             tables: Tables::default(),
             latents: Vec::new(),
@@ -112,13 +117,15 @@ impl<B: Backend> Device<B> {
     pub fn outcome(&mut self) -> &mut Outcome {
         let Some((step, mut reports)) = self.unread.pop_front() else { return &mut self.outcome };
         let is_handed_on = self.is_handed_on(step);
-        let Self { network, spare, handed_on, outcome, .. } = self;
+        let Self { network, spare, handed_on, untold, outcome, .. } = self;
         let backend = network.backend();
         if is_handed_on {
-            reports.wait_until_begun(backend);
+            let prelude = reports.wait_until_begun(backend);
+            // Then the one before is done.
             let before = handed_on.replace(reports);
-            outcome.busy = Some(before.as_ref().map_or(Busy::default(), |before| before.busy(backend)));
+            *untold += before.as_ref().map_or(Duration::ZERO, |before| before.busy(backend).launch);
             spare.extend(before);
+            outcome.busy = Some(Busy { prelude, launch: std::mem::take(untold) });
             return outcome;
         }
         match step {
@@ -130,6 +137,20 @@ impl<B: Backend> Device<B> {
         outcome.busy = backend.is_asynchronous().then(|| reports.busy(backend));
         spare.push(reports);
         outcome
+    }
+
+    /// Whether a core that was handed on is not done.
+    ///
+    /// # Panics
+    /// If the device has failed.
+    pub fn is_computing(&mut self) -> bool {
+        let Self { network, spare, handed_on, untold, .. } = self;
+        let backend = network.backend();
+        if let Some(done) = handed_on.take_if(|reports| reports.is_done(backend)) {
+            *untold += done.busy(backend).launch;
+            spare.push(done);
+        }
+        handed_on.is_some()
     }
 
     /// Whether a launch is handed on when it begins.
@@ -158,6 +179,7 @@ impl<B: Backend> Device<B> {
             handed_on,
             outcome,
             paths,
+            ..
         } = self;
         let backend = network.backend();
         let reports = |spare: &mut Vec<Reports<B>>| {
@@ -202,7 +224,14 @@ impl<B: Backend> Device<B> {
             Step::Core => {
                 let ways = match paths {
                     Some((inlet, outlet)) => (Source::Path(inlet), Target::Path(outlet)),
-                    None => (Source::Host(&order.values), Target::Host(&mut outcome.values)),
+                    None => {
+                        let is_whole = network.is_first() && network.is_last();
+                        assert!(
+                            is_whole || !backend.is_asynchronous(),
+                            "values of a launch that is not done"
+                        );
+                        (Source::Host(&order.values), Target::Host(&mut outcome.values))
+                    }
                 };
                 let mut reports = entering.take().unwrap_or_else(|| reports(spare));
                 network.core_part(workspace, launch, ways, &order.stops, &mut reports);

@@ -3,6 +3,7 @@
 //! Devices hand them over in parcels, in the order of launches. Within a process a parcel goes from one to the other, and back when its
 //! rows were taken over. Between processes each device has parcels of its own, and what is in them is sent.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 
 use windlass_kernels::{Backend, Rows};
@@ -29,7 +30,8 @@ pub(crate) enum Outlet<B: Backend> {
     Here {
         forth: SyncSender<Parcel<B>>,
         back: Receiver<Parcel<B>>,
-        spare: Vec<Parcel<B>>,
+        /// The one that came back first is used first.
+        spare: VecDeque<Parcel<B>>,
         /// For how many rows parcels have room.
         rows: usize,
         /// On their way at most, one of each launch.
@@ -66,7 +68,7 @@ pub(crate) fn path<B: Backend>(launches: usize) -> (Inlet<B>, Outlet<B>) {
     let (to, forth) = sync_channel(launches);
     // Those of the memory before may come back as well.
     let (from, back) = sync_channel(2 * launches);
-    let outlet = Outlet::Here { forth: to, back, spare: Vec::new(), rows: 0, launches };
+    let outlet = Outlet::Here { forth: to, back, spare: VecDeque::new(), rows: 0, launches };
     (Inlet::Here { forth, back: from }, outlet)
 }
 
@@ -115,11 +117,11 @@ impl<B: Backend> Outlet<B> {
         match self {
             Self::Here { forth, back, spare, rows, .. } => {
                 spare.extend(back.try_iter().filter(|parcel| parcel.rows == *rows));
-                let mut parcel = spare.pop().expect("a parcel for every launch there can be");
+                let mut parcel = spare.pop_front().expect("a parcel for every launch there can be");
                 backend.hand_over(from, count, &mut parcel.parcel);
                 if let Err(SendError(parcel)) = forth.send(parcel) {
                     // A stage that is lost has said so itself.
-                    spare.push(parcel);
+                    spare.push_back(parcel);
                 }
             }
             Self::Away(circle) => {

@@ -10,7 +10,7 @@ use super::device::Device;
 use super::follower::{Follower, HeadPart};
 use super::{Order, RankLink};
 
-/// Orders that wait; rank 0 is never further ahead than the next meeting.
+/// Orders that wait; rank 0 is held up by more.
 const ORDERS: usize = 2;
 
 /// The way to a rank's thread. The thread ends with it.

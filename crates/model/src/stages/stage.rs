@@ -54,6 +54,13 @@ pub trait StageRanks: Send {
     fn is_done(&mut self) -> bool {
         true
     }
+    /// Whether they go on computing what was handed on, so that they should be asked again whether it has failed.
+    ///
+    /// # Panics
+    /// If it has.
+    fn is_computing(&mut self) -> bool {
+        false
+    }
     /// Replaces `outcome` by what they made of `order`, a core or a coda: the first of which it was not asked for, of at most [`UNREAD`].
     /// Where devices hand rows on by themselves it is there when the core begins.
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome);
@@ -88,6 +95,10 @@ impl<B: Backend> StageRanks for LocalRanks<B> {
 
     fn is_done(&mut self) -> bool {
         self.first.is_done()
+    }
+
+    fn is_computing(&mut self) -> bool {
+        self.first.is_computing()
     }
 
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
@@ -169,7 +180,7 @@ impl Stage {
             let is_next = self.begun.len() == UNREAD || (!self.begun.is_empty() && self.ranks.is_done());
             if let Some(begun) = is_next.then(|| self.begun.pop_front()).flatten() {
                 self.finish(begun);
-            } else if self.begun.is_empty() {
+            } else if self.begun.is_empty() && !self.ranks.is_computing() {
                 return inbox.recv().ok();
             } else {
                 match inbox.try_recv() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use windlass_kernels::group::{Exchange, add_up};
@@ -11,6 +12,9 @@ use windlass_proto::v1::{RankValues, ToRank, to_rank::Message};
 
 use super::host::Group;
 use super::wire;
+
+/// How often who waits for an answer of another process, and for something to do meanwhile, looks.
+const LOOK_INTERVAL: Duration = Duration::from_micros(20);
 
 /// Adds up what all ranks send, in their order, and sends them the sum.
 pub(super) struct Hub {
@@ -183,6 +187,10 @@ impl<S: StageRanks> StageRanks for FirstStage<S> {
         self.ranks.is_done()
     }
 
+    fn is_computing(&mut self) -> bool {
+        self.ranks.is_computing()
+    }
+
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {
         self.ranks.outcome(order, outcome);
     }
@@ -231,10 +239,18 @@ impl StageRanks for RemoteStage {
     }
 
     fn is_done(&mut self) -> bool {
+        if !self.is_linked {
+            return true;
+        }
         if self.made.is_none() {
             self.made = self.first.outcomes.try_recv().ok();
         }
-        !self.is_linked || self.made.is_some() || self.first.outcomes.is_closed()
+        let is_done = self.made.is_some() || self.first.outcomes.is_closed();
+        if !is_done {
+            // An answer takes longer than that anyway.
+            thread::sleep(LOOK_INTERVAL);
+        }
+        is_done
     }
 
     fn outcome(&mut self, order: &Order, outcome: &mut Outcome) {

@@ -331,7 +331,7 @@ fn next_order<B: Backend>(
         if device.unread() == UNREAD || (device.unread() > 0 && device.is_done()) {
             let outcome = from_rank::Message::Outcome(wire::outcome_message(device.outcome()));
             let _ = outbox.blocking_send(outcome);
-        } else if device.unread() == 0 {
+        } else if device.unread() == 0 && !device.is_computing() {
             return orders.blocking_recv();
         } else {
             match orders.try_recv() {

@@ -12,6 +12,8 @@ use super::Context;
 pub struct GpuMark {
     context: Arc<Context>,
     pub(super) event: CUevent,
+    /// What the device has read by then, of all that is put for it.
+    pub(super) put: u64,
 }
 
 // SAFETY: the event is this value's own, and may be used from any thread that has made the context current.
@@ -27,7 +29,7 @@ impl GpuMark {
     /// One that is nowhere yet; in the current context.
     pub(super) fn new(context: &Arc<Context>) -> Result<Self, DriverError> {
         let event = event::create(CUevent_flags::CU_EVENT_DEFAULT)?;
-        Ok(Self { context: Arc::clone(context), event })
+        Ok(Self { context: Arc::clone(context), event, put: 0 })
     }
 }
 

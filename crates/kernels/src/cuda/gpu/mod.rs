@@ -494,6 +494,7 @@ impl Device for Gpu {
     fn mark(&self, mark: &mut Option<GpuMark>) {
         self.context.bind();
         let mark = mark.get_or_insert_with(|| ok("make an event", GpuMark::new(&self.context)));
+        mark.put = self.pinned().put_so_far();
         // SAFETY: the event and the stream are this context's.
         ok("note a moment", unsafe { event::record(mark.event, self.context.stream) });
     }
@@ -510,6 +511,7 @@ impl Device for Gpu {
         self.context.bind();
         // SAFETY: it was recorded when it was marked.
         unsafe { self.context.reach(to.event) }.unwrap_or_else(Unfinished::panic);
+        self.pinned().has_read(to.put);
         // SAFETY: both were recorded, the first before the second, which is reached.
         let milliseconds = ok("tell the time", unsafe { event::elapsed(from.event, to.event) });
         Duration::from_secs_f32(milliseconds.max(0.0) / 1e3)
