@@ -47,8 +47,9 @@ pub struct Ranks<B: Backend> {
     others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
-    /// The lanes' tables as the others have them, so that rank 0 asks its device for the same as they do of theirs.
-    tables: Tables,
+    /// The lanes' tables as the others have them, where devices record what they are asked for: so rank 0 asks its own for the same as
+    /// they do of theirs.
+    tables: Option<Tables>,
     /// Whether the others have something to add to each coda that is under way.
     wants_head: VecDeque<bool>,
     /// Of the coda that was collected last.
@@ -58,11 +59,12 @@ pub struct Ranks<B: Backend> {
 impl<B: Backend> Ranks<B> {
     /// Rank 0's network, and the way to the others.
     pub fn new(first: Network<B>, others: Others) -> Self {
+        let records = first.backend().is_asynchronous() && others.count() > 0;
         Self {
             first: Local::new(first),
             others,
             opened: Vec::new(),
-            tables: Tables::default(),
+            tables: records.then(Tables::default),
             wants_head: VecDeque::new(),
             head: HeadPart::default(),
         }
@@ -85,13 +87,13 @@ impl<B: Backend> Ranks<B> {
             order.begin(step);
             order.opened.append(opened);
             fill(order);
-            tables.note(order);
+            tables.iter_mut().for_each(|tables| tables.note(order));
         });
     }
 
-    /// Rank 0's network, and a launch as all ranks see it.
+    /// Rank 0's network, and a launch as it is to see it.
     fn first<'a>(&'a mut self, launch: Launch<'a>) -> (&'a mut Local<B>, Launch<'a>) {
-        let launch = if self.others.count() > 0 { self.tables.of(launch) } else { launch };
+        let launch = self.tables.as_ref().map_or(launch, |tables| tables.of(launch));
         (&mut self.first, launch)
     }
 }

@@ -179,7 +179,7 @@ impl<B: Backend> Device<B> {
             handed_on,
             outcome,
             paths,
-            ..
+            untold,
         } = self;
         let backend = network.backend();
         let reports = |spare: &mut Vec<Reports<B>>| {
@@ -193,7 +193,7 @@ impl<B: Backend> Device<B> {
                 *workspace = network.workspace(Capacity::NOTHING);
                 *workspace = network.workspace(capacity);
                 unread.clear();
-                (*entering, *handed_on) = (None, None);
+                (*entering, *handed_on, *untold) = (None, None, Duration::ZERO);
                 // Those that wait to be asked for, the one that was handed on last, and the next.
                 *spare = (0..UNREAD + 2).map(|_| Reports::new(backend, capacity)).collect();
                 latents.reserve(capacity.rows);
