@@ -7,6 +7,7 @@ mod compiler;
 mod connections;
 mod driver;
 mod graph;
+mod joining;
 mod landing;
 mod link;
 mod mark;
@@ -17,7 +18,6 @@ mod ring;
 mod survey;
 
 use std::ffi::{CString, c_void};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, thread};
@@ -37,6 +37,7 @@ use connections::Connections;
 pub use driver::prepare;
 use driver::{ok, to};
 use graph::GpuGraph;
+use joining::Joining;
 use landing::GpuLanding;
 use link::Links;
 use mark::GpuMark;
@@ -45,9 +46,6 @@ pub use nccl::GroupId;
 use parcel::GpuParcel;
 use pinned::Pinned;
 pub use survey::{DeviceInfo, Survey};
-
-/// How often who waits for a group to come together looks whether it still can.
-const LOSS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// One GPU.
 pub struct Gpu {
@@ -179,29 +177,6 @@ impl Gpu {
     pub fn free_bytes(&self) -> u64 {
         self.context.bind();
         ok("ask for free memory", result::mem_get_info()).0 as u64
-    }
-}
-
-/// Something that waits for others to join, on a thread of its own.
-struct Joining<T>(Receiver<Result<T, CudaError>>);
-
-impl<T: Send + 'static> Joining<T> {
-    fn start(join: impl FnOnce() -> Result<T, CudaError> + Send + 'static) -> Self {
-        let (sender, receiver) = channel();
-        // If somebody is lost before he has come, NCCL waits on; then this is left behind, and ends with the process.
-        thread::spawn(move || sender.send(join()));
-        Self(receiver)
-    }
-
-    /// Waits for them, or fails once told of a loss.
-    fn wait(self, loss: &Loss) -> Result<T, CudaError> {
-        loop {
-            match self.0.recv_timeout(LOSS_INTERVAL) {
-                Ok(joined) => return joined,
-                Err(RecvTimeoutError::Timeout) if !loss.is_told() => {}
-                Err(_) => return Err(CudaError::GroupLost),
-            }
-        }
     }
 }
 
