@@ -23,14 +23,16 @@ test: $(VENV)/installed protoc cluster
 	WINDLASS_TEST_PYTHON=$(abspath $(PYTHON)) RAYON_NUM_THREADS=1 cargo test --profile checked --locked --workspace
 	$(MAKE) test-cuda
 
-# The CUDA backend without a GPU: its kernels compiled for GPUs, and run on this machine's cores.
+# The CUDA backend without a GPU: its kernels compiled for GPUs, and run on this machine's cores. All of it is built with the whole
+# workspace, so that what others wrote is built once.
+WITH_CUDA := --workspace --features windlass-cli/cuda,windlass-kernels/cuda-emulator,windlass-engine/cuda-emulator,windlass-worker/cuda-emulator
+
 test-cuda: $(VENV)/cuda-installed protoc
 	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
-	LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib) cargo test --profile checked --locked --package windlass-kernels \
-		--features cuda-emulator --lib --test cuda
-	cargo test --profile checked --locked --package windlass-engine --features cuda-emulator --test goldens --test exactness cuda
-	cargo test --profile checked --locked --package windlass-worker --features cuda-emulator --lib emulated
-	cargo test --profile checked --locked --package windlass-cli --features cuda --test doctor
+	export LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib); \
+	cargo test --profile checked --locked $(WITH_CUDA) --test cuda && \
+	cargo test --profile checked --locked $(WITH_CUDA) --lib --test goldens --test exactness -- cuda emulated
+	cargo test --profile checked --locked $(WITH_CUDA) --test doctor
 
 $(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed
 	$(PYTHON) -m pip install --quiet --target $(VENV)/cuda --requirement tests/python/cuda-requirements.txt
@@ -85,9 +87,7 @@ cluster:
 lint: protoc
 	cargo fmt --all --check
 	cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
-	cargo clippy --profile checked --locked --package windlass-cli --package windlass-kernels --package windlass-engine \
-		--package windlass-worker --features windlass-cli/cuda,windlass-kernels/cuda-emulator,windlass-engine/cuda-emulator \
-		--features windlass-worker/cuda-emulator --all-targets -- -D warnings
+	cargo clippy --profile checked --locked $(WITH_CUDA) --all-targets -- -D warnings
 
 docs: protoc
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile checked --locked --workspace --no-deps
