@@ -3,24 +3,29 @@
 //! Here: what is started, and what becomes of rows after the core. What becomes of them behind the coda is in [`apply`].
 
 mod apply;
+mod departure;
+mod guesses;
 mod under_way;
 
 use std::collections::VecDeque;
 
-use windlass_kernels::{Draw, Draws, KvTable, LogitChange, Stop};
+use windlass_kernels::{Draw, Draws, LogitChange, Stop};
 use windlass_model::latent::fill_initial_latent;
 use windlass_model::{Part, Runner, Wanted};
 
 use crate::config::EngineConfig;
+use crate::drafting::Drafting;
 use crate::exit::Verdict;
-use crate::lane::{DecodingRow, Lane, Progress, Span};
+use crate::lane::{Lane, Progress, Span};
 use crate::launch::Phase;
 use crate::launch_rows::LaunchRows;
 use crate::memory::Memory;
-use crate::request::{Request, RequestId};
+use crate::request::RequestId;
+use crate::row::RowState;
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
 use crate::shared::{Buffers, Shared};
+use departure::{Departure, Wants};
 use under_way::{Entered, Flight, UnderWay, move_up};
 
 /// Lanes that share their launches. One launch of a batch is under way at a time, of as many batches as it takes to keep the
@@ -32,6 +37,9 @@ use under_way::{Entered, Flight, UnderWay, move_up};
 pub(crate) struct Batch {
     pub(crate) lanes: Vec<Lane>,
     scheduler: Scheduler,
+    drafting: Drafting,
+    /// Most drafts at a time.
+    most_drafts: usize,
     runs_ahead: bool,
     /// In the order of their start.
     under_way: VecDeque<UnderWay>,
@@ -58,72 +66,27 @@ pub(crate) struct Batch {
     rows: LaunchRows,
 }
 
-/// Rows on their way through the coda.
-#[derive(Debug, Clone, Copy)]
-struct Departure {
-    /// Index of the lane; none once that is gone.
-    lane: Option<usize>,
-    /// Its first position, and how many.
-    from: usize,
-    count: usize,
-    /// What the last position's row needs; others only leave coda K/V behind.
-    wants: Wants,
-}
-
-impl Departure {
-    /// Its rows, before it is under way.
-    fn span(&self) -> Span {
-        let lane = self.lane.expect("who is gone does not depart");
-        Span { lane, from: self.from, count: self.count }
-    }
-}
-
-/// What a row needs of the head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wants {
-    Nothing,
-    /// The most likely token: its request looks at nothing else.
-    MostLikely,
-    /// A token drawn where the logits are.
-    Drawn,
-    Logits,
-}
-
-impl Wants {
-    /// What the next token of a request comes from; `draws`: one can be drawn where the logits are.
-    fn for_token(request: &Request, draws: bool) -> Self {
-        if request.logprobs.is_some() || request.report_logits {
-            Self::Logits
-        } else if request.sampling.is_plainly_greedy() {
-            Self::MostLikely
-        } else if draws {
-            Self::Drawn
-        } else {
-            Self::Logits
-        }
-    }
-}
-
 impl Batch {
     /// With room for launches of so many rows, so that none allocates.
     pub(crate) fn new<R: Runner>(config: &EngineConfig, rows: usize, runs_ahead: bool, runner: &R) -> Self {
         /// A core and a coda of the last tick, and this one's core.
         const MOST_UNDER_WAY: usize = 3;
-        let lanes = config.max_lanes;
         Self {
-            lanes: Vec::with_capacity(lanes),
+            lanes: Vec::with_capacity(config.max_lanes),
             scheduler: Scheduler::new(config),
+            drafting: Drafting::new(config),
+            most_drafts: config.max_rows / runner.launches_under_way(),
             runs_ahead,
             under_way: VecDeque::with_capacity(MOST_UNDER_WAY),
-            spare: (0..MOST_UNDER_WAY).map(|_| UnderWay::new(lanes)).collect(),
-            plan: Vec::with_capacity(lanes),
-            entering: Vec::with_capacity(lanes),
+            spare: (0..MOST_UNDER_WAY).map(|_| UnderWay::new(rows)).collect(),
+            plan: Vec::with_capacity(rows),
+            entering: Vec::with_capacity(rows),
             stops: Vec::with_capacity(rows),
-            departures: Vec::with_capacity(lanes),
-            wanted: Vec::with_capacity(lanes),
-            greedy: Vec::with_capacity(lanes),
-            drawn: Vec::with_capacity(lanes),
-            draws: Vec::with_capacity(lanes),
+            departures: Vec::with_capacity(rows),
+            wanted: Vec::with_capacity(rows),
+            greedy: Vec::with_capacity(rows),
+            drawn: Vec::with_capacity(rows),
+            draws: Vec::with_capacity(rows),
             changes: Vec::new(),
             can_draw: runner.draws(),
             rows: LaunchRows::new(rows),
@@ -179,14 +142,23 @@ impl Batch {
         self.scheduler.next_turn();
     }
 
-    /// Plans the next core launch; returns how many K/V blocks it takes.
-    pub(crate) fn plan(&mut self, tables: &[KvTable]) -> usize {
-        self.scheduler.plan(&self.lanes, &mut self.plan);
+    /// Plans the next core launch; returns whether there are enough K/V blocks for it. Drafts take part where some are left.
+    pub(crate) fn plan(&mut self, Memory { tables, blocks, .. }: &Memory) -> bool {
+        let Self { lanes, scheduler, plan, .. } = self;
+        scheduler.plan(lanes, plan);
         let missing = |span: &Span| {
-            let lane = &self.lanes[span.lane];
+            let lane = &lanes[span.lane];
             lane.blocks_missing(*span, &tables[lane.table])
         };
-        self.plan.iter().map(missing).sum()
+        let Some(mut left) = blocks.available().checked_sub(plan.iter().map(missing).sum()) else {
+            return false;
+        };
+        scheduler.plan_drafts(lanes, plan, |span| {
+            let rest = left.checked_sub(missing(span));
+            left = rest.unwrap_or(left);
+            rest.is_some()
+        });
+        true
     }
 
     /// Starts what is planned: prelude for the rows that enter, one core iteration for all that take another. Returns whether there
@@ -199,6 +171,7 @@ impl Batch {
         }
         let mut launch = self.spare.pop().expect("memory for every launch there can be");
         launch.part = Part::Core;
+        launch.decodes = self.plan.iter().all(|span| self.lanes[span.lane].decodes());
         launch.entered = self.enter(shared);
         launch.start = shared.clock.now();
         self.rows.core(&self.lanes, &self.plan);
@@ -221,7 +194,7 @@ impl Batch {
     fn enter<R: Runner>(&mut self, shared: &mut Shared<R>) -> Option<Entered> {
         let Self { lanes, plan, entering, rows, .. } = self;
         entering.clear();
-        entering.extend(plan.iter().filter(|span| lanes[span.lane].depth() == 0));
+        entering.extend(plan.iter().filter(|span| lanes[span.lane].depth_of(span.from) == 0));
         if entering.is_empty() {
             return None;
         }
@@ -231,8 +204,9 @@ impl Batch {
         tokens.clear();
         initial.clear();
         for span in &*entering {
-            let Sequence { tokens: all, request, .. } = &lanes[span.lane].sequence;
-            tokens.extend_from_slice(&all[span.positions()]);
+            let lane = &lanes[span.lane];
+            let Sequence { request, .. } = &lane.sequence;
+            tokens.extend(span.positions().map(|position| lane.token(position)));
             for position in span.positions() {
                 let from = initial.len();
                 initial.resize(from + hidden, 0.0);
@@ -252,7 +226,7 @@ impl Batch {
         stops.clear();
         for &span in &*plan {
             let lane = &lanes[span.lane];
-            stops.extend(lane.iterating(span).map(|_| lane.stop()));
+            stops.extend(lane.iterating(span).map(|position| lane.stop(position)));
         }
         if stops.iter().all(|stop| *stop == Stop::Never) {
             stops.clear();
@@ -269,7 +243,10 @@ impl Batch {
             let generated = lane.sequence.generated();
             let token_from = Wants::for_token(&lane.sequence.request, *can_draw);
             let (from, count) = (span.from, span.count);
-            let mut depart = |wants| departures.push(Departure { lane: Some(span.lane), from, count, wants });
+            let mut depart = |wants| {
+                departures.push(Departure { lane: Some(span.lane), from, count, wants, is_guess: false });
+            };
+            let settled = lane.sequence.settled();
             let depth = match &mut lane.progress {
                 Progress::Settled { group, last_depth, depth, next } => {
                     *next += span.count;
@@ -281,20 +258,21 @@ impl Batch {
                     }
                     None
                 }
-                Progress::Decode { depth, exit, row } => {
-                    *depth += 1;
-                    match exit.at(*depth) {
+                Progress::Decode(rows) => {
+                    let row = &mut rows[from - settled];
+                    row.depth += 1;
+                    match row.exit.at(row.depth) {
                         Verdict::Iterate => {}
                         Verdict::Probe => {
-                            *row = DecodingRow::Probed;
+                            row.state = RowState::Probed;
                             depart(Wants::Logits);
                         }
-                        Verdict::Leave => *row = DecodingRow::Waiting(0),
+                        Verdict::Leave => row.state = RowState::Waiting(0),
                     }
-                    Some(*depth)
+                    Some(row.depth)
                 }
             };
-            flights.push(Flight { lane: Some(span.lane), rows, depth });
+            flights.push(Flight { lane: Some(span.lane), position: from, rows, depth });
         }
     }
 
@@ -304,17 +282,24 @@ impl Batch {
         shared.runner.finish_core(&mut shared.buffers.changes);
         let busy = shared.runner.busy();
         if let Some(Entered { rows, start, end }) = launch.entered {
-            shared.record(Phase::Prelude, rows, start, Some(busy.map_or(end - start, |busy| busy.prelude)));
+            let busy = busy.map_or(end - start, |busy| busy.prelude);
+            shared.record(Phase::Prelude, rows, launch.decodes, start, Some(busy));
         }
         let rows = launch.flights.iter().map(|flight| flight.rows).sum();
-        shared.record(Phase::Core, rows, launch.start, busy.map(|busy| busy.launch));
+        let busy = busy.map(|busy| busy.launch);
+        shared.record(Phase::Core, rows, launch.decodes, launch.start, busy);
         let mut changes = shared.buffers.changes.iter();
         for flight in &launch.flights {
             let change = changes.by_ref().take(flight.rows).last();
             if let (Some(index), Some(depth), Some(change)) = (flight.lane, flight.depth, change) {
-                let lane = &mut self.lanes[index];
-                if lane.stops_at(depth, change, &mut shared.memory.tables[lane.table]) {
-                    self.under_way.iter_mut().for_each(|launch| launch.forget(index));
+                let (lane, position) = (&mut self.lanes[index], flight.position);
+                let table = &mut shared.memory.tables[lane.table];
+                let shown = table.top_slot(position);
+                if lane.stops_at(position, depth, change, table) {
+                    if table.top_slot(position) < shown {
+                        shared.runner.lower(lane.table as u32, position, table.top_slot(position));
+                    }
+                    self.under_way.iter_mut().for_each(|launch| launch.forget(index, position..=position));
                 }
             }
         }
@@ -323,27 +308,32 @@ impl Batch {
 
     /// Starts the coda for the rows that go through it now. Where that are none, lanes that are over leave.
     pub(crate) fn depart<R: Runner>(&mut self, shared: &mut Shared<R>) {
-        self.leave(shared);
+        let guesses_from = self.drafting.guesses_from(&self.lanes, self.rows.len(), &shared.costs);
+        self.leave(guesses_from.is_some(), shared);
+        if let Some(depth) = guesses_from {
+            self.guess(depth);
+        }
         if !self.departures.is_empty() {
             self.start_coda(shared);
         }
         self.close_ended(&mut shared.memory);
     }
 
-    /// Adds the rows that waited to leave to the departures, if they wait no longer.
-    fn leave<R: Runner>(&mut self, shared: &Shared<R>) {
+    /// Adds the rows that waited to leave to the departures, if they wait no longer. `others_depart`: some rows go through the coda
+    /// anyway.
+    fn leave<R: Runner>(&mut self, others_depart: bool, shared: &Shared<R>) {
         let Self { lanes, scheduler, departures, can_draw, .. } = self;
-        let leave = scheduler.leave(lanes, !departures.is_empty(), &shared.costs);
+        let leave = scheduler.leave(lanes, others_depart || !departures.is_empty(), &shared.costs);
         for (index, lane) in lanes.iter_mut().enumerate() {
             let (from, wants) =
                 (lane.sequence.settled(), Wants::for_token(&lane.sequence.request, *can_draw));
-            if let Progress::Decode { row, .. } = &mut lane.progress
-                && let DecodingRow::Waiting(waited) = row
+            if let Some(row) = lane.rows_mut().first_mut()
+                && let RowState::Waiting(waited) = &mut row.state
             {
                 *waited += 1;
                 if leave {
-                    *row = DecodingRow::Departed;
-                    departures.push(Departure { lane: Some(index), from, count: 1, wants });
+                    row.state = RowState::Departed;
+                    departures.push(Departure { lane: Some(index), from, count: 1, wants, is_guess: false });
                 }
             }
         }
@@ -372,7 +362,8 @@ impl Batch {
                 Wants::Logits => wanted.push(count - 1),
                 Wants::Drawn => {
                     drawn.push(count - 1);
-                    draws.push(lanes[departure.span().lane].sequence.next_draw(changes));
+                    let sequence = &lanes[departure.span().lane].sequence;
+                    draws.push(sequence.draw_at(departure.from + departure.count, changes));
                 }
             }
         }
@@ -385,6 +376,8 @@ impl Batch {
         launch.flights.clear();
         launch.departures.clear();
         launch.departures.append(departures);
-        self.under_way.push_back(UnderWay { part: Part::Coda, start, entered: None, ..launch });
+        let is_decoding = |departure: &Departure| departure.lane.is_some_and(|lane| lanes[lane].decodes());
+        let decodes = launch.departures.iter().all(is_decoding);
+        self.under_way.push_back(UnderWay { part: Part::Coda, start, entered: None, decodes, ..launch });
     }
 }

@@ -70,7 +70,7 @@ mod tests {
         for rows in 1..40 {
             for phase in [Phase::Prelude, Phase::Core, Phase::Coda] {
                 let (start, end) = (Duration::ZERO, Duration::from_millis(1));
-                costs.observe(&LaunchRecord { phase, rows, start, end });
+                costs.observe(&LaunchRecord { phase, rows, start, end }, true);
             }
         }
         costs

@@ -1,10 +1,11 @@
 //! Limits of one engine, and how it schedules.
 
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use windlass_kernels::{BLOCK_POSITIONS, KvFormat};
 use windlass_model::network::kv_shape;
-use windlass_model::{Capacity, ModelConfig};
+use windlass_model::{Capacity, Depth, ModelConfig};
 
 /// Which rows share a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,50 @@ impl FromStr for Coalesce {
 #[error("coalesce is '{0}': use off, auto or a number of ticks")]
 pub struct ParseCoalesceError(String);
 
+/// Whether positions behind a lane's last token run on guesses of the tokens that they read, as far as ticks have room for them. It makes
+/// few sequences faster, and costs rows that come to nothing. Where K/V slots are overwritten, or exits are decided by logits,
+/// nothing is guessed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draft {
+    /// Tokens are waited for.
+    Off,
+    /// The next token is guessed from every position that has completed so many more iterations, at least 1.
+    Every(Depth),
+    /// As it pays by the launches' measured costs, and by how many guesses came true.
+    Auto,
+}
+
+impl FromStr for Draft {
+    type Err = ParseDraftError;
+
+    /// `off`, `auto`, or a number of iterations.
+    fn from_str(text: &str) -> Result<Self, ParseDraftError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "auto" => Ok(Self::Auto),
+            iterations => match iterations.parse() {
+                Ok(0) | Err(_) => Err(ParseDraftError(text.to_owned())),
+                Ok(iterations) => Ok(Self::Every(iterations)),
+            },
+        }
+    }
+}
+
+impl Display for Draft {
+    fn fmt(&self, to: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => to.write_str("off"),
+            Self::Auto => to.write_str("auto"),
+            Self::Every(iterations) => write!(to, "{iterations}"),
+        }
+    }
+}
+
+/// A text that is no [`Draft`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("draft is '{0}': use off, auto or a number of iterations of at least 1")]
+pub struct ParseDraftError(String);
+
 /// Limits of one engine, and how it schedules. [`EngineConfig::validate`] before use. Only `prefill_segment` can change an
 /// answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +115,8 @@ pub struct EngineConfig {
     pub coalesce: Coalesce,
     /// Most ticks that a row waits to share them.
     pub coalesce_limit: u32,
+    /// Whether positions run on guesses of the tokens before them.
+    pub draft: Draft,
     /// Whether K/V of prompts are kept for prompts that begin alike.
     pub prefix_cache: bool,
     /// Under K/V policies that reuse slots, prompt positions that move through the depths together, counted from position
@@ -125,6 +172,7 @@ impl EngineConfig {
             schedule: Schedule::Depth,
             coalesce: Coalesce::Auto,
             coalesce_limit: 16,
+            draft: Draft::Auto,
             prefix_cache: true,
             prefill_segment: None,
         }
@@ -140,6 +188,7 @@ impl EngineConfig {
             ("max_waiting", self.max_waiting),
             ("max_depth", self.max_depth as usize),
             ("coalesce_limit", self.coalesce_limit as usize),
+            ("draft", if let Draft::Every(interval) = self.draft { interval as usize } else { 1 }),
             ("prefill_segment", self.prefill_segment.unwrap_or(BLOCK_POSITIONS)),
         ];
         if let Some((field, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
@@ -161,7 +210,8 @@ impl EngineConfig {
         Capacity {
             // Rows that wait to leave do so beside a full launch.
             rows: self.max_rows.saturating_add(self.max_lanes),
-            latents: self.prefill_positions.saturating_add(self.max_lanes),
+            // Each row of a tick may be a draft.
+            latents: self.prefill_positions.saturating_add(self.max_lanes).saturating_add(self.max_rows),
             blocks: self.kv_bytes / block_bytes(model, kv),
         }
     }

@@ -1,13 +1,16 @@
-//! What a launch costs: a + b · rows per phase, fitted while serving.
+//! What a launch costs per phase, learned while serving: a + b · rows, and by how many rows.
+
+mod curve;
 
 use crate::launch::{LaunchRecord, Phase};
+use curve::Curve;
 
 /// Weight of an observation after one more.
 const DECAY: f64 = 0.995;
 
 /// A line through (rows, seconds), older observations counting less.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct LinearFit {
+#[derive(Debug, Default)]
+struct LinearFit {
     weight: f64,
     rows: f64,
     seconds: f64,
@@ -35,7 +38,7 @@ impl LinearFit {
 
     /// Seconds that a launch takes whatever its rows: a, between nothing and the mean. While all launches had as many
     /// rows, half the mean.
-    pub(crate) fn fixed(&self) -> f64 {
+    fn fixed(&self) -> f64 {
         if self.weight == 0.0 {
             return 0.0;
         }
@@ -47,25 +50,54 @@ impl LinearFit {
         let slope = (self.rows_seconds / self.weight - mean_rows * mean_seconds) / variance;
         (mean_seconds - slope * mean_rows).clamp(0.0, mean_seconds)
     }
+
+    /// Seconds that a row more takes: b.
+    fn per_row(&self) -> f64 {
+        if self.rows == 0.0 { 0.0 } else { (self.seconds - self.weight * self.fixed()) / self.rows }
+    }
 }
 
-/// The fits of the phases that read weights.
+/// What launches of one phase cost.
+#[derive(Debug, Default)]
+pub(crate) struct Cost {
+    fit: LinearFit,
+    curve: Curve,
+}
+
+impl Cost {
+    /// Seconds that a launch takes whatever its rows.
+    pub(crate) fn fixed(&self) -> f64 {
+        self.fit.fixed()
+    }
+
+    /// Seconds that a launch of so many rows takes, all of which decode.
+    pub(crate) fn seconds(&self, rows: f64) -> f64 {
+        self.curve.seconds(rows, self.fit.per_row())
+    }
+}
+
+/// The costs of the phases that read weights.
 #[derive(Debug, Default)]
 pub(crate) struct Costs {
-    pub(crate) prelude: LinearFit,
-    pub(crate) core: LinearFit,
-    pub(crate) coda: LinearFit,
+    pub(crate) prelude: Cost,
+    pub(crate) core: Cost,
+    pub(crate) coda: Cost,
 }
 
 impl Costs {
-    pub(crate) fn observe(&mut self, launch: &LaunchRecord) {
-        let fit = match launch.phase {
+    /// Counts a launch. `decodes`: all its rows did, whose costs are not those of rows of prompts.
+    pub(crate) fn observe(&mut self, launch: &LaunchRecord, decodes: bool) {
+        let cost = match launch.phase {
             Phase::Prelude => &mut self.prelude,
             Phase::Core => &mut self.core,
             Phase::Coda => &mut self.coda,
             Phase::Sample => return,
         };
-        fit.observe(f64::from(launch.rows), (launch.end - launch.start).as_secs_f64());
+        let (rows, seconds) = (f64::from(launch.rows), (launch.end - launch.start).as_secs_f64());
+        cost.fit.observe(rows, seconds);
+        if decodes {
+            cost.curve.observe(rows, seconds);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One sequence being served.
 
+mod drafts;
+
 use std::ops::Range;
 
 use windlass_kernels::{BLOCK_POSITIONS, KvTable, LatentChange, Stop};
@@ -7,12 +9,13 @@ use windlass_model::Depth;
 
 use crate::blocks::Blocks;
 use crate::event::TokenOutput;
-use crate::exit::Exit;
 use crate::logprobs::logprobs;
 use crate::memory::Place;
 use crate::pool::Pool;
+use crate::row::{Row, RowState};
 use crate::sampler::SamplerScratch;
 use crate::sequence::Sequence;
+pub(crate) use drafts::NextRow;
 
 /// A sequence with its memory: a table of K/V blocks, and rows of the latent buffer for positions in flight.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(crate) struct Lane {
     pub(crate) sequence: Sequence,
     /// Index of its block table; the table itself lives beside the others.
     pub(crate) table: usize,
-    /// While positions move together one row for each of the largest group, in decode one.
+    /// While positions move together one row for each of the largest group, in decode one for each row.
     latents: Vec<u32>,
     pub(crate) progress: Progress,
     /// Whether nobody waits for it any more. It stays until nothing of it is under way.
@@ -42,28 +45,8 @@ pub(crate) enum Progress {
         /// First position that has yet to run at this depth.
         next: usize,
     },
-    /// The last token's position iterates.
-    Decode {
-        /// Iterations completed, with the one that is under way.
-        depth: Depth,
-        /// When it stops.
-        exit: Exit,
-        /// What it does.
-        row: DecodingRow,
-    },
-}
-
-/// What a lane's one row does that decodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DecodingRow {
-    /// It takes part in each core launch.
-    Iterates,
-    /// It is in the coda, and iterates on if its logits say so.
-    Probed,
-    /// It is done iterating, and has waited for the coda so many ticks.
-    Waiting(u32),
-    /// It is in the coda, and leaves.
-    Departed,
+    /// The last token's position iterates, the first of these; behind it drafts may, one for each position that follows.
+    Decode(Vec<Row>),
 }
 
 /// Positions `from..from + count` of a lane that take part in a launch.
@@ -107,74 +90,116 @@ impl Lane {
         self.sequence
     }
 
-    /// Iterations completed by the positions that run next.
+    /// Iterations completed by the positions that run next; where the lane decodes, by its first row.
     pub(crate) fn depth(&self) -> Depth {
-        match self.progress {
-            Progress::Settled { depth, .. } | Progress::Decode { depth, .. } => depth,
+        match &self.progress {
+            Progress::Settled { depth, .. } => *depth,
+            Progress::Decode(rows) => rows[0].depth,
         }
     }
 
-    /// Whether the lane's one row iterates or waits to leave.
+    /// Iterations completed by `position`, which is in flight.
+    pub(crate) fn depth_of(&self, position: usize) -> Depth {
+        self.row(position).map_or_else(|| self.depth(), |row| row.depth)
+    }
+
+    /// The rows that decode, if the lane does: the position of the last token, and drafts behind it.
+    pub(crate) fn rows(&self) -> &[Row] {
+        match &self.progress {
+            Progress::Settled { .. } => &[],
+            Progress::Decode(rows) => rows,
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn rows_mut(&mut self) -> &mut [Row] {
+        match &mut self.progress {
+            Progress::Settled { .. } => &mut [],
+            Progress::Decode(rows) => rows,
+        }
+    }
+
+    /// The row of a position that decodes.
+    fn row(&self, position: usize) -> Option<&Row> {
+        self.rows().get(position.checked_sub(self.sequence.settled())?)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn row_mut(&mut self, position: usize) -> Option<&mut Row> {
+        let index = position.checked_sub(self.sequence.settled())?;
+        self.rows_mut().get_mut(index)
+    }
+
+    /// The row of the last token's position, if the lane decodes.
+    fn first(&self) -> Option<&Row> {
+        self.rows().first()
+    }
+
+    /// Whether the lane's rows iterate or wait to leave.
     pub(crate) fn decodes(&self) -> bool {
-        matches!(self.progress, Progress::Decode { .. })
+        self.first().is_some()
     }
 
-    /// Whether the lane's one row iterates, or does as soon as it was probed.
-    pub(crate) fn goes_on(&self) -> bool {
-        let goes_on = |row| matches!(row, DecodingRow::Iterates | DecodingRow::Probed);
-        matches!(self.progress, Progress::Decode { row, .. } if goes_on(row))
-    }
-
-    /// Whether the lane's one row takes part in the next core launch.
-    pub(crate) fn iterates(&self) -> bool {
-        matches!(self.progress, Progress::Decode { row: DecodingRow::Iterates, .. })
-    }
-
-    /// Ticks that the lane's row has waited to leave, if it does.
+    /// Ticks that the lane's first row has waited to leave, if it does.
     pub(crate) fn waited(&self) -> Option<u32> {
-        match self.progress {
-            Progress::Decode { row: DecodingRow::Waiting(waited), .. } => Some(waited),
-            Progress::Decode { .. } | Progress::Settled { .. } => None,
+        match self.first()?.state {
+            RowState::Waiting(waited) => Some(waited),
+            RowState::Iterates | RowState::Probed | RowState::Departed => None,
         }
     }
 
-    /// Whether the lane decodes and its row has begun to iterate.
+    /// Whether the lane decodes and its first row has begun to iterate.
     pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self.progress, Progress::Decode { depth, .. } if depth > 0)
+        self.first().is_some_and(|row| row.depth > 0)
+    }
+
+    /// Whether a prompt's or a replay's positions have yet to run, of those that move together now.
+    pub(crate) fn has_prompt_to_run(&self) -> bool {
+        matches!(&self.progress, Progress::Settled { group, next, .. } if *next < group.end)
+    }
+
+    /// Whether the lane decodes and its first row iterates, or does as soon as it was probed.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.first().is_some_and(Row::goes_on)
+    }
+
+    /// What `position` reads, which is in flight.
+    pub(crate) fn token(&self, position: usize) -> u32 {
+        self.row(position).map_or_else(|| self.sequence.tokens[position], |row| row.token)
     }
 
     /// The row of the latent buffer that belongs to `position`.
     pub(crate) fn latent(&self, position: usize) -> u32 {
         match &self.progress {
             Progress::Settled { group, .. } => self.latents[position - group.start],
-            Progress::Decode { .. } => self.latents[0],
+            Progress::Decode(_) => self.latents[position - self.sequence.settled()],
         }
     }
 
     /// The positions of `span` that take another iteration.
     pub(crate) fn iterating(&self, span: Span) -> impl Iterator<Item = usize> {
-        let depth = self.depth();
+        let depth = self.depth_of(span.from);
         span.positions().filter(move |&position| self.decodes() || self.sequence.depth_at(position) > depth)
     }
 
-    /// The table slot that core layers write at the current depth.
-    pub(crate) fn core_slot(&self) -> u32 {
-        self.sequence.request.kv.slot(self.depth()) + 1
+    /// The table slot that core layers write for `position` at its depth.
+    pub(crate) fn core_slot(&self, position: usize) -> u32 {
+        self.sequence.request.kv.slot(self.depth_of(position)) + 1
     }
 
-    /// Blocks that a launch of `span` at the current depth writes to and the table lacks.
+    /// Blocks that a launch of `span` at its depth writes to and the table lacks.
     pub(crate) fn blocks_missing(&self, span: Span, table: &KvTable) -> usize {
         let missing = |slot| {
             let first = span.from / BLOCK_POSITIONS * BLOCK_POSITIONS;
             let blocks = (first..span.from + span.count).step_by(BLOCK_POSITIONS);
             blocks.filter(|&position| table.block(slot, position).is_none()).count()
         };
-        missing(self.core_slot()) + if self.depth() == 0 { missing(0) } else { 0 }
+        missing(self.core_slot(span.from)) + if self.depth_of(span.from) == 0 { missing(0) } else { 0 }
     }
 
-    /// Takes the blocks that a launch of `span` at the current depth writes to, and marks its positions as written.
+    /// Takes the blocks that a launch of `span` at its depth writes to, and marks its positions as written.
     pub(crate) fn prepare(&self, span: Span, table: &mut KvTable, blocks: &mut Blocks) {
-        let (slot, depth) = (self.core_slot(), self.depth());
+        let (slot, depth) = (self.core_slot(span.from), self.depth_of(span.from));
         let top_slot = self.sequence.request.kv.slots(depth + 1);
         for position in self.iterating(span) {
             if depth == 0 {
@@ -191,53 +216,47 @@ impl Lane {
             panic!("a lane that decodes has no group")
         };
         self.progress = Progress::after(&self.sequence, group.end, grouping);
-        if self.decodes() {
+        if let Progress::Decode(rows) = &self.progress {
             self.latents.drain(1..).for_each(|row| latents.release(row));
+            self.latents.reserve(rows.capacity());
         }
     }
 
-    /// Appends a generated token that took `depth` iterations; a row that decodes goes on with its position.
-    pub(crate) fn push(&mut self, token: u32, depth: Depth, grouping: Grouping) {
-        self.sequence.push(token, depth);
-        if self.decodes() {
-            self.progress = Progress::after(&self.sequence, self.sequence.settled(), grouping);
-        }
+    /// By what change of its latent the row of `position` stops in the next core launch.
+    pub(crate) fn stop(&self, position: usize) -> Stop {
+        self.row(position).map_or(Stop::Never, |row| row.exit.stop(row.depth + 1))
     }
 
-    /// By what change of its latent each of the lane's rows stops in the next core launch.
-    pub(crate) fn stop(&self) -> Stop {
-        match &self.progress {
-            Progress::Decode { depth, exit, .. } => exit.stop(*depth + 1),
-            Progress::Settled { .. } => Stop::Never,
-        }
-    }
-
-    /// Whether the lane's row stops at `depth`, which it completed with this change. Then it has not gone on from there: what it took
-    /// part in since, where launches run ahead, has changed nothing.
-    pub(crate) fn stops_at(&mut self, completed: Depth, change: &LatentChange, table: &mut KvTable) -> bool {
-        let position = self.sequence.settled();
-        let Progress::Decode { depth, exit, row } = &mut self.progress else {
-            panic!("only a row that decodes stops by its change")
-        };
-        if !exit.after_core(completed, change) {
+    /// Whether the row of `position` stops at the depth that it has `completed` with this change. Then it has not gone on from
+    /// there: what it took part in since, where launches run ahead, has changed nothing.
+    pub(crate) fn stops_at(
+        &mut self,
+        position: usize,
+        completed: Depth,
+        change: &LatentChange,
+        table: &mut KvTable,
+    ) -> bool {
+        let kv = self.sequence.request.kv;
+        let row = self.row_mut(position).expect("only a row that decodes stops by its change");
+        if !row.exit.after_core(completed, change) {
             return false;
         }
-        if *row == DecodingRow::Iterates {
-            *row = DecodingRow::Waiting(0);
+        if row.state == RowState::Iterates {
+            row.state = RowState::Waiting(0);
         }
-        if *depth != completed {
-            *depth = completed;
-            table.set_top_slot(position, self.sequence.request.kv.slots(completed));
+        if row.depth != completed {
+            row.depth = completed;
+            table.set_top_slot(position, kv.slots(completed));
         }
         true
     }
 
-    /// Whether the lane's row leaves, now that its `logits` are known.
+    /// Whether the lane's first row leaves, now that its `logits` are known.
     pub(crate) fn settle_probe(&mut self, logits: &[f32]) -> bool {
-        let Progress::Decode { depth, exit, row } = &mut self.progress else { return true };
-        let leaves = *row != DecodingRow::Probed || exit.after_probe(*depth, logits);
+        let Some(row) = self.rows_mut().first_mut() else { return true };
+        let leaves = row.state != RowState::Probed || row.exit.after_probe(row.depth, logits);
         if !leaves {
-            *row = DecodingRow::Iterates;
+            row.state = RowState::Iterates;
         }
         leaves
     }
@@ -260,9 +279,10 @@ impl Lane {
 
     /// The depth of the row that leaves, its criterion's last value, and all of them if they were kept.
     pub(crate) fn exit_record(&mut self) -> (Depth, Option<f64>, Vec<f64>) {
-        match &mut self.progress {
-            Progress::Settled { .. } => (self.sequence.request.depth.max(), None, Vec::new()),
-            Progress::Decode { depth, exit, .. } => (*depth, exit.value, std::mem::take(&mut exit.values)),
+        let prompt_depth = self.sequence.request.depth.max();
+        match self.rows_mut().first_mut() {
+            None => (prompt_depth, None, Vec::new()),
+            Some(Row { depth, exit, .. }) => (*depth, exit.value, std::mem::take(&mut exit.values)),
         }
     }
 
@@ -273,8 +293,8 @@ impl Lane {
                 let done = group.len() as u64 * u64::from(*depth) + (*next - group.start) as u64;
                 self.sequence.owed_from(group.start).saturating_sub(done)
             }
-            Progress::Decode { depth, .. } => {
-                self.sequence.owed_from(self.sequence.settled()).saturating_sub(u64::from(*depth))
+            Progress::Decode(rows) => {
+                self.sequence.owed_from(self.sequence.settled()).saturating_sub(u64::from(rows[0].depth))
             }
         }
     }
@@ -289,10 +309,12 @@ impl Progress {
             let last_depth = last_depth.expect("a group has a position");
             return Self::Settled { next: group.start, group, last_depth, depth: 0 };
         }
-        let recorded = sequence.request.recorded_depths.as_ref();
-        let recorded = recorded.and_then(|depths| depths.get(sequence.generated())).copied();
-        let exit = Exit::new(&sequence.request, recorded, grouping.vocabulary);
-        Self::Decode { depth: 0, exit, row: DecodingRow::Iterates }
+        let last = *sequence.tokens.last().expect("a prompt has a token");
+        // A draft more for each iteration is most that there can be, unless many are done and wait for those before them.
+        let most = if sequence.may_draft() { 1 + sequence.request.depth.max() as usize } else { 1 };
+        let mut rows = Vec::with_capacity(most);
+        rows.push(Row::new(sequence, 0, last, grouping.vocabulary));
+        Self::Decode(rows)
     }
 }
 

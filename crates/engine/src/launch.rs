@@ -9,7 +9,7 @@ pub enum Phase {
     Prelude,
     /// One core iteration of every row in flight.
     Core,
-    /// Coda layers of the rows that leave or are probed, and the head.
+    /// Coda layers of the rows that leave, are probed or guess, and the head.
     Coda,
     /// Drawing tokens from logits.
     Sample,

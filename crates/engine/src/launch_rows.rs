@@ -10,12 +10,13 @@ use crate::lane::{Lane, Span};
 pub(crate) struct LaunchRows {
     latents: Vec<u32>,
     kv: Vec<KvRow>,
+    capacity: usize,
 }
 
 impl LaunchRows {
     /// With room for this many.
     pub(crate) fn new(rows: usize) -> Self {
-        Self { latents: Vec::with_capacity(rows), kv: Vec::with_capacity(rows) }
+        Self { latents: Vec::with_capacity(rows), kv: Vec::with_capacity(rows), capacity: rows }
     }
 
     /// The positions of these spans that take another iteration, at the slots they write now.
@@ -23,7 +24,8 @@ impl LaunchRows {
         self.clear();
         for span in spans {
             let lane = &lanes[span.lane];
-            lane.iterating(*span).for_each(|position| self.push(lane, position, lane.core_slot()));
+            let slot = lane.core_slot(span.from);
+            lane.iterating(*span).for_each(|position| self.push(lane, position, slot));
         }
     }
 
@@ -34,6 +36,11 @@ impl LaunchRows {
             let lane = &lanes[span.lane];
             span.positions().for_each(|position| self.push(lane, position, 0));
         }
+    }
+
+    /// Most rows of a launch.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     pub(crate) fn len(&self) -> usize {

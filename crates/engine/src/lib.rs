@@ -11,6 +11,7 @@ mod clock;
 mod coalesce;
 mod config;
 mod cost;
+mod drafting;
 mod engine;
 mod event;
 mod exit;
@@ -23,6 +24,7 @@ mod memory;
 mod pool;
 mod prefix;
 mod request;
+mod row;
 mod sampler;
 mod scheduler;
 mod sequence;
@@ -30,7 +32,10 @@ mod shared;
 mod waiting;
 
 pub use clock::{Clock, MonotonicClock};
-pub use config::{Coalesce, EngineConfig, EngineConfigError, ParseCoalesceError, Schedule, block_bytes};
+pub use config::{
+    Coalesce, Draft, EngineConfig, EngineConfigError, ParseCoalesceError, ParseDraftError, Schedule,
+    block_bytes,
+};
 pub use engine::{Engine, SubmitError};
 pub use event::{Event, FinishReason, TokenOutput, Usage};
 pub use launch::{LaunchRecord, Phase};

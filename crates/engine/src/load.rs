@@ -10,7 +10,7 @@ pub struct Load {
     pub running: usize,
     /// Requests that wait for one.
     pub waiting: usize,
-    /// Positions in flight: each decoding lane's one, each prefilling lane's prompt.
+    /// Positions in flight: each decoding lane's last token and the drafts behind it, each prefilling lane's prompt.
     pub rows: usize,
     /// K/V blocks that lanes hold.
     pub blocks_used: usize,
@@ -30,6 +30,10 @@ pub struct Load {
     pub coda_rows_total: u64,
     /// Times a lane was taken from a request, which is replayed later.
     pub preemptions_total: u64,
+    /// Positions that began on a guess of the token that they read.
+    pub drafts_total: u64,
+    /// Those of them that had read the token that came.
+    pub drafts_kept_total: u64,
     /// Prompt positions of requests that could have found a beginning in the prefix cache.
     pub prefix_query_positions_total: u64,
     /// Those of them that were found.

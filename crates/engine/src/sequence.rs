@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use windlass_kernels::{BLOCK_POSITIONS, Draw, LogitChange};
-use windlass_model::Depth;
+use windlass_model::{Depth, DepthPolicy};
 
 use crate::event::Usage;
 use crate::request::{EmittedToken, Request, RequestId};
@@ -52,9 +52,9 @@ impl Sequence {
         sequence
     }
 
-    /// What its next token is drawn by; appends to `changes` how logits change before.
-    pub(crate) fn next_draw(&self, changes: &mut Vec<LogitChange>) -> Draw {
-        self.sampler.draw(self.tokens.len() as u32, changes)
+    /// What the token at `position` is drawn by, after the tokens that are known; appends to `changes` how logits change before.
+    pub(crate) fn draw_at(&self, position: usize, changes: &mut Vec<LogitChange>) -> Draw {
+        self.sampler.draw(position as u32, changes)
     }
 
     /// When it has its turn among others.
@@ -114,6 +114,16 @@ impl Sequence {
         self.request.kv.overwrites(self.request.depth.max())
     }
 
+    /// Whether positions behind the last token may run on guesses of what they read: every depth has its own slot, and no row
+    /// is probed, since in the coda it would read positions that are not done.
+    pub(crate) fn may_draft(&self) -> bool {
+        let is_probed = match &self.request.depth {
+            DepthPolicy::Fixed(_) => false,
+            DepthPolicy::Adaptive(adaptive) => adaptive.criterion.needs_logits(),
+        };
+        !self.overwrites() && !is_probed
+    }
+
     /// Of how many positions a cached prefix must be a multiple; none where no prefix can be reused.
     pub(crate) fn prefix_granularity(&self, segment: Option<usize>) -> Option<usize> {
         if self.overwrites() { segment } else { Some(BLOCK_POSITIONS) }
@@ -139,7 +149,7 @@ impl Sequence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use windlass_model::{DepthPolicy, KvPolicy};
+    use windlass_model::KvPolicy;
 
     fn sequence(kv: KvPolicy) -> Sequence {
         let request = Request::greedy(vec![0; 40], 8, DepthPolicy::Fixed(4), kv);

@@ -63,11 +63,19 @@ impl<R: Runner> Shared<R> {
         }
     }
 
-    /// Notes a launch that began at `start` and kept devices busy for `busy`; until now, where that is not known.
-    pub(crate) fn record(&mut self, phase: Phase, rows: usize, start: Duration, busy: Option<Duration>) {
+    /// Notes a launch that began at `start` and kept devices busy for `busy`; until now, where that is not known. `decodes`: all its
+    /// rows did.
+    pub(crate) fn record(
+        &mut self,
+        phase: Phase,
+        rows: usize,
+        decodes: bool,
+        start: Duration,
+        busy: Option<Duration>,
+    ) {
         let end = busy.map_or_else(|| self.clock.now(), |busy| start + busy);
         let launch = LaunchRecord { phase, rows: rows as u32, start, end };
-        self.costs.observe(&launch);
+        self.costs.observe(&launch, decodes);
         self.launches.push(launch);
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{config, cpu_groups, cpus, tiny, tiny_on_stages, tiny_on_stages_of_ranks, tiny_ranks};
-use windlass_engine::{Coalesce, Engine, EngineConfig, Event, Request, RequestId};
+use windlass_engine::{Coalesce, Draft, Engine, EngineConfig, Event, Load, Request, RequestId};
 use windlass_kernels::CpuConfig;
 use windlass_model::{Depth, DepthPolicy, KvPolicy, Runner};
 
@@ -34,6 +34,15 @@ fn nor_does_one_of_several_ranks() {
 }
 
 #[test]
+fn nor_does_one_with_drafts() {
+    for interval in [3, 4] {
+        let limits = || EngineConfig { draft: Draft::Every(interval), max_rows: 256, ..steady() };
+        assert!(check(tiny(limits())) > 0);
+        assert!(check(tiny_on_stages(cpus(2), limits())) > 0);
+    }
+}
+
+#[test]
 fn nor_does_one_in_which_more_rows_leave_than_ever_before() {
     let off = || EngineConfig { coalesce: Coalesce::Off, ..steady() };
     check_together(tiny(off()));
@@ -44,9 +53,9 @@ fn nor_does_one_in_which_more_rows_leave_than_ever_before() {
 const SEQUENCES: u32 = 12;
 const TOKENS: usize = 200;
 
-fn check<R: Runner>(engine: Engine<R>) {
+fn check<R: Runner>(engine: Engine<R>) -> u64 {
     let depth = |id| DepthPolicy::Fixed(3 + id);
-    check_requests(engine, 0, |id| Request::greedy(vec![id; 5], TOKENS, depth(id), KvPolicy::Full));
+    check_requests(engine, 0, |id| Request::greedy(vec![id; 5], TOKENS, depth(id), KvPolicy::Full))
 }
 
 /// Sequences that begin, and so leave, one tick after the other, until all leave in the same.
@@ -60,8 +69,8 @@ fn check_together<R: Runner>(engine: Engine<R>) {
     });
 }
 
-/// `between` ticks between one request and the next.
-fn check_requests<R: Runner>(mut engine: Engine<R>, between: usize, request: impl Fn(u32) -> Request) {
+/// `between` ticks between one request and the next. Returns how many drafts there were.
+fn check_requests<R: Runner>(mut engine: Engine<R>, between: usize, request: impl Fn(u32) -> Request) -> u64 {
     let mut events = Vec::with_capacity(64);
     let run = |engine: &mut Engine<R>, ticks: usize, events: &mut Vec<Event>| {
         for _ in 0..ticks {
@@ -77,4 +86,7 @@ fn check_requests<R: Runner>(mut engine: Engine<R>, between: usize, request: imp
     run(&mut engine, 300, &mut events);
     let allocated = allocation_counter::measure(|| run(&mut engine, 200, &mut events));
     assert_eq!(allocated.count_total, 0, "{allocated:?}");
+    let Load { running, drafts_total, .. } = engine.load();
+    assert_eq!(running, SEQUENCES as usize, "not all have run all the time");
+    drafts_total
 }

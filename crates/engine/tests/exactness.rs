@@ -3,7 +3,7 @@
 //! Random schedules: requests of mixed prompts, depth policies, K/V policies, priorities and seeds arrive at random ticks
 //! at an engine with random limits and schedule, some are cancelled. Prompts begin alike, so that the prefix cache is hit,
 //! and K/V blocks are short, so that lanes are taken away and replayed. Every answer must equal, bit for bit, that of the
-//! same request alone, without a cache.
+//! same request alone, without a cache and without drafts.
 //! `WINDLASS_SCHEDULES` sets how many schedules run (200 by default), `WINDLASS_FIRST_SCHEDULE` where they begin.
 #![allow(clippy::unwrap_used, reason = "a failed test panics")]
 
@@ -20,9 +20,9 @@ use common::{
 };
 #[cfg(feature = "cuda-emulator")]
 use common::{emulated_group, request, tiny_group, tiny_split};
-use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 #[cfg(feature = "cuda-emulator")]
-use windlass_engine::{Sampling, TokenOutput};
+use windlass_engine::{Draft, Sampling, TokenOutput};
+use windlass_engine::{Engine, EngineConfig, Load, Request, RequestId, block_bytes};
 use windlass_kernels::{Cpu, CpuConfig, WeightFormat};
 #[cfg(feature = "cuda-emulator")]
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
@@ -58,7 +58,7 @@ fn check<S: Runner>(
     let block = block_bytes(&model, weights.kv());
     let mut single = [None, Some(16), Some(32)]
         .map(|prefill_segment| (prefill_segment, single(EngineConfig { prefill_segment, ..config() })));
-    let mut tried = vec![(0, 0, 0); ways.len()];
+    let mut tried = vec![Tried::default(); ways.len()];
     for schedule in schedules {
         let mut choices = Choices { schedule, drawn: 0 };
         let config = choices.engine(block);
@@ -66,10 +66,12 @@ fn check<S: Runner>(
         let single = single.iter_mut().find(|(segment, _)| *segment == config.prefill_segment).unwrap();
         let expected: Vec<_> =
             visits.iter().map(|visit| undisturbed(&mut single.1, &visit.request)).collect();
-        for ((way, run), (compared, preempted, reused)) in ways.iter().enumerate().zip(&mut tried) {
+        for ((way, run), tried) in ways.iter().enumerate().zip(&mut tried) {
             let (answers, load) = run(&config, &visits);
-            *preempted += load.preemptions_total;
-            *reused += load.prefix_hit_positions_total;
+            tried.preempted += load.preemptions_total;
+            tried.reused += load.prefix_hit_positions_total;
+            tried.kept += load.drafts_kept_total;
+            tried.given_up += load.drafts_total - load.drafts_kept_total;
             for ((id, visit), expected) in (0..).map(RequestId).zip(&visits).zip(&expected) {
                 let got = answers.get(&id).cloned().unwrap_or_default();
                 let place = || format!("schedule {schedule}, way {way}: {id:?}");
@@ -78,17 +80,27 @@ fn check<S: Runner>(
                 let equal = same(&got.tokens, &expected.tokens[..length]);
                 assert!(equal, "{} differs: {:?} under {config:?}", place(), visit.request);
                 assert!(got.end.is_none() || got.end == expected.end, "{} ended differently", place());
-                *compared += length;
+                tried.compared += length as u64;
             }
         }
     }
-    for (compared, preempted, reused) in tried {
-        println!("{compared} tokens compared, {preempted} preemptions, {reused} positions reused");
-        assert!(
-            compared > 0 && preempted > 0 && reused > 0,
-            "{compared} {preempted} {reused}: a part was not tried"
-        );
+    for tried in tried {
+        println!("{tried:?}");
+        let Tried { compared, preempted, reused, kept, given_up } = tried;
+        let least = [compared, preempted, reused, kept, given_up].into_iter().min();
+        assert!(least > Some(0), "{tried:?}: a part was not tried");
     }
+}
+
+/// What came up in schedules: tokens that were compared, lanes taken away, prompt positions found in the cache, drafts whose
+/// guess came true, and others.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    compared: u64,
+    preempted: u64,
+    reused: u64,
+    kept: u64,
+    given_up: u64,
 }
 
 #[test]
@@ -150,6 +162,12 @@ fn few_visits() -> Vec<Visit> {
     visits
 }
 
+/// Limits under which positions run on guesses, as close behind each other as can be.
+#[cfg(feature = "cuda-emulator")]
+fn drafting() -> EngineConfig {
+    EngineConfig { draft: Draft::Every(1), ..config() }
+}
+
 /// What each of these requests gets alone.
 #[cfg(feature = "cuda-emulator")]
 fn each_alone<R: Runner>(engine: &mut Engine<R>, visits: &[Visit]) -> BTreeMap<RequestId, Answer> {
@@ -168,7 +186,9 @@ fn answers_of_a_cuda_device_depend_neither_on_the_batch_nor_on_running_ahead() {
     for weights in [WeightFormat::F32, WeightFormat::Bf16] {
         let device = || emulated_group(1, weights).remove(0);
         let alone = each_alone(&mut tiny_group(vec![device()], config()), &visits);
-        assert_eq!(together(&mut tiny_on(device(), config()), &visits), alone, "{weights}");
+        let mut engine = tiny_on(device(), drafting());
+        assert_eq!(together(&mut engine, &visits), alone, "{weights}");
+        assert!(engine.load().drafts_total > 0);
     }
 }
 
@@ -185,10 +205,12 @@ fn answers_of_several_cuda_devices_depend_neither_on_the_batch_nor_on_the_number
         let by_the_engine = undisturbed(&mut one_stage, &by_the_engine).tokens.into_iter();
         let tokens = |answer: &Answer| answer.tokens.iter().map(|token| token.token).collect::<Vec<_>>();
         assert_eq!(tokens(&alone[&RequestId(1)]), by_the_engine.map(|token| token.token).collect::<Vec<_>>());
-        let mut two_stages = tiny_split(vec![group(), group()], config());
+        let mut one_stage = one_stage.reconfigure(drafting()).unwrap();
+        let mut two_stages = tiny_split(vec![group(), group()], drafting());
         for got in [together(&mut one_stage, &visits), together(&mut two_stages, &visits)] {
             assert_eq!(got, alone, "{ranks} ranks, {weights}");
         }
+        assert!(one_stage.load().drafts_total > 0 && two_stages.load().drafts_total > 0);
     }
 }
 

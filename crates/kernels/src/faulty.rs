@@ -18,7 +18,7 @@ type Buffer = <Cpu as Backend>::Buffer;
 type Matrix = <Cpu as Backend>::Matrix;
 type KvCache = <Cpu as Backend>::KvCache;
 
-/// [`Cpu`], so slow that a long generation takes many seconds, until `broken`; then the next matrix product panics. While
+/// [`Cpu`], so slow that a long generation of one row at a time takes many seconds, until `broken`; then the next matrix product panics. While
 /// `stuck` none ends.
 #[derive(Debug)]
 pub struct Faulty {

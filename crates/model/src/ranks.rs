@@ -25,7 +25,7 @@ use crate::network::{Capacity, Launch, Network};
 use crate::runner::{Busy, Found, Local, Part, Runner, Wanted};
 pub use device::{Device, Outcome, UNREAD};
 pub use follower::{Follower, HeadPart};
-pub use order::{OpenedTable, Order, OrderRow, Step};
+pub use order::{LoweredSlot, OpenedTable, Order, OrderRow, Step};
 pub use others::Others;
 pub(crate) use path::{Source, Target, path};
 use tables::Tables;
@@ -47,6 +47,8 @@ pub struct Ranks<B: Backend> {
     others: Others,
     /// What lanes have begun with since the last order.
     opened: Vec<OpenedTable>,
+    /// Highest slots that have become lower since the last order.
+    lowered: Vec<LoweredSlot>,
     /// The lanes' tables as the others have them, where devices record what they are asked for: so rank 0 asks its own for the same as
     /// they do of theirs.
     tables: Option<Tables>,
@@ -64,6 +66,7 @@ impl<B: Backend> Ranks<B> {
             first: Local::new(first),
             others,
             opened: Vec::new(),
+            lowered: Vec::new(),
             tables: records.then(Tables::default),
             wants_head: VecDeque::new(),
             head: HeadPart::default(),
@@ -82,10 +85,11 @@ impl<B: Backend> Ranks<B> {
 
     /// Has the other ranks do as `fill` says of an order.
     fn tell(&mut self, step: Step, fill: impl FnOnce(&mut Order)) {
-        let Self { others, opened, tables, .. } = self;
+        let Self { others, opened, lowered, tables, .. } = self;
         others.tell(|order| {
             order.begin(step);
             order.opened.append(opened);
+            order.lowered.append(lowered);
             fill(order);
             tables.iter_mut().for_each(|tables| tables.note(order));
         });
@@ -139,6 +143,12 @@ impl<B: Backend> Runner for Ranks<B> {
     fn open(&mut self, table: u32, contents: &KvTable) {
         if self.others.count() > 0 {
             self.opened.push(OpenedTable::new(table, contents));
+        }
+    }
+
+    fn lower(&mut self, table: u32, position: usize, slot: u32) {
+        if self.others.count() > 0 {
+            self.lowered.push(LoweredSlot { table, position: position as u32, slot });
         }
     }
 

@@ -41,10 +41,16 @@ pub trait Runner: Send + 'static {
         false
     }
 
-    /// From now on `table` holds `contents`, which a lane begins with. Later changes are those that launches show: a row's own
-    /// block, and the highest slot of its position.
+    /// From now on `table` holds `contents`, which a lane begins with. Later changes are those that launches show, a row's own
+    /// block and the highest slot of its position, and those of [`Runner::lower`].
     fn open(&mut self, table: u32, contents: &KvTable) {
         let _ = (table, contents);
+    }
+
+    /// From now on `slot` is the highest slot of `position` in `table`, less than launches have shown: its row stopped before those.
+    /// Matters where this runs ahead.
+    fn lower(&mut self, table: u32, position: usize, slot: u32) {
+        let _ = (table, position, slot);
     }
 
     /// Reads `tokens` (one per row) into the rows' embeddings, and sets their latents to `initial`, `[rows, hidden]`.
@@ -284,6 +290,10 @@ impl<R: Runner + ?Sized> Runner for Box<R> {
 
     fn open(&mut self, table: u32, contents: &KvTable) {
         (**self).open(table, contents);
+    }
+
+    fn lower(&mut self, table: u32, position: usize, slot: u32) {
+        (**self).lower(table, position, slot);
     }
 
     fn prelude(&mut self, tokens: &[u32], initial: &[f32], launch: Launch<'_>) {

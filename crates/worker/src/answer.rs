@@ -54,6 +54,8 @@ pub(crate) fn load(load: &Load) -> v1::LoadResponse {
         preemptions_total: load.preemptions_total,
         prefix_query_positions_total: load.prefix_query_positions_total,
         prefix_hit_positions_total: load.prefix_hit_positions_total,
+        drafts_total: load.drafts_total,
+        drafts_kept_total: load.drafts_kept_total,
     }
 }
 

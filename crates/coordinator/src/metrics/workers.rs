@@ -96,6 +96,12 @@ fn counters(page: &mut Page, reports: &[Report]) {
     counter("windlass_prefix_cache_hits_total", "Prompt positions found in the prefix cache", |load| {
         load.prefix_hit_positions_total
     });
+    counter("windlass_drafts_total", "Positions that began on a guess of the token that they read", |load| {
+        load.drafts_total
+    });
+    counter("windlass_drafts_kept_total", "Drafts that had read the token that came", |load| {
+        load.drafts_kept_total
+    });
     let name = "windlass_worker_rows_total";
     page.family(name, "counter", "Rows the worker ran, by phase of the tick");
     for Report { worker, load, .. } in reports {
@@ -186,6 +192,8 @@ mod tests {
             preemptions_total: 3,
             prefix_query_positions_total: 50,
             prefix_hit_positions_total: 20,
+            drafts_total: 9,
+            drafts_kept_total: 8,
             ..LoadResponse::default()
         };
         let report = |worker: &str| Report { worker: worker.into(), model: "m".into(), load: load.clone() };
@@ -197,6 +205,8 @@ mod tests {
             r#"windlass_preemptions_total{worker="a:1"} 3"#,
             r#"windlass_prefix_cache_queries_total{worker="a:1"} 50"#,
             r#"windlass_prefix_cache_hits_total{worker="a:1"} 20"#,
+            r#"windlass_drafts_total{worker="a:1"} 9"#,
+            r#"windlass_drafts_kept_total{worker="a:1"} 8"#,
         ] {
             assert!(page.text.lines().any(|line| line == sample), "no {sample} in {}", page.text);
         }

@@ -4,7 +4,7 @@ use windlass_model::Runner;
 
 use super::{Batch, Departure, Wants};
 use crate::event::{Event, FinishReason, TokenOutput};
-use crate::lane::Progress;
+use crate::lane::{NextRow, Progress};
 use crate::launch::Phase;
 use crate::memory::Memory;
 use crate::sequence::Sequence;
@@ -17,12 +17,12 @@ impl Batch {
         shared.runner.finish_coda(&mut shared.buffers.found);
         let busy = shared.runner.busy().map(|busy| busy.launch);
         let rows = launch.departures.iter().map(|departure| departure.count).sum();
-        shared.record(Phase::Coda, rows, launch.start, busy);
+        shared.record(Phase::Coda, rows, launch.decodes, launch.start, busy);
         let start = shared.clock.now();
         self.apply(&launch.departures, shared, events);
         self.close_ended(&mut shared.memory);
         let sampled = launch.departures.iter().filter(|departure| departure.wants != Wants::Nothing).count();
-        shared.record(Phase::Sample, sampled, start, None);
+        shared.record(Phase::Sample, sampled, launch.decodes, start, None);
         self.spare.push(launch);
     }
 
@@ -49,6 +49,11 @@ impl Batch {
             let Some(index) = departure.lane else { continue };
             let lane = &mut self.lanes[index];
             if lane.is_over {
+                continue;
+            }
+            if departure.is_guess {
+                let token = token.expect("guesses are tokens");
+                self.take_guess(index, departure.from, token, shared);
                 continue;
             }
             let taken = token.map(|token| lane.take(token));
@@ -85,14 +90,20 @@ impl Batch {
         &mut self,
         lane: usize,
         mut output: TokenOutput,
-        shared: &Shared<R>,
+        shared: &mut Shared<R>,
         events: &mut Vec<Event>,
     ) {
-        let lane = &mut self.lanes[lane];
+        let index = lane;
+        let lane = &mut self.lanes[index];
         (output.depth, output.exit_value, output.exit_values) = lane.exit_record();
         let request = &lane.sequence.request;
         output.is_stop = request.stops_at(output.token, &shared.runner.config().stop_tokens);
-        lane.push(output.token, output.depth, shared.grouping());
+        if let Some(row) = lane.rows().first().filter(|_| lane.sequence.may_draft()) {
+            self.drafting.count(row.depth, row.others_until(output.token));
+        }
+        let grouping = shared.grouping();
+        let next = lane.push(output.token, output.depth, &mut shared.memory.latents, grouping);
+        shared.counters.drafts_kept_total += u64::from(next == NextRow::Draft);
         let sequence = &lane.sequence;
         let reason = if output.is_stop {
             Some(FinishReason::Stop)
@@ -103,6 +114,10 @@ impl Batch {
         if let Some(reason) = reason {
             events.push(Event::Finished(sequence.id, reason, sequence.usage()));
             lane.is_over = true;
+        }
+        if next == NextRow::NewAfterOthers {
+            let from = self.lanes[index].sequence.settled();
+            self.under_way.iter_mut().for_each(|launch| launch.forget(index, from..));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Launches that were started and not collected.
 
 use std::cmp::Ordering;
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 use windlass_model::{Depth, Part};
@@ -12,6 +13,8 @@ use super::Departure;
 pub(crate) struct UnderWay {
     pub(super) part: Part,
     pub(super) start: Duration,
+    /// Whether all its rows decode.
+    pub(super) decodes: bool,
     /// Rows that entered before it, if any did.
     pub(super) entered: Option<Entered>,
     /// Who takes part in a core.
@@ -28,33 +31,36 @@ pub(super) struct Entered {
     pub(super) end: Duration,
 }
 
-/// A lane's rows in a core launch.
+/// Rows of a lane in a core launch: of a prompt, or one that decodes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {
     /// Index of the lane; none where what becomes of its rows is of no interest any more.
     pub(super) lane: Option<usize>,
+    /// The first of its positions.
+    pub(super) position: usize,
     pub(super) rows: usize,
     /// Of a row that decodes, the depth that it completes.
     pub(super) depth: Option<Depth>,
 }
 
 impl UnderWay {
-    /// One with nothing in it, and room for so many lanes.
-    pub(super) fn new(lanes: usize) -> Self {
+    /// One with nothing in it, and room for so many rows.
+    pub(super) fn new(rows: usize) -> Self {
         Self {
             part: Part::Core,
             start: Duration::ZERO,
+            decodes: false,
             entered: None,
-            flights: Vec::with_capacity(lanes),
-            departures: Vec::with_capacity(lanes),
+            flights: Vec::with_capacity(rows),
+            departures: Vec::with_capacity(rows),
         }
     }
 
-    /// What becomes of a lane's rows in a core is of no interest any more.
-    pub(super) fn forget(&mut self, lane: usize) {
-        for flight in self.flights.iter_mut().filter(|flight| flight.lane == Some(lane)) {
-            flight.lane = None;
-        }
+    /// What becomes of a lane's `positions` in a core is of no interest any more.
+    pub(super) fn forget(&mut self, lane: usize, positions: impl RangeBounds<usize>) {
+        let is_meant =
+            |flight: &&mut Flight| flight.lane == Some(lane) && positions.contains(&flight.position);
+        self.flights.iter_mut().filter(is_meant).for_each(|flight| flight.lane = None);
     }
 
     /// A lane is gone; those behind it have moved up.

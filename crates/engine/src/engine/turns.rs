@@ -6,7 +6,6 @@ use super::{Engine, Place};
 use crate::batch::Batch;
 use crate::event::Event;
 use crate::lane::Lane;
-use crate::memory::Memory;
 
 impl<R: Runner> Engine<R> {
     /// Evens out how many lanes batches have.
@@ -78,8 +77,7 @@ impl<R: Runner> Engine<R> {
     fn plan(&mut self, batch: usize) -> bool {
         self.batches[batch].next_turn();
         loop {
-            let Memory { tables, blocks, .. } = &self.shared.memory;
-            if self.batches[batch].plan(tables) <= blocks.available() {
+            if self.batches[batch].plan(&self.shared.memory) {
                 return true;
             }
             assert!(self.lanes() > 1, "an accepted request does not fit alone");

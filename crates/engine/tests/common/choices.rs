@@ -1,6 +1,6 @@
 //! Requests and limits drawn at random, the same for the same schedule.
 
-use windlass_engine::{Coalesce, EngineConfig, Request, Sampling, Schedule};
+use windlass_engine::{Coalesce, Draft, EngineConfig, Request, Sampling, Schedule};
 use windlass_model::random::{Stream, draw};
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
 
@@ -45,6 +45,7 @@ impl Choices {
                 1 => Coalesce::Fixed(self.between(1, 5) as u32),
                 _ => Coalesce::Auto,
             },
+            draft: Draft::Every(self.between(1, 4) as u32),
             prefix_cache: !self.one_in(4),
             prefill_segment: [None, Some(16), Some(32)][self.below(3)],
             ..config()

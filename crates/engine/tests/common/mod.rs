@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use windlass_engine::{
-    Coalesce, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
+    Coalesce, Draft, Engine, EngineConfig, Event, FinishReason, MonotonicClock, Request, RequestId, Schedule,
     TokenOutput, Usage, block_bytes,
 };
 #[cfg(feature = "cuda-emulator")]
@@ -36,6 +36,7 @@ pub fn config() -> EngineConfig {
         schedule: Schedule::Depth,
         coalesce: Coalesce::Off,
         coalesce_limit: 16,
+        draft: Draft::Off,
         prefix_cache: false,
         prefill_segment: None,
     }

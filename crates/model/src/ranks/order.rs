@@ -12,6 +12,8 @@ pub struct Order {
     pub step: Step,
     /// Tables that lanes have begun with before this step.
     pub opened: Vec<OpenedTable>,
+    /// Highest slots that have become lower before this step.
+    pub lowered: Vec<LoweredSlot>,
     /// The launch's rows.
     pub rows: Vec<OrderRow>,
     /// Of a prelude, one per row.
@@ -67,6 +69,17 @@ pub struct OrderRow {
     pub top_slot: u32,
 }
 
+/// The highest slot of a position whose row stopped before launches that have shown a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoweredSlot {
+    /// Which table.
+    pub table: u32,
+    /// Which position.
+    pub position: u32,
+    /// The highest slot that counts.
+    pub slot: u32,
+}
+
 /// What a lane's table holds when the lane begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedTable {
@@ -82,6 +95,7 @@ impl Order {
     /// Makes room for launches of so many rows, so that filling it allocates nothing but for changes of logits, which grow.
     pub(crate) fn reserve(&mut self, rows: usize, hidden: usize) {
         self.rows.reserve(rows);
+        self.lowered.reserve(rows);
         self.tokens.reserve(rows);
         self.values.reserve(rows * hidden);
         self.stops.reserve(rows);
@@ -95,6 +109,7 @@ impl Order {
     pub(crate) fn begin(&mut self, step: Step) {
         self.step = step;
         self.opened.clear();
+        self.lowered.clear();
         self.rows.clear();
         self.tokens.clear();
         self.values.clear();
@@ -108,9 +123,11 @@ impl Order {
 
     /// Becomes what ranks but the first are told of `other`, in the memory that it has.
     pub fn copy(&mut self, other: &Self) {
-        let Self { step, opened, rows, tokens, values, stops, logits, most_likely, drawn, .. } = other;
+        let Self { step, opened, lowered, rows, tokens, values, stops, logits, most_likely, drawn, .. } =
+            other;
         self.begin(*step);
         self.opened.extend_from_slice(opened);
+        self.lowered.extend_from_slice(lowered);
         self.rows.extend_from_slice(rows);
         self.tokens.extend_from_slice(tokens);
         self.values.extend_from_slice(values);

@@ -2,7 +2,7 @@
 
 use windlass_kernels::{KvRows, KvTable};
 
-use super::order::Order;
+use super::order::{LoweredSlot, Order};
 use crate::network::Launch;
 
 /// Tables by their number. All ranks that are told the same have the same.
@@ -10,8 +10,11 @@ use crate::network::Launch;
 pub(super) struct Tables(Vec<KvTable>);
 
 impl Tables {
-    /// Takes in what lanes have begun with, and what a launch changes.
+    /// Takes in what has become lower, what lanes have begun with, and what a launch changes.
     pub(super) fn note(&mut self, order: &Order) {
+        for &LoweredSlot { table, position, slot } in &order.lowered {
+            self.table(table).set_top_slot(position as usize, slot);
+        }
         for opened in &order.opened {
             opened.fill(self.table(opened.table));
         }

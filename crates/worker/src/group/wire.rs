@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use windlass_kernels::{Draw, KvRow, LargestOutput, LatentChange, LogitChange, Stop};
-use windlass_model::ranks::{HeadPart, OpenedTable, Order, OrderRow, Outcome, Step};
+use windlass_model::ranks::{HeadPart, LoweredSlot, OpenedTable, Order, OrderRow, Outcome, Step};
 use windlass_model::{Busy, Capacity};
 use windlass_proto::v1::rank_order::Step as StepMessage;
 use windlass_proto::v1::rank_stop::By;
 use windlass_proto::v1::{
-    RankBusy, RankCapacity, RankDraw, RankHeadPart, RankLogitChange, RankOrder, RankOutcome, RankRow,
-    RankSlot, RankStop, RankTable, RankValues,
+    RankBusy, RankCapacity, RankDraw, RankHeadPart, RankLogitChange, RankLoweredSlot, RankOrder, RankOutcome,
+    RankRow, RankSlot, RankStop, RankTable, RankValues,
 };
 
 /// A message that ranks of the same program do not send.
@@ -42,6 +42,7 @@ pub(super) fn order_message(order: &Order) -> RankOrder {
         step: step.into(),
         capacity: capacity.map(capacity_message),
         opened: order.opened.iter().map(table_message).collect(),
+        lowered: order.lowered.iter().map(lowered_message).collect(),
         rows: order.rows.iter().map(row_message).collect(),
         tokens: order.tokens.clone(),
         values: Some(values_message(&order.values)),
@@ -70,6 +71,7 @@ pub(super) fn order(message: &RankOrder) -> Result<Order, WireError> {
     Ok(Order {
         step,
         opened: message.opened.iter().map(table).collect(),
+        lowered: message.lowered.iter().map(lowered).collect(),
         rows: message.rows.iter().map(row).collect(),
         tokens: message.tokens.clone(),
         values: values(rows_values)?.collect(),
@@ -111,6 +113,16 @@ fn table(message: &RankTable) -> OpenedTable {
         blocks: message.slots.iter().map(slot).collect(),
         top_slots: message.top_slots.clone(),
     }
+}
+
+fn lowered_message(lowered: &LoweredSlot) -> RankLoweredSlot {
+    let LoweredSlot { table, position, slot } = *lowered;
+    RankLoweredSlot { table, position, slot }
+}
+
+fn lowered(message: &RankLoweredSlot) -> LoweredSlot {
+    let RankLoweredSlot { table, position, slot } = *message;
+    LoweredSlot { table, position, slot }
 }
 
 fn row_message(row: &OrderRow) -> RankRow {
@@ -241,6 +253,7 @@ mod tests {
                 blocks: vec![vec![Some(0), None], vec![], vec![Some(7)]],
                 top_slots: vec![1, 0, 2],
             }],
+            lowered: vec![LoweredSlot { table: 3, position: 2, slot: 1 }],
             rows: vec![OrderRow {
                 latent: 1,
                 kv: KvRow { table: 2, position: 3, slot: 4 },
