@@ -18,7 +18,7 @@ out=${OUT:-$PWD/gpu-check}
 out=${out%/}
 mkdir -p "$out"
 archive=${ARCHIVE:-$out.tgz}
-all='selftest goldens ring full mixed prefill peer stages ranks'
+all='selftest goldens ring full drafts mixed prefill peer stages ranks'
 read -r -a steps <<<"${STEPS:-$all}"
 shape=d=5280,heads=55,ff=17920,layers=2+4+2,vocabulary=65536,context=4096
 ran=() failed=()
@@ -87,8 +87,9 @@ step goldens 60 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --gol
 deep='--depths fixed:32 --tokens 8 --modes depth --rounds 3'
 step ring 70 bash -c "bench --kv ring:1 $deep --lanes 1,8,64,256 --requests 4,16,128,512"
 step full 60 bash -c "bench --kv full $deep --lanes 1,8,64 --requests 4,16,128"
+step drafts 60 bash -c "bench --kv full --depths fixed:32 --lanes 1,8 --requests 2,16 --tokens 64 --modes depth,drafts --rounds 3"
 spread='--depths uniform:1:32 --depths geometric:8:32 --depths bimodal:4:32'
-step mixed 80 bash -c "bench --kv ring:1 $spread --lanes 64 --requests 128 --tokens 16 --rounds 1"
+step mixed 80 bash -c "bench --kv ring:1 $spread --lanes 64 --requests 128 --tokens 16 --rounds 1 --modes depth,lockstep,full-depth,homogeneous"
 step prefill 40 bash -c "bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 4 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth --rounds 3"
 step peer 90 env --unset=LD_LIBRARY_PATH ${own_libraries:+LD_LIBRARY_PATH="$own_libraries"} python3 "$here/tools/gpu_peer.py"
 if [ "$gpus" -gt 1 ]; then

@@ -57,7 +57,7 @@ fn one_distribution_and_lane_count_have_their_modes_at_the_top() {
         assert!((ratio - rate("depth") / rate(peer)).abs() < 1e-9, "{peer}");
     }
     let names: Vec<_> = modes.keys().collect();
-    assert_eq!(names, ["depth", "full-depth", "homogeneous", "lockstep"]);
+    assert_eq!(names, ["depth", "drafts", "full-depth", "homogeneous", "lockstep"]);
     assert_eq!(report["machine"]["threads"], 1);
     assert_eq!(
         (&report["settings"]["shape"], &report["settings"]["weights"]),
@@ -87,10 +87,24 @@ fn schedulers_do_the_same_core_iterations_on_every_distribution_and_lane_count()
         for mode in ["depth", "lockstep", "homogeneous"] {
             assert_eq!(core_rows(mode), needed, "{depths}: {mode}");
         }
+        assert!(core_rows("drafts") >= needed, "{depths}");
         assert!(
             core_rows("full-depth") >= needed && (core_rows("full-depth") == needed) == (depths == "fixed:3")
         );
     }
+}
+
+#[test]
+fn drafts_are_made_as_asked_for_and_in_their_mode_alone() {
+    let with = |flags: &[&str]| json(&[&["--depths", "fixed:6", "--modes", "depth,drafts"], flags].concat());
+    let every = with(&["--draft", "1"]);
+    let drafts = |report: &Value, mode: &str| report["modes"][mode]["drafts"].as_u64().unwrap();
+    assert_eq!(every["settings"]["draft"], "1");
+    assert!(drafts(&every, "drafts") > 0 && drafts(&every, "depth") == 0);
+    assert!(every["modes"]["drafts"]["drafts_kept"].as_u64().unwrap() <= drafts(&every, "drafts"));
+    let off = with(&["--draft", "off"]);
+    assert_eq!((off["settings"]["draft"].as_str().unwrap(), drafts(&off, "drafts")), ("off", 0));
+    assert_eq!(with(&[])["settings"]["draft"], "auto");
 }
 
 #[test]
@@ -174,7 +188,7 @@ fn help_says_what_is_measured() {
 #[test]
 fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
     let huge = "d=8192,heads=64,ff=65536,layers=64+64+64,vocabulary=500000";
-    let cases: [(&[&str], i32, &str); 24] = [
+    let cases: [(&[&str], i32, &str); 26] = [
         (
             &["--shape", "width=3"],
             2,
@@ -216,6 +230,16 @@ fn flags_that_cannot_be_run_are_refused_by_name_and_value() {
         (&["--weights", "f16"], 2, "invalid value 'f16' for '--weights <f32|bf16|int8>'"),
         (&["--modes", "best"], 2, "invalid value 'best' for '--modes <MODE,…>'"),
         (&["--kv", "ring:0"], 1, "error: kv: ring 0 is out of range: use 1 to 32"),
+        (
+            &["--draft", "0"],
+            2,
+            "invalid value '0' for '--draft <off|auto|ITERATIONS>': draft is '0': use off, auto or a number of iterations",
+        ),
+        (
+            &["--draft", "4", "--modes", "depth"],
+            1,
+            "draft is 4, and modes has no drafts: add it, or leave draft out",
+        ),
         (
             &["--coalesce", "on"],
             2,

@@ -4,6 +4,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Deserialize;
+use windlass_engine::Draft;
 use windlass_store::membership::WorkerId;
 use windlass_worker::{ServerTlsFiles, SimulatedCost, WorkerBackend, WorkerConfig};
 
@@ -93,6 +94,11 @@ pub(crate) struct WorkerOptions {
     /// Most ticks that a token waits for that [default: 16]
     #[arg(long, value_name = "TICKS", env = "WINDLASS_COALESCE_LIMIT")]
     pub(crate) coalesce_limit: Option<u32>,
+    /// Let positions run on guesses of the tokens before them, as far as ticks have room: off, auto, or with a guess every so many
+    /// iterations; under kv ring and anchor, and where exits look at logits, nothing is guessed. Changes when answers come, never what they
+    /// are [default: auto]
+    #[arg(long, value_name = "off|auto|ITERATIONS", env = "WINDLASS_DRAFT")]
+    pub(crate) draft: Option<String>,
     /// Keep keys and values of prompts for prompts that begin alike [default: true]
     #[arg(long, value_name = "BOOL", env = "WINDLASS_PREFIX_CACHE")]
     pub(crate) prefix_cache: Option<bool>,
@@ -182,6 +188,7 @@ impl WorkerOptions {
             kv_bytes: self.kv_bytes.or(other.kv_bytes),
             coalesce: self.coalesce.or(other.coalesce),
             coalesce_limit: self.coalesce_limit.or(other.coalesce_limit),
+            draft: self.draft.or(other.draft),
             prefix_cache: self.prefix_cache.or(other.prefix_cache),
             prefill_segment: self.prefill_segment.or(other.prefill_segment),
             max_depth: self.max_depth.or(other.max_depth),
@@ -238,6 +245,7 @@ impl WorkerOptions {
         set(&mut config.engine.max_depth, self.max_depth);
         set(&mut config.engine.coalesce, self.coalesce.as_deref().map(str::parse).transpose()?);
         set(&mut config.engine.coalesce_limit, self.coalesce_limit);
+        set(&mut config.engine.draft, self.draft.as_deref().map(str::parse).transpose()?);
         set(&mut config.engine.prefix_cache, self.prefix_cache);
         set(&mut config.engine.prefill_segment, self.prefill_segment.map(Some));
         set(&mut config.latent_seed, self.latent_seed);
@@ -374,8 +382,14 @@ fn check_sense(config: &WorkerConfig) -> Result<()> {
     if positions < chunk {
         bail!("prefill_positions is {positions}: use at least prefill_chunk, which is {chunk}");
     }
-    if config.engine.max_depth > DEEPEST {
-        bail!("max_depth is {}: use 1 to {DEEPEST}", config.engine.max_depth);
+    let max_depth = config.engine.max_depth;
+    if max_depth > DEEPEST {
+        bail!("max_depth is {max_depth}: use 1 to {DEEPEST}");
+    }
+    if let Draft::Every(interval) = config.engine.draft
+        && interval >= max_depth
+    {
+        bail!("draft is {interval}: use less than max_depth, which is {max_depth}, or off");
     }
     Ok(())
 }

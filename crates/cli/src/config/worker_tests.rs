@@ -1,5 +1,6 @@
 //! What is taken and refused of a worker's settings.
 
+use windlass_engine::{Coalesce, Draft};
 use windlass_kernels::GpuConfig;
 
 use super::*;
@@ -19,7 +20,15 @@ fn defaults_are_those_of_the_help() {
     assert_eq!((listen.as_str(), config.latent_seed), ("127.0.0.1:8002", 0));
     assert_eq!((config.drain_deadline.as_secs(), config.stuck_after.as_millis()), (30, 10_000));
     assert_eq!((engine.max_lanes, engine.max_rows, engine.prefill_chunk), (64, 256, 128));
+    assert_eq!((engine.coalesce, engine.draft), (Coalesce::Auto, Draft::Auto));
     assert_eq!((engine.prefill_positions, engine.max_waiting, engine.kv_bytes), (4096, 1024, 1 << 30));
+}
+
+#[test]
+fn drafts_are_as_they_are_set() {
+    let draft = |text: &str| WorkerOptions { draft: Some(text.into()), ..demo() };
+    let draft = |text| draft(text).settings("127.0.0.1:8002").unwrap().config.engine.draft;
+    assert_eq!(["off", "auto", "4"].map(draft), [Draft::Off, Draft::Auto, Draft::Every(4)]);
 }
 
 #[test]
@@ -175,6 +184,11 @@ fn wrong_values_are_named_with_a_remedy() {
         (WorkerOptions { stuck_after_ms: Some(0), ..demo() }, "stuck_after_ms is 0: use at least 1"),
         (WorkerOptions { coalesce: Some("on".into()), ..demo() }, "coalesce is 'on': use off, auto or"),
         (WorkerOptions { coalesce_limit: Some(0), ..demo() }, "coalesce_limit is 0: use at least 1"),
+        (WorkerOptions { draft: Some("0".into()), ..demo() }, "draft is '0': use off, auto or a number of"),
+        (
+            WorkerOptions { draft: Some("64".into()), max_depth: Some(64), ..demo() },
+            "draft is 64: use less than max_depth, which is 64, or off",
+        ),
         (WorkerOptions { prefill_segment: Some(20), ..demo() }, "prefill_segment 20 is not a multiple of 16"),
     ];
     for (options, expected) in cases {

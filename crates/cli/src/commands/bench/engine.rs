@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, value_parser};
-use windlass_engine::{Coalesce, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
+use windlass_engine::{Coalesce, Draft, Engine, EngineConfig, MonotonicClock, RequestLimits, block_bytes};
 use windlass_kernels::{Backend, CpuConfig, GpuConfig, WeightFormat};
 use windlass_model::split::runner;
 use windlass_model::{ModelConfig, ModelFolder, Runner, Shard, Split};
@@ -35,7 +35,7 @@ macro_rules! share_definition {
         "the time that the rows needed by the recorded depths take at the best rates measured, over the time taken. Needed \
          are prelude, core iterations, and coda with head, of prompt positions and of generated tokens. The best rate of each of \
          the three is the smallest median of seconds per row over launches of alike row counts (1, 2, 3 to 4, 5 to 8, and so on \
-         by powers of two; groups of fewer than 8 launches do not count), over all modes and rounds of the measurement"
+         by powers of two; groups of fewer than 8 launches do not count), over all modes and rounds of the measurement; those of drafts count where nothing else is measured"
     };
 }
 
@@ -49,7 +49,7 @@ macro_rules! own_rates_definition {
 
 /// Measures the engine's scheduler beside others on the same work, without a server
 ///
-/// Every request replays recorded exit depths, so that all schedulers but full-depth do the same core iterations. All requests
+/// Every request replays recorded exit depths, so that all schedulers but full-depth and drafts do the same core iterations. All requests
 /// are submitted at once. A prompt takes the most iterations that the distribution has, and with it the first token.
 #[derive(Debug, Args)]
 #[command(after_long_help = concat!(
@@ -122,6 +122,9 @@ pub(crate) struct EngineArguments {
     /// auto, or a number of ticks
     #[arg(long, value_name = "off|auto|TICKS", default_value = "auto")]
     coalesce: Coalesce,
+    /// When mode drafts guesses tokens: off, auto, or every so many iterations; under --kv ring and anchor never [default: auto]
+    #[arg(long, value_name = "off|auto|ITERATIONS")]
+    draft: Option<Draft>,
     /// Write a Chrome trace of the last round to FILE: an event per launch with its rows and tick, a track per mode
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -250,6 +253,11 @@ impl EngineArguments {
         if let Some(pair) = modes.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!("modes has {} twice: give each mode once", pair[0].name());
         }
+        if let Some(draft) = self.draft
+            && !modes.contains(&Mode::Drafts)
+        {
+            bail!("draft is {draft}, and modes has no drafts: add it, or leave draft out");
+        }
         Ok(modes)
     }
 
@@ -307,6 +315,7 @@ impl EngineArguments {
             max_waiting: workload.len(),
             kv_bytes: kv_bytes.with_context(|| format!("lanes is {lanes}: use fewer"))?,
             coalesce: self.coalesce,
+            draft: self.draft.unwrap_or(Draft::Auto),
             prefix_cache: false,
             ..EngineConfig::new(model, workload.most())
         })
@@ -349,6 +358,7 @@ impl EngineArguments {
                 Coalesce::Auto => "auto".to_owned(),
                 Coalesce::Fixed(ticks) => ticks.to_string(),
             },
+            draft: self.draft.unwrap_or(Draft::Auto).to_string(),
             rounds: self.rounds as usize,
         }
     }

@@ -20,14 +20,19 @@ pub(super) fn measure<R: Runner>(
     progress: &Progress,
 ) -> Result<(Engine<R>, Outcomes)> {
     let mut outcomes = Outcomes::new();
-    engine = engine.reconfigure(config.clone())?;
+    let of_mode = |mode: Mode| EngineConfig {
+        schedule: mode.schedule(),
+        draft: mode.draft(config.draft),
+        ..config.clone()
+    };
+    engine = engine.reconfigure(of_mode(Mode::Depth))?;
     // Not counted: touches, of every block of keys and values, the memory that all runs find in use.
     run(&mut engine, &workload.first(config.max_lanes).sparse(BLOCK_POSITIONS), Mode::Depth)?;
     for round in 0..rounds {
         for turn in 0..modes.len() {
             let mode = modes[(round + turn) % modes.len()];
             progress.run_starts(mode, round);
-            engine = engine.reconfigure(EngineConfig { schedule: mode.schedule(), ..config.clone() })?;
+            engine = engine.reconfigure(of_mode(mode))?;
             let outcome = run(&mut engine, workload, mode)?;
             outcomes.entry(mode).or_default().push(outcome);
         }

@@ -2,14 +2,16 @@
 
 use clap::ValueEnum;
 use serde::Serialize;
-use windlass_engine::Schedule;
+use windlass_engine::{Draft, Schedule};
 
 /// One scheduler. In the order of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Mode {
-    /// Rows of any depth share every launch; each leaves when it is done: what `windlass serve` does
+    /// Rows of any depth share every launch; each leaves when it is done
     Depth,
+    /// The same, and positions run on guesses of the tokens before them, as --draft says: what `windlass serve` does
+    Drafts,
     /// Rows start a token together and wait for the deepest of them, as in servers that batch by token
     Lockstep,
     /// Continuous batching without exits: every token takes the most iterations
@@ -19,7 +21,8 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    pub(super) const ALL: [Self; 4] = [Self::Depth, Self::Lockstep, Self::FullDepth, Self::Homogeneous];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Depth, Self::Drafts, Self::Lockstep, Self::FullDepth, Self::Homogeneous];
     /// What others are compared with.
     pub(super) const PEERS: [Self; 2] = [Self::Lockstep, Self::Homogeneous];
 
@@ -27,6 +30,7 @@ impl Mode {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Depth => "depth",
+            Self::Drafts => "drafts",
             Self::Lockstep => "lockstep",
             Self::FullDepth => "full-depth",
             Self::Homogeneous => "homogeneous",
@@ -35,10 +39,15 @@ impl Mode {
 
     pub(super) fn schedule(self) -> Schedule {
         match self {
-            Self::Depth | Self::FullDepth => Schedule::Depth,
+            Self::Depth | Self::Drafts | Self::FullDepth => Schedule::Depth,
             Self::Lockstep => Schedule::Lockstep,
             Self::Homogeneous => Schedule::Homogeneous,
         }
+    }
+
+    /// `configured`: how guesses are made where they are.
+    pub(super) fn draft(self, configured: Draft) -> Draft {
+        if self == Self::Drafts { configured } else { Draft::Off }
     }
 
     /// Whether tokens leave at their recorded depths.

@@ -21,6 +21,9 @@ pub(super) struct Outcome {
     pub(super) ticks: u32,
     /// Rows through the core, one each iteration.
     pub(super) core_rows: u64,
+    /// Positions that began on a guess, and those of them whose guess came true.
+    pub(super) drafts: u64,
+    pub(super) drafts_kept: u64,
     pub(super) phases: PhaseSeconds,
     /// In order.
     pub(super) launches: Vec<Launch>,
@@ -116,8 +119,9 @@ pub(super) fn run<R: Runner>(engine: &mut Engine<R>, workload: &Workload, mode: 
         events.clear();
     }
     outcome.seconds = start.elapsed().as_secs_f64();
-    let (tokens, expected, preemptions) =
-        (outcome.tokens, workload.tokens(), engine.load().preemptions_total);
+    let load = engine.load();
+    (outcome.drafts, outcome.drafts_kept) = (load.drafts_total, load.drafts_kept_total);
+    let (tokens, expected, preemptions) = (outcome.tokens, workload.tokens(), load.preemptions_total);
     ensure!(
         tokens == expected && preemptions == 0,
         "{tokens} tokens of {expected}, {preemptions} preemptions"

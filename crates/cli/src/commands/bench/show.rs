@@ -14,14 +14,14 @@ use crate::table::{align, table};
 /// Writes what will be measured, and on what.
 pub(super) fn show_settings(machine: &Machine, settings: &Settings, mut to: impl Write) -> Result<()> {
     let Machine { threads, cores, instructions, .. } = machine;
-    let Settings { model, shape, parameters, seed, weights, tp, prompt, max_rows, coalesce, rounds, .. } =
-        settings;
+    let Settings { model, shape, parameters, seed, weights, tp, prompt, max_rows, .. } = settings;
+    let Settings { coalesce, draft, rounds, .. } = settings;
     let ranks = if *tp == 1 { String::new() } else { format!(" on {tp} ranks") };
     let (name, millions) = (model.as_deref().unwrap_or("random weights"), *parameters as f64 / 1e6);
     writeln!(to, "{name}: {shape}, {millions:.1} M parameters in {weights}{ranks}")?;
     writeln!(
         to,
-        "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, seed {seed}"
+        "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, draft {draft}, seed {seed}"
     )?;
     writeln!(to, "medians of {rounds} rounds, in each of which all modes run in turn")?;
     Ok(())
@@ -56,8 +56,10 @@ fn modes(measurement: &Measurement) -> Table {
         measurement.modes.keys().copied().filter(|mode| Mode::PEERS.contains(mode)).collect();
     let mut header = vec!["mode".to_owned(), "tokens/s".to_owned()];
     header.extend(peers.iter().map(|peer| format!("over {}", peer.name())));
-    header
-        .extend(["share of gain", "at own rates", "core rows/tick", "ticks", "core rows"].map(str::to_owned));
+    header.extend(
+        ["share of gain", "at own rates", "core rows/tick", "ticks", "core rows", "drafts", "kept"]
+            .map(str::to_owned),
+    );
     let mut table = table(header);
     for (mode, report) in &measurement.modes {
         let over =
@@ -67,7 +69,8 @@ fn modes(measurement: &Measurement) -> Table {
         cells.push(format!("{:.3}", report.share_of_theoretical_gain));
         cells.push(format!("{:.3}", report.share_at_own_rates));
         cells.push(format!("{:.1}", report.core_rows_per_tick));
-        cells.extend([report.ticks.to_string(), report.core_rows.to_string()]);
+        let ModeReport { ticks, core_rows, drafts, drafts_kept, .. } = report;
+        cells.extend([u64::from(*ticks), *core_rows, *drafts, *drafts_kept].map(|count| count.to_string()));
         table.add_row(cells);
     }
     align(&mut table);

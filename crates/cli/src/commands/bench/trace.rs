@@ -118,10 +118,10 @@ mod tests {
         assert_eq!(events.len(), 4);
         assert_eq!(
             events[1],
-            json!({"name": "thread_name", "ph": "M", "pid": 3, "tid": 1, "args": {"name": "lockstep"}})
+            json!({"name": "thread_name", "ph": "M", "pid": 3, "tid": 2, "args": {"name": "lockstep"}})
         );
         let expected = json!({
-            "name": "coda", "ph": "X", "pid": 3, "tid": 1, "ts": 250.0, "dur": 5000.0, "args": {"rows": 2, "tick": 1}
+            "name": "coda", "ph": "X", "pid": 3, "tid": 2, "ts": 250.0, "dur": 5000.0, "args": {"rows": 2, "tick": 1}
         });
         assert_eq!(events[3], expected);
     }

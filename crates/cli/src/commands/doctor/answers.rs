@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use windlass_engine::{
-    Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, Sampling, TokenOutput, block_bytes,
+    Draft, Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, Sampling, TokenOutput,
+    block_bytes,
 };
 use windlass_kernels::Backend;
 use windlass_kernels::selftest::Check;
@@ -17,7 +18,7 @@ const REQUESTS: usize = 12;
 const TOKENS: usize = 6;
 const MAX_DEPTH: Depth = 16;
 
-/// How many of the requests get another answer among the others than alone: other tokens, depths or values of exits.
+/// How many of the requests get another answer among the others, with guesses of tokens, than alone: other tokens, depths or values of exits.
 pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
     let folder = model_folder("demo")?;
     let config = folder.config()?;
@@ -34,17 +35,20 @@ pub(super) fn check<B: Backend>(backend: B) -> Result<Check> {
         prefill_positions: prompts,
         max_waiting: REQUESTS,
         kv_bytes: 2 * blocks * block_bytes(&config, backend.arithmetic().kv()),
+        draft: Draft::Off,
         prefix_cache: false,
         ..EngineConfig::new(&config, MAX_DEPTH)
     };
     let runner = split::load(Split::new(vec![vec![backend]], &config)?, &folder, &config)?;
-    let mut engine = Engine::new(runner, limits, Box::new(MonotonicClock::start()))?;
+    let mut engine = Engine::new(runner, limits.clone(), Box::new(MonotonicClock::start()))?;
     let mut alone = Vec::new();
     for request in &requests {
         alone.extend(answers(&mut engine, std::slice::from_ref(request))?);
     }
     ensure!(alone.iter().all(|answer| answer.len() == TOKENS), "an answer is short: {alone:?}");
+    let mut engine = engine.reconfigure(EngineConfig { draft: Draft::Every(1), ..limits })?;
     let together = answers(&mut engine, &requests)?;
+    ensure!(engine.load().drafts_kept_total > 0, "no token was guessed");
     let differing = alone.iter().zip(&together).filter(|(alone, together)| alone != together).count();
     Ok(Check { operation: "answers alone and together", error: differing as f32, tolerance: 0.0 })
 }
