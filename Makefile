@@ -31,7 +31,7 @@ test-cuda: $(VENV)/cuda-installed protoc
 	command -v g++ > /dev/null || { apt-get update && apt-get install -y --no-install-recommends g++; }
 	export LD_LIBRARY_PATH=$(abspath $(VENV)/cuda/nvidia/cu13/lib); \
 	cargo test --profile checked --locked $(WITH_CUDA) --test cuda && \
-	cargo test --profile checked --locked $(WITH_CUDA) --lib --test goldens --test exactness -- cuda emulated
+	cargo test --profile checked --locked $(WITH_CUDA) --lib --test goldens --test exactness -- cuda emulated history
 	cargo test --profile checked --locked $(WITH_CUDA) --test doctor
 
 $(VENV)/cuda-installed: tests/python/cuda-requirements.txt $(VENV)/installed

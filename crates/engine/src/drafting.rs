@@ -13,7 +13,7 @@ use crate::lane::Lane;
 
 /// How many iterations apart guesses may be.
 const INTERVALS: [Depth; 4] = [2, 4, 8, 16];
-/// Ticks between two looks at whether guesses pay, while they do not.
+/// Ticks between two looks at whether guesses pay, while none are made.
 const LOOK_AFTER: Depth = 16;
 /// How many tokens a mean is of, the newer counting for more once it is of so many.
 const MEMORY: u32 = 32;
@@ -88,8 +88,8 @@ impl Drafting {
             Draft::Off => return None,
             Draft::Every(interval) => self.interval = Some(interval),
             Draft::Auto => {
-                let (after, depth) = self.interval.map_or((LOOK_AFTER, INTERVALS[0]), |now| (now, now));
-                if self.is_time(after, depth, lanes) {
+                let now = self.interval.filter(|&now| self.is_time(now, now, lanes));
+                if now.is_some() || self.is_time(LOOK_AFTER, INTERVALS[0], lanes) {
                     self.interval = self.best_interval(Rows::count(lanes, rows), costs);
                     self.since = if self.interval.is_some() { self.since } else { 0 };
                 }
@@ -132,6 +132,7 @@ impl Drafting {
     /// Seconds for a row that comes to something.
     fn cost(&self, rows: Rows, costs: &Costs, depth: f64, outlook: &Outlook) -> f64 {
         let (Rows { lanes, others }, Outlook { interval, spacing, in_vain }) = (rows, *outlook);
+        let spacing = spacing.min(depth);
         let rows = lanes * (depth + in_vain) / spacing;
         if rows + others > self.max_rows && rows > lanes {
             return f64::INFINITY;

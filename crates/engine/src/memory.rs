@@ -8,8 +8,8 @@ use crate::lane::{Grouping, Lane, latents_needed};
 use crate::pool::Pool;
 use crate::sequence::Sequence;
 
-/// One part in this many of the blocks stays free for lanes that run when a further one opens.
-const MARGIN: usize = 32;
+/// One part in this many of the blocks stays free for lanes that run when a further one opens, and for what is no draft.
+pub(crate) const MARGIN: usize = 32;
 
 /// All memory that lanes take and give back.
 #[derive(Debug)]

@@ -96,7 +96,7 @@ impl Scheduler {
             return rows > 0 && !under_way;
         }
         let oldest = lanes.iter().filter_map(Lane::waited).max().unwrap_or(0);
-        let iterating = lanes.iter().flat_map(Lane::rows).filter(|row| row.goes_on()).count();
+        let iterating = lanes.iter().filter(|lane| lane.goes_on()).count();
         let waiting = Waiting { rows, oldest, iterating };
         self.coalescer.leave(waiting, costs) || (departing && rows > 0)
     }

@@ -11,7 +11,7 @@ use common::{
     Answer, alone, collect, config, goldens_folder, network, request, same, tick, tiny, tiny_ahead,
     tiny_on_stages, with_blocks,
 };
-use windlass_engine::{Clock, Draft, Engine, EngineConfig, Load, Request, RequestId, Sampling};
+use windlass_engine::{Clock, Coalesce, Draft, Engine, EngineConfig, Load, Request, RequestId, Sampling};
 use windlass_kernels::Cpu;
 use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, Local, ModelFolder, Runner};
 
@@ -116,6 +116,14 @@ fn drafts_take_no_more_memory_than_their_request_will() {
     assert_eq!((answer, load.preemptions_total), (expected, 0));
     assert!(load.drafts_kept_total > 0);
     assert_eq!((load.rows, load.blocks_used), (0, 0));
+}
+
+#[test]
+fn a_sequence_alone_waits_for_none_of_its_drafts() {
+    let depths: Vec<_> = std::iter::once(DEPTH).chain((1..24).map(|token| 5 + token % 3)).collect();
+    let request = Request { recorded_depths: Some(depths), ..settled() };
+    let ticks = |coalesce| run(tiny(EngineConfig { coalesce, ..every(4) }), &request).1;
+    assert_eq!(ticks(Coalesce::Auto), ticks(Coalesce::Off));
 }
 
 /// Every look at it is a millisecond later, so that a launch of any rows takes the same time.

@@ -211,7 +211,7 @@ impl Measured<'_> {
             arithmetic: runner.arithmetic().to_string(),
         };
         let mut engine = Engine::new(runner, cells[0].config.clone(), Box::new(MonotonicClock::start()))?;
-        let settings = arguments.settings(folder, model);
+        let settings = arguments.settings(folder, model, &modes);
         let rounds = arguments.rounds as usize;
         let mut progress = Progress::new(cells.len() * modes.len() * rounds, rounds, !arguments.json);
         progress.begin(&machine, &settings)?;
@@ -341,7 +341,7 @@ impl EngineArguments {
         split::load(split, folder, model)
     }
 
-    fn settings(&self, folder: &ModelFolder, model: &ModelConfig) -> Settings {
+    fn settings(&self, folder: &ModelFolder, model: &ModelConfig, modes: &[Mode]) -> Settings {
         Settings {
             model: self.shape.is_none().then(|| folder.name()),
             shape: to_argument(model),
@@ -358,7 +358,7 @@ impl EngineArguments {
                 Coalesce::Auto => "auto".to_owned(),
                 Coalesce::Fixed(ticks) => ticks.to_string(),
             },
-            draft: self.draft.unwrap_or(Draft::Auto).to_string(),
+            draft: modes.contains(&Mode::Drafts).then(|| self.draft.unwrap_or(Draft::Auto).to_string()),
             rounds: self.rounds as usize,
         }
     }

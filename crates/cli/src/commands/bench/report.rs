@@ -54,7 +54,8 @@ pub(super) struct Settings {
     /// Parts that the model is cut into.
     pub(super) stages: usize,
     pub(super) coalesce: String,
-    pub(super) draft: String,
+    /// How mode `drafts` guesses tokens; none where it is not measured.
+    pub(super) draft: Option<String>,
     pub(super) rounds: usize,
 }
 

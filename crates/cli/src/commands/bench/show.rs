@@ -19,9 +19,10 @@ pub(super) fn show_settings(machine: &Machine, settings: &Settings, mut to: impl
     let ranks = if *tp == 1 { String::new() } else { format!(" on {tp} ranks") };
     let (name, millions) = (model.as_deref().unwrap_or("random weights"), *parameters as f64 / 1e6);
     writeln!(to, "{name}: {shape}, {millions:.1} M parameters in {weights}{ranks}")?;
+    let draft = draft.as_ref().map_or_else(String::new, |draft| format!(", draft {draft}"));
     writeln!(
         to,
-        "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}, draft {draft}, seed {seed}"
+        "{threads} of {cores} cores, {instructions}; prompts of {prompt}, at most {max_rows} rows a tick, coalesce {coalesce}{draft}, seed {seed}"
     )?;
     writeln!(to, "medians of {rounds} rounds, in each of which all modes run in turn")?;
     Ok(())
