@@ -3,9 +3,13 @@
 
 mod common;
 
-use common::{alone, config, request, tick, tiny, tiny_ahead};
-use windlass_engine::{Event, Request, RequestId};
-use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy};
+use common::choices::Choices;
+use common::told::Told;
+use common::visits::{together, visits};
+use common::{alone, config, goldens_folder, network, request, tick, tiny, tiny_ahead};
+use windlass_engine::{Draft, Engine, EngineConfig, Event, MonotonicClock, Request, RequestId, block_bytes};
+use windlass_kernels::{Cpu, KvFormat};
+use windlass_model::{AdaptiveDepth, Criterion, DepthPolicy, KvPolicy, Local, ModelFolder};
 
 const MOST: u32 = 12;
 
@@ -71,4 +75,33 @@ fn a_cancelled_request_is_gone_at_once_and_its_memory_is_free() {
     }
     assert_eq!(tokens[0], 1, "the id is that of the new request alone");
     assert_eq!(engine.load().blocks_used, 0);
+}
+
+#[test]
+fn who_keeps_tables_of_its_own_is_told_of_all_that_changes() {
+    let folder = ModelFolder::open(goldens_folder()).unwrap();
+    let model = folder.config().unwrap();
+    let (mut stopped, mut kept) = (0, 0);
+    for schedule in 0..60 {
+        let mut choices = Choices { schedule, drawn: 0 };
+        let limits = choices.engine(block_bytes(&model, KvFormat::F32));
+        let limits = EngineConfig { draft: Draft::Every(1), ..limits };
+        let mut visits = visits(&mut choices);
+        // Rows with drafts behind them that stop by their latents, in half of the schedules.
+        if schedule % 2 == 0 {
+            visits.iter_mut().for_each(|visit| {
+                visit.request = Request { kv: KvPolicy::Full, max_tokens: 10, ..adaptive(0.1) };
+            });
+        }
+        for ahead in [false, true] {
+            let network = network(Cpu::new(1), &folder);
+            let runner = Told::new(if ahead { Local::ahead(network) } else { Local::new(network) });
+            let mut engine = Engine::new(runner, limits.clone(), Box::new(MonotonicClock::start())).unwrap();
+            let answers = together(&mut engine, &visits);
+            let tokens = answers.values().flat_map(|answer| &answer.tokens);
+            stopped += tokens.filter(|token| token.exit_value.is_some() && token.depth < MOST).count();
+            kept += engine.load().drafts_kept_total;
+        }
+    }
+    assert!(stopped > 100 && kept > 100, "{stopped} rows stopped, {kept} drafts were kept");
 }

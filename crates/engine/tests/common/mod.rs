@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 pub mod choices;
+pub mod told;
 pub mod visits;
 
 use std::collections::BTreeMap;
