@@ -44,7 +44,7 @@ impl Batch {
         shared: &mut Shared<R>,
     ) {
         let lane = &mut self.lanes[index];
-        // What the row was given up for meanwhile, or has been drawn.
+        // None where the row was given up while its guess was under way, or has left.
         let Some(row) = lane.row_mut(position).filter(|row| row.is_guessing) else { return };
         row.take_guess(token);
         let behind = position + 1;
